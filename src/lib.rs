@@ -1,0 +1,24 @@
+//! pgweir: a connection pooler for PostgreSQL. `ARCHITECTURE.md` is the map.
+//!
+//! A module names only modules on floors strictly below its own; `tests/tidy.rs` holds that.
+#![forbid(unsafe_code)]
+
+// Floor 0: bytes and words.
+pub mod protocol;
+// Floor 1: proofs of identity.
+pub mod auth;
+// Floor 2: conversations, without sockets or clocks.
+pub mod session;
+// Floor 3: sockets and TLS.
+pub mod net;
+// Floor 4: server connections.
+pub mod pool;
+// Floor 5: the path of a query.
+pub mod relay;
+// Floor 6: the console.
+pub mod admin;
+// Floor 7: what the operator wrote.
+pub mod config;
+// Floor 8: the wiring, and the demonstration.
+pub mod app;
+pub mod demo;

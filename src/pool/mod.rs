@@ -1,0 +1,3 @@
+//! Server connections at rest, and who may have one.
+
+pub mod settings;
