@@ -3,6 +3,9 @@
 //! A leaf: knows no sockets, no clock, no configuration.
 //! Source: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
+pub mod body;
+pub mod cancel;
+pub mod frame;
 pub mod parameter;
 pub mod report;
 pub mod sqlstate;
@@ -10,6 +13,8 @@ pub mod tag;
 pub mod transaction;
 pub mod write;
 
+pub use cancel::CancelKey;
+pub use frame::{FrameError, HEAD_LEN, Head};
 pub use parameter::Parameters;
 pub use report::{Fate, Report, Severity};
 pub use sqlstate::SqlState;

@@ -1,1 +1,20 @@
-//! (filled in by the next commits)
+//! Conversations, as values: bytes and events in, bytes and decisions out. No sockets, no clock, no randomness.
+//!
+//! What a client is (`ClientSession`) stays with the client; what a server connection remembers (`ServerState`) stays with the
+//! connection and is lent to an exchange (`Flow`). That split is what keeps clients apart.
+
+pub mod client;
+pub mod error;
+pub mod flow;
+pub mod outbox;
+pub mod pipeline;
+pub mod screen;
+pub mod server;
+pub mod settings;
+pub mod statement;
+
+pub use client::ClientSession;
+pub use error::SessionError;
+pub use flow::{Flow, Rest};
+pub use outbox::Outbox;
+pub use server::{Hygiene, ServerState};

@@ -1,0 +1,209 @@
+//! What a client is, between its exchanges; and the answers it gets while it has no server connection.
+
+use std::sync::Arc;
+
+use crate::protocol::write::{self, Frame};
+use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
+
+use super::error::SessionError;
+use super::pipeline::{Kind, Pipeline};
+use super::screen::PinReason;
+use super::statement::ClientStatements;
+
+/// One client's session. It never travels with a server connection.
+#[derive(Debug, Default)]
+pub struct ClientSession {
+    /// The settings it asked for at its start: what `RESET ALL` goes back to.
+    pub startup: Arc<Parameters>,
+    /// The settings it has now, where they differ from the server's defaults.
+    pub settings: Arc<Parameters>,
+    pub statements: ClientStatements,
+    pub pin: Option<PinReason>,
+    pub block: Block,
+    local: Local,
+}
+
+/// The transaction block as the client sees it while it has no server connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Block {
+    #[default]
+    None,
+    /// The server connection was lost inside a block: to the client the block has failed, and stays so until it ends it.
+    Failed,
+}
+
+/// Where the client's stream stands while nothing is forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Local {
+    #[default]
+    Between,
+    /// An error was answered: everything up to the next `Sync` is passed over.
+    ToSync,
+}
+
+/// What a pass over the input of a client without a server connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Bytes dealt with.
+    pub consumed: usize,
+    pub wants: Wants,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// More bytes.
+    Nothing,
+    /// A server connection for the message that stands next.
+    Server,
+    /// To leave.
+    Goodbye,
+}
+
+impl ClientSession {
+    #[must_use]
+    pub fn new(startup: Parameters) -> Self {
+        let startup = Arc::new(startup);
+        Self {
+            settings: Arc::clone(&startup),
+            startup,
+            ..Self::default()
+        }
+    }
+
+    /// The reason for which the client keeps its server connection, if there is one.
+    #[must_use]
+    pub fn pinned(&self) -> Option<PinReason> {
+        self.pin
+            .or_else(|| self.statements.is_pinned().then_some(PinReason::LargeStatement))
+    }
+
+    /// Looks at input while there is no server connection. Answers what needs none.
+    ///
+    /// # Errors
+    /// A message that breaks the protocol.
+    pub fn on_idle(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Idle, SessionError> {
+        let mut consumed = 0;
+        loop {
+            let rest = input.get(consumed..).unwrap_or_default();
+            let head = Head::read_frontend(rest).map_err(|error| SessionError::client(&error))?;
+            let Some(head) = head else {
+                return Ok(Idle {
+                    consumed,
+                    wants: Wants::Nothing,
+                });
+            };
+            let wanted = match (head.tag, self.local) {
+                (tag::TERMINATE, _) => {
+                    return Ok(Idle {
+                        consumed,
+                        wants: Wants::Goodbye,
+                    });
+                }
+                (tag::SYNC, _) => {
+                    self.local = Local::Between;
+                    self.ready(out);
+                    false
+                }
+                // A copy that failed may still be under way from the client's side: PostgreSQL ignores the rest of it.
+                (tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH, _) | (_, Local::ToSync) => {
+                    false
+                }
+                (_, Local::Between) => true,
+            };
+            if wanted {
+                return Ok(Idle {
+                    consumed,
+                    wants: Wants::Server,
+                });
+            }
+            if rest.len() < head.len() {
+                // The caller passes over the rest of a cut message: nothing of it is looked into.
+                return Ok(Idle {
+                    consumed: consumed + head.len(),
+                    wants: Wants::Nothing,
+                });
+            }
+            consumed += head.len();
+        }
+    }
+
+    /// Refuses the message that stands next (`on_idle` said `Server`): an error, and in the extended protocol nothing more
+    /// until the next `Sync`. Returns the length of the message, which may reach beyond the input.
+    pub fn refuse(&mut self, input: &[u8], report: &Report, out: &mut Vec<u8>) -> usize {
+        let Ok(Some(head)) = Head::read_frontend(input) else {
+            return 0;
+        };
+        report.encode(out);
+        match head.tag {
+            tag::QUERY | tag::FUNCTION_CALL => self.ready(out),
+            _ => self.local = Local::ToSync,
+        }
+        head.len()
+    }
+
+    /// The server connection is lost: answers every request that was in flight, so that the client stays in step.
+    /// `in_block` says whether a transaction block was open.
+    pub fn on_lost(&mut self, pipeline: &Pipeline, in_block: bool, report: &Report, out: &mut Vec<u8>) {
+        if in_block {
+            self.block = Block::Failed;
+        }
+        let mut told = false;
+        for entry in pipeline.iter() {
+            if matches!(entry.answer, super::pipeline::Answer::Skip) {
+                continue;
+            }
+            match (entry.kind, told) {
+                (Kind::Query | Kind::FunctionCall, _) => {
+                    report.encode(out);
+                    self.ready(out);
+                }
+                (Kind::Sync, _) => {
+                    told = false;
+                    self.ready(out);
+                }
+                (Kind::CopyEnd, _) | (_, true) => {}
+                (_, false) => {
+                    told = true;
+                    report.encode(out);
+                }
+            }
+        }
+        self.local = if told { Local::ToSync } else { Local::Between };
+    }
+
+    /// The server connection it was pinned to is gone, and with it what lived there alone.
+    pub fn on_server_gone(&mut self) {
+        self.pin = None;
+        self.statements.forget_unmovable();
+    }
+
+    fn ready(&self, out: &mut Vec<u8>) {
+        let state = match self.block {
+            Block::None => TransactionState::Idle,
+            Block::Failed => TransactionState::Failed,
+        };
+        ready_for_query(state, out);
+    }
+}
+
+/// Appends a `ReadyForQuery`.
+pub fn ready_for_query(state: TransactionState, out: &mut Vec<u8>) {
+    let frame = Frame::begin(out, tag::READY_FOR_QUERY);
+    out.push(state.as_byte());
+    frame.end(out);
+}
+
+/// Appends a `ParameterStatus`.
+pub fn parameter_status(name: &str, value: &str, out: &mut Vec<u8>) {
+    let frame = Frame::begin(out, tag::PARAMETER_STATUS);
+    write::cstr(out, name.as_bytes());
+    write::cstr(out, value.as_bytes());
+    frame.end(out);
+}
+
+/// Appends a simple `Query`.
+pub fn query(text: &str, out: &mut Vec<u8>) {
+    let frame = Frame::begin(out, tag::QUERY);
+    write::cstr(out, text.as_bytes());
+    frame.end(out);
+}

@@ -1,0 +1,226 @@
+//! One exchange: what passes between a client and the server connection it has for a while.
+//!
+//! Bytes in, bytes out. A message is looked at by its head and passed on as it came; only names of prepared statements are
+//! rewritten, and only the messages that tell where the conversation stands are looked into. Input that is not consumed
+//! (a cut head, a cut message that must be seen whole) is given again with what came after it.
+
+mod answers;
+mod copy;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use crate::protocol::{Report, TransactionState};
+
+use super::client::ClientSession;
+use super::pipeline::Kind;
+use super::server::{Hygiene, ServerState};
+use super::statement::StatementCache;
+
+use copy::Copy;
+
+/// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
+#[derive(Debug)]
+pub struct Flow {
+    naming: Naming,
+    /// Bytes of the client's present message that are still to be passed on.
+    client_body: usize,
+    /// Bytes of the server's present message that are still to be passed on, or over.
+    server_body: Body,
+    copy: Copy,
+    unsynced: Unsynced,
+    /// The last request asks for an answer at once, so the server can be waited for alone.
+    flushed: bool,
+    /// The clock of the server's statements when this batch began: what was used later is not evicted.
+    batch: u64,
+    /// An answer to a request of our own was an error.
+    own_error: Option<Box<Report>>,
+    /// The statement in flight was cancelled because its time was over.
+    timed_out: bool,
+    pub tally: Tally,
+}
+
+/// How prepared statements are named on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// As the client names them: the server connection is the client's own.
+    Verbatim,
+    /// By their text; at most `max` stay prepared on a server connection.
+    Mapped { max: usize },
+}
+
+/// Where the client stands between two `Sync`s of the extended protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unsynced {
+    /// No extended message since the last `Sync`.
+    No,
+    /// Some: the server keeps a transaction open for them, whatever it said last.
+    Open,
+    /// An error has come: the server skips to the next `Sync`, and so do we.
+    Skipping,
+}
+
+/// What a message that is longer than the input does with its rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Pass(usize),
+    Drop(usize),
+}
+
+/// What an exchange did, for the statistics. Whoever records it takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Simple queries and `Execute`s that ended, well or not.
+    pub queries: u32,
+    /// `ReadyForQuery` outside of a block.
+    pub transactions: u32,
+    pub client_parses: u32,
+    pub server_parses: u32,
+    pub binds: u32,
+    /// Anything that moves the conversation: a timeout for a statement starts again with it.
+    pub steps: u32,
+}
+
+/// The three that take part.
+#[derive(Debug)]
+pub struct Parties<'a> {
+    pub client: &'a mut ClientSession,
+    pub server: &'a mut ServerState,
+    pub cache: &'a mut StatementCache,
+}
+
+/// What a pass over a client's input came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub consumed: usize,
+    pub next: Next,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// More input, when there is some.
+    More,
+    /// The client says goodbye: what it has asked for before is still carried out.
+    Goodbye,
+    /// Too much is in flight: answers first.
+    Answers,
+}
+
+/// Which side can move the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// A request was sent whole and its answer is awaited: the client has nothing to say.
+    Server,
+    Both,
+}
+
+/// Proof that an exchange ended at rest: nothing in flight, no transaction, no half message on either side.
+/// Only [`Flow::into_rest`] makes one.
+///
+/// ```compile_fail,E0451
+/// let forged = pgweir::session::flow::Rest { server: 1 };
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Rest {
+    server: u64,
+}
+
+impl Rest {
+    /// The id of the server connection it proves rest for.
+    #[must_use]
+    pub fn server(&self) -> u64 {
+        self.server
+    }
+}
+
+impl Flow {
+    #[must_use]
+    pub fn new(naming: Naming, server: &ServerState) -> Self {
+        Self {
+            naming,
+            client_body: 0,
+            server_body: Body::Pass(0),
+            copy: Copy::None,
+            unsynced: Unsynced::No,
+            flushed: false,
+            batch: server.statements.clock(),
+            own_error: None,
+            timed_out: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Who is to be waited for.
+    #[must_use]
+    pub fn attention(&self, server: &ServerState) -> Attention {
+        let awaited = self.flushed && !server.pipeline.is_empty() && self.client_body == 0;
+        if awaited && self.copy == Copy::None {
+            Attention::Server
+        } else {
+            Attention::Both
+        }
+    }
+
+    /// Whether the server has something to do for us.
+    #[must_use]
+    pub fn is_busy(&self, server: &ServerState) -> bool {
+        !server.pipeline.is_empty() || self.client_body > 0 || self.copy != Copy::None
+    }
+
+    /// Whether [`Flow::into_rest`] would give proof now.
+    #[must_use]
+    pub fn is_at_rest(&self, server: &ServerState) -> bool {
+        server.pipeline.is_empty()
+            && server.transaction == TransactionState::Idle
+            && self.is_between_messages()
+            && self.copy == Copy::None
+            && self.unsynced == Unsynced::No
+    }
+
+    /// Ends the exchange, if it is at rest.
+    ///
+    /// # Errors
+    /// It is not: the exchange goes on, or its connection is closed.
+    pub fn into_rest(self, server: &mut ServerState) -> Result<Rest, Self> {
+        if !self.is_at_rest(server) {
+            return Err(self);
+        }
+        server.pipeline.shrink();
+        Ok(Rest { server: server.id })
+    }
+
+    /// Whether neither side is in the middle of a message that is being passed on.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.client_body == 0 && matches!(self.server_body, Body::Pass(0) | Body::Drop(0))
+    }
+
+    /// Whether the client was given the beginning of a message whose rest is still to come.
+    #[must_use]
+    pub fn is_inside_answer(&self) -> bool {
+        matches!(self.server_body, Body::Pass(1..))
+    }
+
+    /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
+    pub fn on_statement_timeout(&mut self) {
+        self.timed_out = true;
+    }
+
+    /// The error that an own request met with, once.
+    pub fn take_own_error(&mut self) -> Option<Box<Report>> {
+        self.own_error.take()
+    }
+
+    /// Sends a query of our own ahead of the client's; its answers go nowhere.
+    pub fn inject_query(&mut self, sql: &str, server: &mut ServerState, out: &mut Vec<u8>) {
+        super::client::query(sql, out);
+        server.pipeline.push(super::pipeline::Entry::skip(Kind::Query));
+        self.flushed = true;
+    }
+
+    /// Something on the connection can not be told apart any more: it is closed after this exchange.
+    fn condemn(server: &mut ServerState) {
+        server.hygiene = server.hygiene.worsen(Hygiene::Unfit);
+    }
+}

@@ -1,0 +1,102 @@
+//! What leaves for one side: a slice of what came in, as long as nothing has to be put in, taken out or rewritten.
+
+use std::ops::Range;
+
+/// Collects the output of one pass over an input. While only neighbouring ranges are kept, nothing is copied.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The range kept so far; valid while `copied` is empty.
+    kept: Range<usize>,
+    copied: Vec<u8>,
+}
+
+impl Outbox {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a new pass; keeps the memory unless a large message has grown it.
+    pub fn reset(&mut self) {
+        self.kept = 0..0;
+        self.copied.clear();
+        self.copied.shrink_to(OUTBOX_KEPT_MAX);
+    }
+
+    /// Passes a range of the input on as it is.
+    pub fn keep(&mut self, input: &[u8], range: Range<usize>) {
+        if self.copied.is_empty() {
+            if self.kept.is_empty() {
+                self.kept = range;
+                return;
+            }
+            if self.kept.end == range.start {
+                self.kept.end = range.end;
+                return;
+            }
+        }
+        self.spill(input);
+        self.copied
+            .extend_from_slice(input.get(range).unwrap_or_default());
+    }
+
+    /// The buffer to append made messages to, behind everything kept so far.
+    pub fn make(&mut self, input: &[u8]) -> &mut Vec<u8> {
+        self.spill(input);
+        &mut self.copied
+    }
+
+    /// Everything that leaves, in order.
+    #[must_use]
+    pub fn bytes<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        if self.copied.is_empty() {
+            input.get(self.kept.clone()).unwrap_or_default()
+        } else {
+            &self.copied
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.copied.is_empty() && self.kept.is_empty()
+    }
+
+    fn spill(&mut self, input: &[u8]) {
+        if !self.kept.is_empty() {
+            self.copied
+                .extend_from_slice(input.get(self.kept.clone()).unwrap_or_default());
+            self.kept = 0..0;
+        }
+    }
+}
+
+/// Memory that stays with an outbox between passes: a worker has two.
+const OUTBOX_KEPT_MAX: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_ranges_are_one_slice_of_the_input() {
+        let input = b"abcdef";
+        let mut out = Outbox::new();
+        out.keep(input, 0..2);
+        out.keep(input, 2..4);
+        assert_eq!(out.bytes(input), b"abcd");
+        assert!(out.copied.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_in_stands_where_it_was_put() {
+        let input = b"abcdef";
+        let mut out = Outbox::new();
+        out.keep(input, 0..2);
+        out.make(input).extend_from_slice(b"XY");
+        out.keep(input, 2..3);
+        out.keep(input, 4..6);
+        assert_eq!(out.bytes(input), b"abXYcef");
+        out.reset();
+        assert!(out.is_empty());
+    }
+}

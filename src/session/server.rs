@@ -1,0 +1,70 @@
+//! What a server connection remembers between exchanges. It lives with the connection and is lent to a client's exchange.
+
+use std::sync::Arc;
+
+use crate::protocol::{CancelKey, Parameters, TransactionState};
+
+use super::pipeline::Pipeline;
+use super::statement::ServerStatements;
+
+/// The memory of one server connection.
+#[derive(Debug)]
+pub struct ServerState {
+    /// Unique in the process; a `Rest` proves rest for this connection alone.
+    pub id: u64,
+    pub cancel_key: CancelKey,
+    pub transaction: TransactionState,
+    /// Values the server has reported, now.
+    pub reported: Parameters,
+    /// Values it reported at login: what `RESET` goes back to.
+    pub base: Arc<Parameters>,
+    /// Settings that were applied on top of `base`, whether reported or not.
+    pub applied: Arc<Parameters>,
+    pub statements: ServerStatements,
+    pub pipeline: Pipeline,
+    pub hygiene: Hygiene,
+}
+
+impl ServerState {
+    #[must_use]
+    pub fn new(id: u64, cancel_key: CancelKey, reported: Parameters) -> Self {
+        Self {
+            id,
+            cancel_key,
+            transaction: TransactionState::Idle,
+            base: Arc::new(reported.clone()),
+            reported,
+            applied: Arc::default(),
+            statements: ServerStatements::default(),
+            pipeline: Pipeline::default(),
+            hygiene: Hygiene::Clean,
+        }
+    }
+
+    /// After a confirmed `DISCARD ALL`: nothing of the last client is left.
+    pub fn on_discarded(&mut self) {
+        self.applied = Arc::default();
+        self.statements = ServerStatements::default();
+        if self.hygiene == Hygiene::Tainted {
+            self.hygiene = Hygiene::Clean;
+        }
+    }
+}
+
+/// What must be undone before another client may have the connection. Only worsens, except by a confirmed reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hygiene {
+    #[default]
+    Clean,
+    /// Holds session state of its client: `DISCARD ALL` before reuse.
+    Tainted,
+    /// Never reused.
+    Unfit,
+}
+
+impl Hygiene {
+    #[must_use]
+    pub fn worsen(self, by: Self) -> Self {
+        self.max(by)
+    }
+}

@@ -1,0 +1,172 @@
+//! Bringing a server connection's settings to those of the client that is about to use it.
+
+use std::sync::Arc;
+
+use crate::protocol::Parameters;
+
+use super::client::ClientSession;
+use super::server::ServerState;
+
+/// The statements that make the server's settings the client's; `None` when they are the same already.
+/// Two clients that ask for nothing share one empty set, so the common case is one comparison of pointers.
+#[must_use]
+pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<String> {
+    if Arc::ptr_eq(&client.settings, &server.applied) {
+        return None;
+    }
+    if client.settings == server.applied {
+        server.applied = Arc::clone(&client.settings);
+        return None;
+    }
+    let mut sql = String::new();
+    for (name, _) in server.applied.iter() {
+        if client.settings.value(name).is_none() {
+            sql.push_str("RESET ");
+            quote_identifier(name, &mut sql);
+            sql.push(';');
+        }
+    }
+    let mut separator = "SELECT ";
+    for (name, value) in client.settings.iter() {
+        if server.applied.value(name) == Some(value) {
+            continue;
+        }
+        sql.push_str(separator);
+        sql.push_str("pg_catalog.set_config(");
+        quote_literal(name, &mut sql);
+        sql.push(',');
+        quote_literal(value, &mut sql);
+        sql.push_str(",false)");
+        separator = ",";
+    }
+    (!sql.is_empty()).then_some(sql)
+}
+
+/// The server has confirmed the difference.
+pub fn on_applied(client: &ClientSession, server: &mut ServerState) {
+    server.applied = Arc::clone(&client.settings);
+}
+
+/// The server reports a value during the client's exchange: from now on it is the client's, and goes where the client goes.
+pub fn on_reported(client: &mut ClientSession, server: &mut ServerState, name: &str, value: &str) {
+    server.reported.set(name, value);
+    if !is_settable(name) {
+        return;
+    }
+    let is_default = server.base.value(name) == Some(value) && client.startup.value(name).is_none();
+    let known = client.settings.value(name);
+    if known == Some(value) || (is_default && known.is_none()) {
+        return;
+    }
+    let mut settings = Parameters::clone(&client.settings);
+    if is_default {
+        settings.remove(name);
+    } else {
+        settings.set(name, value);
+    }
+    client.settings = Arc::new(settings);
+    server.applied = Arc::clone(&client.settings);
+}
+
+/// Reported parameters that describe the server or the transaction, and that no session sets for itself.
+#[must_use]
+pub fn is_settable(name: &str) -> bool {
+    !READ_ONLY.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// `session_authorization` and `is_superuser` follow from roles, which are no settings of a client here.
+const READ_ONLY: [&str; 6] = [
+    "server_version",
+    "server_encoding",
+    "integer_datetimes",
+    "in_hot_standby",
+    "is_superuser",
+    "session_authorization",
+];
+
+fn quote_identifier(name: &str, out: &mut String) {
+    // A custom setting's name has dots that part it (`app.tenant`): each part is quoted for itself.
+    for (index, part) in name.split('.').enumerate() {
+        if index > 0 {
+            out.push('.');
+        }
+        out.push('"');
+        out.push_str(&part.replace('"', "\"\""));
+        out.push('"');
+    }
+}
+
+fn quote_literal(value: &str, out: &mut String) {
+    // E'' means the same whatever standard_conforming_strings is.
+    out.push_str("E'");
+    for char in value.chars() {
+        if matches!(char, '\'' | '\\') {
+            out.push(char);
+        }
+        out.push(char);
+    }
+    out.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CancelKey;
+
+    fn server() -> ServerState {
+        let mut reported = Parameters::new();
+        reported.set("TimeZone", "UTC");
+        reported.set("server_version", "15");
+        ServerState::new(
+            1,
+            CancelKey {
+                process_id: 1,
+                secret: [0; 4].into(),
+            },
+            reported,
+        )
+    }
+
+    fn client(settings: &[(&str, &str)]) -> ClientSession {
+        let mut startup = Parameters::new();
+        for (name, value) in settings {
+            startup.set(name, value);
+        }
+        ClientSession::new(startup)
+    }
+
+    #[test]
+    fn clients_without_settings_cost_nothing() {
+        assert_eq!(difference(&client(&[]), &mut server()), None);
+    }
+
+    #[test]
+    fn only_what_differs_is_set_and_what_another_client_had_is_reset() {
+        let mut server = server();
+        let first = client(&[("search_path", "a, \"B\""), ("app.tenant", "it's \\ 1")]);
+        assert_eq!(
+            difference(&first, &mut server).unwrap(),
+            "SELECT pg_catalog.set_config(E'app.tenant',E'it''s \\\\ 1',false),\
+             pg_catalog.set_config(E'search_path',E'a, \"B\"',false)"
+        );
+        on_applied(&first, &mut server);
+        assert_eq!(difference(&first, &mut server), None);
+        let second = client(&[("search_path", "a, \"B\"")]);
+        assert_eq!(
+            difference(&second, &mut server).unwrap(),
+            "RESET \"app\".\"tenant\";"
+        );
+    }
+
+    #[test]
+    fn a_reported_value_goes_with_the_client_and_a_default_is_forgotten() {
+        let (mut server, mut client) = (server(), client(&[]));
+        on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin");
+        assert_eq!(client.settings.value("timezone"), Some("Europe/Berlin"));
+        assert_eq!(difference(&client, &mut server), None);
+        on_reported(&mut client, &mut server, "TimeZone", "UTC");
+        assert!(client.settings.is_empty());
+        on_reported(&mut client, &mut server, "server_version", "16");
+        assert!(client.settings.is_empty());
+    }
+}
