@@ -1,0 +1,123 @@
+//! What workers send each other. Rare: a query is served by its own worker.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::net::addr::ClientAddr;
+use crate::net::stream::Socket;
+
+use super::conn::ServerConn;
+use super::shared::PoolShared;
+
+/// A letter to a worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// A new client, accepted for this worker.
+    Client(Socket, ClientAddr),
+    /// A server connection for a client that waits there.
+    Conn(Arc<PoolShared>, Box<ServerConn>),
+    /// The worker is asked for an idle connection of this pool.
+    Lend { pool: Arc<PoolShared>, to: usize },
+    /// The worker is asked to close its longest idle connection that counts against these accounts.
+    Evict { pool: Arc<PoolShared> },
+    /// A `CancelRequest` for one of its clients.
+    Cancel { process_id: u32, secret: Box<[u8]> },
+    /// The console asks or tells something.
+    Inquiry(Inquiry),
+}
+
+/// What the console wants from a worker.
+#[derive(Debug)]
+pub enum Inquiry {
+    Clients(oneshot::Sender<Vec<ClientRow>>),
+    Servers(oneshot::Sender<Vec<ServerRow>>),
+    /// Pools were paused, resumed, replaced or given other settings: look at the queues again.
+    Recheck,
+    /// Every client is to leave at its next rest.
+    Drain,
+    /// Every client is to leave now.
+    Kill,
+    KillClient(u64, oneshot::Sender<bool>),
+}
+
+/// A client, for the console. Times are microseconds on the process's clock.
+#[derive(Clone, Debug)]
+pub struct ClientRow {
+    pub id: u64,
+    pub user: Arc<str>,
+    pub database: Arc<str>,
+    pub application_name: Arc<str>,
+    pub address: ClientAddr,
+    pub state: &'static str,
+    pub connected_at: u64,
+    pub request_at: u64,
+    /// How long it has waited in the queue, now; microseconds.
+    pub wait: u64,
+    pub is_tls: bool,
+    pub replication: bool,
+    /// The server connection that works for it: its id, and its process id on the server.
+    pub server: Option<(u64, u32)>,
+}
+
+/// A server connection, for the console.
+#[derive(Clone, Debug)]
+pub struct ServerRow {
+    pub id: u64,
+    pub user: Arc<str>,
+    pub database: Arc<str>,
+    pub state: &'static str,
+    pub address: Arc<str>,
+    pub port: u16,
+    pub connected_at: u64,
+    pub request_at: u64,
+    pub close_needed: bool,
+    /// The id of the client it works for.
+    pub client: Option<u64>,
+    pub process_id: u32,
+    pub is_tls: bool,
+    pub prepared_statements: usize,
+    pub application_name: Arc<str>,
+}
+
+/// The letter boxes of all workers.
+#[derive(Clone, Debug)]
+pub struct Post {
+    boxes: Arc<[mpsc::Sender<Mail>]>,
+}
+
+impl Post {
+    /// The boxes, and what falls into them, by worker.
+    #[must_use]
+    pub fn new(workers: usize) -> (Self, Vec<mpsc::Receiver<Mail>>) {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAIL_MAX)).unzip();
+        (Self { boxes: senders.into() }, receivers)
+    }
+
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Sends without waiting; what does not fit comes back.
+    ///
+    /// # Errors
+    /// The letter, when the box is full or its worker gone.
+    pub fn try_send(&self, worker: usize, mail: Mail) -> Result<(), Mail> {
+        let Some(sender) = self.boxes.get(worker) else { return Err(mail) };
+        sender.try_send(mail).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail) => mail,
+        })
+    }
+
+    /// Sends, waiting for room. Says whether the worker is still there.
+    pub async fn send(&self, worker: usize, mail: Mail) -> bool {
+        match self.boxes.get(worker) {
+            Some(sender) => sender.send(mail).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+/// Letters under way to one worker. New clients come this way, so it bounds how far accepting runs ahead of logging in.
+const MAIL_MAX: usize = 1024;

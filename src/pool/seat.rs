@@ -1,0 +1,157 @@
+//! A client's place on its worker: how the pool, the clock and the console reach its task.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use crate::net::addr::ClientAddr;
+use crate::protocol::{CancelKey, Report};
+
+use super::conn::{ServerConn, ServerInfo};
+
+/// One client. Lives on one worker; `Cell`s, since only that worker's thread touches it.
+#[derive(Debug)]
+pub struct Seat {
+    pub id: u64,
+    pub key: CancelKey,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub application_name: RefCell<Arc<str>>,
+    pub address: ClientAddr,
+    pub is_tls: bool,
+    pub replication: bool,
+    /// Microseconds on the worker's clock.
+    pub connected_at: u64,
+    pub phase: Cell<Phase>,
+    /// When the phase began; microseconds on the worker's clock.
+    pub since: Cell<u64>,
+    /// When the last request came.
+    pub request_at: Cell<u64>,
+    /// When to wake the task, 0 for never; microseconds on the worker's clock.
+    pub deadline: Cell<u64>,
+    poke: Cell<Option<Poke>>,
+    waker: RefCell<Option<Waker>>,
+    granted: RefCell<Option<Grant>>,
+    /// The server connection that works for this client now.
+    pub server: RefCell<Option<Arc<ServerInfo>>>,
+}
+
+/// What a client is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Idle,
+    /// In the queue of its pool.
+    Waiting,
+    /// Has a server connection.
+    Active,
+}
+
+/// Why a task is woken beside its sockets. The later of two outranks the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Poke {
+    /// It has waited long for its server: time to look whether its client is still there.
+    Look,
+    /// Its deadline has passed.
+    Deadline,
+    /// A `CancelRequest` came while it waits in the queue.
+    Cancel,
+    /// The process drains: leave at the next rest.
+    Drain,
+    /// Leave now.
+    Kill,
+}
+
+/// How a wait for a server connection ends.
+#[derive(Debug)]
+pub enum Grant {
+    Conn(Box<ServerConn>),
+    Refused(Report),
+}
+
+/// What a client brings to its seat.
+#[derive(Debug)]
+pub struct Occupant {
+    pub key: CancelKey,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub application_name: Arc<str>,
+    pub address: ClientAddr,
+    pub is_tls: bool,
+    pub replication: bool,
+}
+
+impl Seat {
+    #[must_use]
+    pub fn new(id: u64, occupant: Occupant, now: u64) -> Self {
+        Self {
+            id,
+            key: occupant.key,
+            database: occupant.database,
+            user: occupant.user,
+            application_name: RefCell::new(occupant.application_name),
+            address: occupant.address,
+            is_tls: occupant.is_tls,
+            replication: occupant.replication,
+            connected_at: now,
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(now),
+            request_at: Cell::new(now),
+            deadline: Cell::new(0),
+            poke: Cell::new(None),
+            waker: RefCell::new(None),
+            granted: RefCell::new(None),
+            server: RefCell::new(None),
+        }
+    }
+
+    /// Changes the phase, at `now`.
+    pub fn enter(&self, phase: Phase, now: u64) {
+        self.phase.set(phase);
+        self.since.set(now);
+    }
+
+    /// Remembers whom to wake. Cheap when the task is the same as before.
+    pub fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Wakes the task, with a reason that stays until it is taken.
+    pub fn poke(&self, poke: Poke) {
+        self.poke.set(self.poke.get().max(Some(poke)));
+        self.wake();
+    }
+
+    pub fn take_poke(&self) -> Option<Poke> {
+        // `Drain` and `Kill` stay: whatever else happens, they are still to be obeyed.
+        let poke = self.poke.get();
+        if !matches!(poke, Some(Poke::Drain | Poke::Kill)) {
+            self.poke.set(None);
+        }
+        poke
+    }
+
+    /// Whether it has been told to leave.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.poke.get() >= Some(Poke::Drain)
+    }
+
+    pub fn grant(&self, grant: Grant) {
+        *self.granted.borrow_mut() = Some(grant);
+        self.wake();
+    }
+
+    pub fn take_grant(&self) -> Option<Grant> {
+        self.granted.borrow_mut().take()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
