@@ -1,1 +1,3 @@
-//! (filled in by the next commits)
+//! The demonstration, and the private PostgreSQL servers that it and the tests run on.
+
+pub mod cluster;

@@ -1,0 +1,8 @@
+//! The real binary in front of real PostgreSQL servers, used by real clients.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+#![allow(clippy::panic, reason = "a panic is a failed test")]
+#![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
+
+mod harness;
+mod postgres_alone;

@@ -1,0 +1,122 @@
+//! The harness itself, on PostgreSQL without anything in front.
+
+use pgweir::demo::cluster::StopMode;
+use pgweir::protocol::tag;
+
+use super::harness::clients::{self, pgbench, psql};
+use super::harness::wire::tags;
+use super::harness::{Postgres, Wire};
+
+#[test]
+fn a_server_answers_psql_and_frames() {
+    let postgres = Postgres::start();
+    assert_eq!(postgres.sql("SELECT 6 * 7"), "42");
+    assert_eq!(psql(&postgres.superuser_url(), "SHOW fsync").success(), "off");
+    let mut wire = Wire::log_in(postgres.port(), "postgres", "postgres", None);
+    assert_eq!(wire.value("SELECT 'a' || NULL::text IS NULL"), "t");
+    wire.send_parse("", "SELECT $1::int + 1");
+    wire.send_bind("", "", &[Some("41")]);
+    wire.send_execute("", 0);
+    wire.send_sync();
+    let frames = wire.read_until_ready();
+    assert_eq!(tags(&frames), "12DCZ");
+    assert_eq!(frames[2].columns(), ["42"]);
+    assert_eq!(wire.query("SELEC")[0].sqlstate(), "42601");
+}
+
+#[test]
+fn a_killed_server_comes_back_on_its_port_with_its_data() {
+    let mut postgres = Postgres::start();
+    let port = postgres.port();
+    postgres.sql("CREATE TABLE kept (id int); CHECKPOINT");
+    postgres.kill_9();
+    postgres.start().unwrap();
+    assert_eq!(postgres.sql("SELECT count(*) FROM kept"), "0");
+    postgres.stop(StopMode::Fast);
+    postgres.start().unwrap();
+    assert_eq!(postgres.port(), port);
+}
+
+#[test]
+fn nothing_is_left_of_a_server_that_was_dropped() {
+    let postgres = Postgres::start();
+    let files = postgres.data_directory();
+    let process = format!("/proc/{}", postgres.process_id().unwrap());
+    assert!(files.exists() && std::path::Path::new(&process).exists());
+    drop(postgres);
+    assert!(!files.exists() && !std::path::Path::new(&process).exists());
+}
+
+#[test]
+fn a_replica_follows_its_primary() {
+    let primary = Postgres::start();
+    primary.sql("CREATE TABLE followed AS SELECT generate_series(1, 10) AS id");
+    let replica = primary.replica();
+    let end = primary.sql("SELECT pg_current_wal_lsn()");
+    while replica.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{end}'")) != "t" {}
+    assert_eq!(
+        replica.sql("SELECT count(*), pg_is_in_recovery() FROM followed"),
+        "10|t"
+    );
+}
+
+#[test]
+fn every_kind_of_password_login_works_in_frames() {
+    let hba = "local all all trust\nhost all clear all password\nhost all md5 all md5\nhost all scram all scram-sha-256\n";
+    let postgres = Postgres::builder()
+        .hba(hba)
+        .setting("max_connections", "7")
+        .start();
+    postgres.sql(
+        "CREATE ROLE clear LOGIN PASSWORD 'secret'; CREATE ROLE scram LOGIN PASSWORD 'secret';
+         SET password_encryption = 'md5'; CREATE ROLE md5 LOGIN PASSWORD 'secret'",
+    );
+    for user in ["clear", "md5", "scram"] {
+        let mut wire = Wire::log_in(postgres.port(), user, "postgres", Some("secret"));
+        assert_eq!(wire.value("SELECT current_user"), user);
+    }
+    assert_eq!(postgres.sql("SHOW max_connections"), "7");
+}
+
+#[test]
+fn a_refused_login_is_a_fatal_error() {
+    let postgres = Postgres::start();
+    let mut wire = Wire::connect(postgres.port());
+    assert_eq!(wire.request_ssl(), b'N');
+    wire.startup(&[("user", "nobody here"), ("database", "postgres")]);
+    let error = wire.read_fatal();
+    assert_eq!(
+        (error.tag, error.sqlstate().as_str()),
+        (tag::ERROR_RESPONSE, "28000")
+    );
+}
+
+#[test]
+fn pgbench_runs() {
+    let postgres = Postgres::start();
+    pgbench(&postgres.superuser_url(), "-i -q -s 1").success();
+    let report = pgbench(&postgres.superuser_url(), "-n -S -t 10 -c 2").success();
+    assert!(
+        report.contains("number of transactions actually processed: 20/20"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_driver_gets_its_answer() {
+    let postgres = Postgres::start();
+    let client = clients::connect(&postgres.superuser_url()).await;
+    let row = client.query_one("SELECT $1::int4 + 1", &[&41_i32]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 42);
+}
+
+#[test]
+fn other_majors_start() {
+    for major in [14, 15, 18] {
+        let postgres = Postgres::major(major);
+        assert_eq!(
+            postgres.sql("SELECT current_setting('server_version_num')::int / 10000"),
+            major.to_string()
+        );
+    }
+}
