@@ -1,3 +1,19 @@
 //! Server connections at rest, and who may have one.
+//!
+//! A pool has a part on each worker (`LocalPool`) and a part they share (`PoolShared`). A query takes and returns its
+//! connection on its own worker, touching nothing that other workers write.
 
+pub mod clock;
+pub mod conn;
+pub mod connect;
+pub mod converse;
+pub mod lease;
+pub mod ledger;
+pub mod local;
+pub mod mail;
+pub mod reset;
+pub mod seat;
 pub mod settings;
+pub mod shared;
+pub mod target;
+pub mod worker;

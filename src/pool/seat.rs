@@ -30,6 +30,9 @@ pub struct Seat {
     /// When to wake the task, 0 for never; microseconds on the worker's clock.
     pub deadline: Cell<u64>,
     poke: Cell<Option<Poke>>,
+    looked: Cell<bool>,
+    /// Where it stands among its worker's busy clients.
+    busy_place: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     granted: RefCell<Option<Grant>>,
     /// The server connection that works for this client now.
@@ -98,6 +101,8 @@ impl Seat {
             request_at: Cell::new(now),
             deadline: Cell::new(0),
             poke: Cell::new(None),
+            looked: Cell::new(false),
+            busy_place: Cell::new(usize::MAX),
             waker: RefCell::new(None),
             granted: RefCell::new(None),
             server: RefCell::new(None),
@@ -107,7 +112,22 @@ impl Seat {
     /// Changes the phase, at `now`.
     pub fn enter(&self, phase: Phase, now: u64) {
         self.phase.set(phase);
+        self.begin(now);
+    }
+
+    /// Something new begins in the same phase: time counts again.
+    pub fn begin(&self, now: u64) {
         self.since.set(now);
+        self.looked.set(false);
+    }
+
+    pub fn place_busy(&self, place: usize) {
+        self.busy_place.set(place);
+    }
+
+    #[must_use]
+    pub fn busy_place(&self) -> usize {
+        self.busy_place.get()
     }
 
     /// Remembers whom to wake. Cheap when the task is the same as before.
@@ -123,6 +143,13 @@ impl Seat {
     pub fn poke(&self, poke: Poke) {
         self.poke.set(self.poke.get().max(Some(poke)));
         self.wake();
+    }
+
+    /// Wakes the task once in a phase, to look whether its client is still there.
+    pub fn poke_look(&self) {
+        if !self.looked.replace(true) {
+            self.poke(Poke::Look);
+        }
     }
 
     pub fn take_poke(&self) -> Option<Poke> {

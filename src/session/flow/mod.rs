@@ -35,6 +35,8 @@ pub struct Flow {
     batch: u64,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
+    /// Something that may be a COMMIT was sent since the last `ReadyForQuery`.
+    may_commit: bool,
     /// The statement in flight was cancelled because its time was over.
     timed_out: bool,
     pub tally: Tally,
@@ -146,6 +148,7 @@ impl Flow {
             flushed: false,
             batch: server.statements.clock(),
             own_error: None,
+            may_commit: false,
             timed_out: false,
             tally: Tally::default(),
         }
@@ -200,6 +203,18 @@ impl Flow {
     #[must_use]
     pub fn is_inside_answer(&self) -> bool {
         matches!(self.server_body, Body::Pass(1..))
+    }
+
+    /// Bytes of the client's present message that are still to come.
+    #[must_use]
+    pub fn client_rest(&self) -> usize {
+        self.client_body
+    }
+
+    /// Whether something in flight may end a transaction block.
+    #[must_use]
+    pub fn may_commit(&self) -> bool {
+        self.may_commit
     }
 
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.

@@ -1,0 +1,43 @@
+//! Time as the pools count it.
+
+use std::time::{Duration, Instant};
+
+/// Microseconds since the process began to serve. Handed down, so that all workers count the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    #[must_use]
+    pub fn starting_at(start: Instant) -> Self {
+        Self { start }
+    }
+
+    /// Never 0, which stands for "not at all" wherever a moment is kept.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        micros(self.start.elapsed()).max(1)
+    }
+}
+
+/// A duration in microseconds.
+#[must_use]
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The moment a timeout ends that begins at `now`; 0, that is never, when it is off.
+#[must_use]
+pub fn deadline(now: u64, timeout: Duration) -> u64 {
+    if timeout.is_zero() { 0 } else { now.saturating_add(micros(timeout)).max(1) }
+}
+
+/// The earlier of two deadlines, of which 0 is never.
+#[must_use]
+pub fn earlier(a: u64, b: u64) -> u64 {
+    match (a, b) {
+        (0, other) | (other, 0) => other,
+        (a, b) => a.min(b),
+    }
+}

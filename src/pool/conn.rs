@@ -1,0 +1,200 @@
+//! One logged-in connection to PostgreSQL.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+
+use crate::net::dial::{Encryption, ExactAddr};
+use crate::net::keepalive::Keepalive;
+use crate::net::stream::Stream;
+use crate::net::tls::ServerTls;
+use crate::protocol::body::{self, ErrorFields};
+use crate::protocol::{CancelKey, HEAD_LEN, Head, tag, write};
+use crate::session::ServerState;
+
+use super::ledger::Slot;
+
+/// A server connection. Who holds the value has the connection; dropping it closes it and gives its capacity back.
+pub struct ServerConn {
+    pub stream: Stream,
+    pub state: ServerState,
+    /// What has come from the server and is not dealt with: the beginning of a message.
+    pub carry: Vec<u8>,
+    pub info: Arc<ServerInfo>,
+    /// When it is to be closed at its next rest; 0 is never. Microseconds on the clock.
+    pub expires_at: u64,
+    /// Since when it has been idle.
+    pub idle_since: u64,
+    /// The epoch of its pool when it was opened: those of an older one are closed at their next rest.
+    pub epoch: u32,
+    /// Declared last, so that the socket is closed before its capacity is free.
+    _slot: Slot,
+}
+
+impl ServerConn {
+    #[must_use]
+    pub fn new(stream: Stream, state: ServerState, info: ServerInfo, epoch: u32, slot: Slot) -> Self {
+        Self {
+            stream,
+            state,
+            carry: Vec::new(),
+            info: Arc::new(info),
+            expires_at: 0,
+            idle_since: 0,
+            epoch,
+            _slot: slot,
+        }
+    }
+
+    /// Looks whether an idle connection is still of use, and asks to be woken when that may change. Costs no system call
+    /// as long as nothing has come.
+    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let mut buf = [0; IDLE_READ_LEN];
+        loop {
+            let count = match self.stream.poll_read(cx, &mut buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(Broken::Closed),
+                Poll::Ready(Ok(count)) => count,
+            };
+            self.carry.extend_from_slice(buf.get(..count).unwrap_or_default());
+            if let Err(broken) = self.on_idle_messages() {
+                return Poll::Ready(broken);
+            }
+        }
+    }
+
+    /// What a server says to an idle connection: values that a reload has changed, notices; or that it closes.
+    fn on_idle_messages(&mut self) -> Result<(), Broken> {
+        loop {
+            let Ok(head) = Head::read(&self.carry) else { return Err(Broken::Nonsense) };
+            let Some(head) = head else { return Ok(()) };
+            if head.body > IDLE_MESSAGE_MAX {
+                return Err(Broken::Nonsense);
+            }
+            let Some(body) = self.carry.get(HEAD_LEN..head.len()) else { return Ok(()) };
+            match head.tag {
+                tag::PARAMETER_STATUS => {
+                    if let Some((name, value)) = body::parameter_status(body) {
+                        self.state.reported.set(name, value);
+                        let mut base = (*self.state.base).clone();
+                        base.set(name, value);
+                        self.state.base = Arc::new(base);
+                    }
+                }
+                tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
+                tag::ERROR_RESPONSE => {
+                    let fields = ErrorFields::read(body);
+                    return Err(Broken::Error(String::from_utf8_lossy(fields.message).into_owned()));
+                }
+                _ => return Err(Broken::Nonsense),
+            }
+            self.carry.drain(..head.len());
+        }
+    }
+
+    /// Says goodbye to the server, as far as that goes without waiting, and closes.
+    pub fn close(mut self: Box<Self>) {
+        let mut terminate = Vec::with_capacity(HEAD_LEN);
+        write::bare(&mut terminate, tag::TERMINATE);
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Ok(_)) = self.stream.poll_write(&mut cx, &terminate) {
+            let _ = self.stream.poll_flush(&mut cx);
+        }
+    }
+}
+
+impl fmt::Debug for ServerConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConn").field("id", &self.info.id).field("address", &self.info.address).finish()
+    }
+}
+
+/// Why an idle connection is of no more use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    Closed,
+    /// The server's own words.
+    Error(String),
+    Nonsense,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::Error(message) => write!(f, "the server said: {message}"),
+            Self::Nonsense => f.write_str("the server sent what it should not"),
+        }
+    }
+}
+
+/// What others need to know of a connection while somebody works with it.
+#[derive(Debug)]
+pub struct ServerInfo {
+    /// Unique in the process.
+    pub id: u64,
+    pub address: ExactAddr,
+    pub encryption: Encryption,
+    pub tls: Arc<ServerTls>,
+    pub keepalive: Keepalive,
+    pub cancel_key: CancelKey,
+    /// Microseconds on the clock.
+    pub connected_at: u64,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub cancels: Cancels,
+}
+
+/// Cancel requests under way for a connection. While there is one, the connection serves nobody else: it might hit the wrong
+/// statement.
+#[derive(Debug, Default)]
+pub struct Cancels {
+    under_way: AtomicU32,
+    settled: Notify,
+}
+
+impl Cancels {
+    /// Whether no request is under way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
+    }
+
+    /// One more is under way until the value is dropped. `None` when there are too many.
+    #[must_use]
+    pub fn enter(info: &Arc<ServerInfo>) -> Option<CancelUnderWay> {
+        let cancels = &info.cancels;
+        let more = |count: u32| (count < CANCELS_MAX).then_some(count + 1);
+        cancels.under_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(CancelUnderWay { info: Arc::clone(info) })
+    }
+
+    /// Waits until none is under way.
+    pub async fn settled(&self) {
+        while !self.is_settled() {
+            self.settled.notified().await;
+        }
+    }
+}
+
+/// Counts a cancel request as under way.
+#[derive(Debug)]
+pub struct CancelUnderWay {
+    pub info: Arc<ServerInfo>,
+}
+
+impl Drop for CancelUnderWay {
+    fn drop(&mut self) {
+        self.info.cancels.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.info.cancels.settled.notify_one();
+    }
+}
+
+const IDLE_READ_LEN: usize = 512;
+/// What an idle connection may be told in one message: notices and parameters are short.
+const IDLE_MESSAGE_MAX: usize = 64 * 1024;
+/// Cancel requests at a time for one connection: one does the work, a few more do no harm.
+const CANCELS_MAX: u32 = 4;

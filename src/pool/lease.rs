@@ -1,0 +1,52 @@
+//! A server connection taken out of its pool.
+
+use std::rc::Rc;
+
+use crate::session::Rest;
+
+use super::conn::ServerConn;
+use super::local::{LocalPool, count};
+
+/// Whoever has it has the connection. Dropping it closes the connection; giving it back takes a proof that it is at rest.
+#[derive(Debug)]
+#[must_use = "dropping a lease closes its connection"]
+pub struct Lease {
+    conn: Box<ServerConn>,
+    active: Active,
+}
+
+impl Lease {
+    pub(super) fn new(conn: Box<ServerConn>, pool: Rc<LocalPool>) -> Self {
+        count(&pool.numbers().active, 1);
+        Self { conn, active: Active { pool } }
+    }
+
+    pub fn conn(&mut self) -> &mut ServerConn {
+        &mut self.conn
+    }
+
+    #[must_use]
+    pub fn pool(&self) -> &Rc<LocalPool> {
+        &self.active.pool
+    }
+
+    /// The connection is at rest: somebody else may have it.
+    pub fn give_back(self, rest: &Rest) {
+        let Self { conn, active } = self;
+        let pool = Rc::clone(&active.pool);
+        drop(active);
+        pool.give_back(conn, rest);
+    }
+}
+
+/// Counts a connection as active.
+#[derive(Debug)]
+struct Active {
+    pool: Rc<LocalPool>,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        count(&self.pool.numbers().active, -1);
+    }
+}

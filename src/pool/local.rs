@@ -1,0 +1,403 @@
+//! One worker's part of a pool: its idle connections and its queue.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use crossbeam::utils::CachePadded;
+
+use crate::session::{Hygiene, Rest};
+
+use super::clock::micros;
+use super::conn::ServerConn;
+use super::ledger::Full;
+use super::mail::Mail;
+use super::seat::{Grant, Seat};
+use super::settings::PoolSettings;
+use super::shared::{Cell as Numbers, PoolShared, add};
+use super::worker::Worker;
+use super::{connect, lease::Lease, reset};
+
+/// The part of a pool that lives on one worker. Nothing here is locked: only that worker's thread comes by.
+#[derive(Debug)]
+pub struct LocalPool {
+    pub shared: Arc<PoolShared>,
+    pub worker: Rc<Worker>,
+    settings: RefCell<Arc<PoolSettings>>,
+    numbers: Arc<CachePadded<Numbers>>,
+    /// The one used last is used next, so that what is not needed grows old.
+    idle: RefCell<Vec<Box<ServerConn>>>,
+    /// First come, first served.
+    waiters: RefCell<VecDeque<Rc<Seat>>>,
+    connecting: Cell<u32>,
+}
+
+impl LocalPool {
+    #[must_use]
+    pub fn new(shared: Arc<PoolShared>, worker: Rc<Worker>) -> Rc<Self> {
+        Rc::new(Self {
+            settings: RefCell::new(shared.settings()),
+            numbers: shared.cell(worker.index),
+            shared,
+            worker,
+            idle: RefCell::default(),
+            waiters: RefCell::default(),
+            connecting: Cell::new(0),
+        })
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> Arc<PoolSettings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// This worker's numbers.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.waiters.borrow().is_empty() && self.connecting.get() == 0
+    }
+
+    /// A connection, if one is idle here and nobody waits for it.
+    pub fn try_lease(self: &Rc<Self>) -> Option<Lease> {
+        if self.shared.is_paused() || !self.waiters.borrow().is_empty() {
+            return None;
+        }
+        loop {
+            let mut conn = self.idle.borrow_mut().pop()?;
+            count(&self.numbers().idle, -1);
+            if self.is_stale(&conn, self.shared.clock.now()) {
+                conn.close();
+                continue;
+            }
+            match conn.poll_idle(&mut self.worker.idle_context()) {
+                Poll::Pending => return Some(self.lease(conn)),
+                Poll::Ready(broken) => self.lost_idle(conn, &broken),
+            }
+        }
+    }
+
+    /// Makes a lease of a connection that was granted.
+    pub fn lease(self: &Rc<Self>, conn: Box<ServerConn>) -> Lease {
+        add(&self.numbers().stats.leases, 1);
+        Lease::new(conn, Rc::clone(self))
+    }
+
+    /// Puts a client into the queue, and does what can be done to serve it. Its seat is granted a connection or refused.
+    pub fn enqueue(self: &Rc<Self>, seat: &Rc<Seat>) {
+        self.waiters.borrow_mut().push_back(Rc::clone(seat));
+        self.shared.starving().enter();
+        self.note_waiters();
+        self.recheck();
+    }
+
+    /// Takes a client out of the queue, wherever it stands.
+    pub fn dequeue(self: &Rc<Self>, seat: &Seat) {
+        let mut waiters = self.waiters.borrow_mut();
+        let before = waiters.len();
+        waiters.retain(|waiter| waiter.id != seat.id);
+        let left = before != waiters.len();
+        drop(waiters);
+        if left {
+            self.shared.starving().leave();
+            self.note_waiters();
+        }
+        // It may have been served at the same moment.
+        if let Some(Grant::Conn(conn)) = seat.take_grant() {
+            self.pass_on(conn);
+        }
+    }
+
+    /// Serves whoever waits: with an idle connection, a new one, or one from another worker.
+    pub fn recheck(self: &Rc<Self>) {
+        if !Arc::ptr_eq(&self.settings.borrow(), &self.shared.settings()) {
+            self.settings.replace(self.shared.settings());
+        }
+        if self.shared.is_paused() {
+            self.close_idle();
+            return;
+        }
+        while !self.waiters.borrow().is_empty() {
+            let Some(conn) = self.idle.borrow_mut().pop() else { break };
+            count(&self.numbers().idle, -1);
+            self.accept(conn);
+        }
+        self.grow();
+    }
+
+    /// Takes back a connection that is proven to be at rest.
+    pub fn give_back(self: &Rc<Self>, conn: Box<ServerConn>, rest: &Rest) {
+        if rest.server() != conn.state.id {
+            return;
+        }
+        let unsettled = !conn.info.cancels.is_settled();
+        match conn.state.hygiene {
+            Hygiene::Clean if !unsettled => self.accept(conn),
+            Hygiene::Clean | Hygiene::Tainted => reset::spawn(self, conn),
+            Hygiene::Unfit => conn.close(),
+        }
+    }
+
+    /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
+    pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
+        if self.is_stale(&conn, self.shared.clock.now()) {
+            conn.close();
+            self.grow();
+            return;
+        }
+        self.pass_on(conn);
+    }
+
+    /// Gives a connection to who has waited longest, here or, if much longer, elsewhere; or keeps it idle.
+    fn pass_on(self: &Rc<Self>, conn: Box<ServerConn>) {
+        if self.shared.is_paused() {
+            conn.close();
+            return;
+        }
+        let here = self.waiters.borrow().front().map(|seat| seat.since.get());
+        let Some((worker, since)) = self.shared.oldest_elsewhere(self.worker.index) else {
+            return self.keep(conn);
+        };
+        let overtaken = here.is_none_or(|here| since + micros(OVERTAKING_MAX) < here);
+        if overtaken { self.lend(conn, worker) } else { self.keep(conn) }
+    }
+
+    fn keep(self: &Rc<Self>, mut conn: Box<ServerConn>) {
+        let next = self.waiters.borrow_mut().pop_front();
+        let Some(seat) = next else { return self.put_idle(conn) };
+        self.shared.starving().leave();
+        self.note_waiters();
+        match conn.poll_idle(&mut self.worker.idle_context()) {
+            Poll::Pending => seat.grant(Grant::Conn(conn)),
+            Poll::Ready(broken) => {
+                self.lost_idle(conn, &broken);
+                self.waiters.borrow_mut().push_front(seat);
+                self.shared.starving().enter();
+                self.note_waiters();
+                self.grow();
+            }
+        }
+    }
+
+    fn put_idle(self: &Rc<Self>, mut conn: Box<ServerConn>) {
+        conn.idle_since = self.shared.clock.now();
+        if let Poll::Ready(broken) = conn.poll_idle(&mut self.worker.idle_context()) {
+            self.lost_idle(conn, &broken);
+            return;
+        }
+        self.idle.borrow_mut().push(conn);
+        count(&self.numbers().idle, 1);
+        // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
+        if let Some((worker, _)) = self.shared.oldest_elsewhere(self.worker.index) {
+            self.lend_idle(worker);
+        }
+    }
+
+    /// Another worker asks for an idle connection.
+    pub fn lend_idle(self: &Rc<Self>, worker: usize) {
+        if !self.waiters.borrow().is_empty() {
+            return;
+        }
+        let Some(conn) = self.idle.borrow_mut().pop() else { return };
+        count(&self.numbers().idle, -1);
+        self.lend(conn, worker);
+    }
+
+    fn lend(self: &Rc<Self>, mut conn: Box<ServerConn>, worker: usize) {
+        if conn.stream.park().is_err() {
+            return;
+        }
+        if let Err(Mail::Conn(_, mut conn)) =
+            self.worker.post.try_send(worker, Mail::Conn(Arc::clone(&self.shared), conn))
+            && conn.stream.unpark().is_ok()
+        {
+            self.keep(conn);
+        }
+    }
+
+    /// A connection has come from another worker.
+    pub fn on_lent(self: &Rc<Self>, mut conn: Box<ServerConn>) {
+        if conn.stream.unpark().is_ok() {
+            self.accept(conn);
+        } else {
+            self.grow();
+        }
+    }
+
+    /// Opens connections for those who wait, several at once; asks other workers when the limit is reached.
+    fn grow(self: &Rc<Self>) {
+        let waiting = u32::try_from(self.waiters.borrow().len()).unwrap_or(u32::MAX);
+        if waiting == 0 {
+            return;
+        }
+        if let Some(worker) = self.shared.idle_elsewhere(self.worker.index) {
+            let lend = Mail::Lend { pool: Arc::clone(&self.shared), to: self.worker.index };
+            let _ = self.worker.post.try_send(worker, lend);
+        }
+        while self.connecting.get() < waiting.min(CONNECTING_MAX) && self.shared.may_connect() {
+            match self.shared.try_open(self.is_reserve_due()) {
+                Ok(slot) => connect::spawn(self, slot),
+                Err(Full::Pool) => return,
+                Err(Full::Database | Full::User) => return self.ask_to_evict(),
+            }
+        }
+    }
+
+    /// Keeps `min_pool_size` connections open.
+    fn keep_minimum(self: &Rc<Self>) {
+        let minimum = self.settings.borrow().min_pool_size;
+        while self.worker.index == 0
+            && self.shared.open() < minimum
+            && self.connecting.get() < CONNECTING_MAX
+            && self.shared.may_connect()
+        {
+            let Ok(slot) = self.shared.try_open(false) else { return };
+            connect::spawn(self, slot);
+        }
+    }
+
+    fn is_reserve_due(&self) -> bool {
+        let settings = self.settings.borrow();
+        let since = self.waiters.borrow().front().map(|seat| seat.since.get());
+        let timeout = micros(settings.reserve_pool_timeout);
+        settings.reserve_pool_size > 0 && since.is_some_and(|since| since + timeout <= self.shared.clock.now())
+    }
+
+    /// A limit that several pools share is reached: connections that are idle elsewhere make room.
+    fn ask_to_evict(&self) {
+        for worker in 0..self.worker.post.workers() {
+            let _ = self.worker.post.try_send(worker, Mail::Evict { pool: Arc::clone(&self.shared) });
+        }
+    }
+
+    /// Closes the connection that has been idle longest, to make room for another pool.
+    pub fn evict(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let minimum = self.settings.borrow().min_pool_size;
+        if idle.is_empty() || self.shared.open() <= minimum {
+            return false;
+        }
+        let conn = idle.remove(0);
+        drop(idle);
+        count(&self.numbers().idle, -1);
+        conn.close();
+        true
+    }
+
+    pub fn connecting(&self, more: i32) {
+        self.connecting.set(self.connecting.get().saturating_add_signed(more));
+        count(&self.numbers().connecting, more);
+    }
+
+    /// A login has failed. If the pool has no other connection, those who wait need not wait any longer.
+    pub fn on_connect_failed(self: &Rc<Self>, report: &crate::protocol::Report, is_passing: bool) {
+        self.shared.on_failure(report.clone());
+        if is_passing || self.shared.established() > 0 {
+            return;
+        }
+        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
+        for seat in waiters {
+            self.shared.starving().leave();
+            seat.grant(Grant::Refused(report.clone()));
+        }
+        self.note_waiters();
+    }
+
+    /// Some idle connection has spoken or ended.
+    pub fn reap_idle(self: &Rc<Self>) {
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        let mut kept = Vec::with_capacity(idle.len());
+        for mut conn in idle {
+            match conn.poll_idle(&mut self.worker.idle_context()) {
+                Poll::Pending => kept.push(conn),
+                Poll::Ready(broken) => {
+                    count(&self.numbers().idle, -1);
+                    self.lost_idle(conn, &broken);
+                }
+            }
+        }
+        self.idle.borrow_mut().splice(0..0, kept);
+    }
+
+    /// Closes what is too old, and opens what is missing. Once a second.
+    pub fn tidy_up(self: &Rc<Self>, now: u64) {
+        self.recheck();
+        let timeout = self.settings.borrow().idle_timeout;
+        let minimum = self.settings.borrow().min_pool_size;
+        let mut closed = Vec::new();
+        let is_old = |conn: &ServerConn| !timeout.is_zero() && conn.idle_since + micros(timeout) <= now;
+        let mut surplus = self.shared.open().saturating_sub(minimum);
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        let mut kept = Vec::with_capacity(idle.len());
+        for conn in idle {
+            let is_surplus = surplus > 0 && is_old(&conn);
+            if self.is_stale(&conn, now) || is_surplus {
+                surplus = surplus.saturating_sub(1);
+                count(&self.numbers().idle, -1);
+                closed.push(conn);
+            } else {
+                kept.push(conn);
+            }
+        }
+        self.idle.replace(kept);
+        for conn in closed {
+            conn.close();
+        }
+        if !self.shared.is_paused() && !self.shared.is_retired() {
+            self.keep_minimum();
+        }
+    }
+
+    /// Closes every idle connection: the pool is paused or retired.
+    pub fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        for conn in idle {
+            count(&self.numbers().idle, -1);
+            conn.close();
+        }
+    }
+
+    /// Looks at each idle connection.
+    pub fn for_each_idle(&self, mut look: impl FnMut(&ServerConn)) {
+        for conn in self.idle.borrow().iter() {
+            look(conn);
+        }
+    }
+
+    fn is_stale(&self, conn: &ServerConn, now: u64) -> bool {
+        conn.epoch != self.shared.epoch() || (conn.expires_at != 0 && conn.expires_at <= now)
+    }
+
+    fn lost_idle(&self, conn: Box<ServerConn>, broken: &super::conn::Broken) {
+        tracing::warn!(
+            database = &*self.shared.database,
+            user = &*self.shared.user,
+            server = %conn.info.address,
+            "lost an idle server connection: {broken}"
+        );
+    }
+
+    fn note_waiters(&self) {
+        let waiters = self.waiters.borrow();
+        let oldest = waiters.front().map_or(0, |seat| seat.since.get());
+        self.numbers().waiting.store(u32::try_from(waiters.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.numbers().oldest.store(oldest, Ordering::SeqCst);
+    }
+}
+
+/// Changes a count that only this thread writes. Sequentially consistent, since other workers decide by it.
+pub(super) fn count(counter: &AtomicU32, more: i32) {
+    counter.store(counter.load(Ordering::Relaxed).saturating_add_signed(more), Ordering::SeqCst);
+}
+
+/// Connections a worker opens for one pool at a time: enough for a quick start, few enough not to flood a server with logins.
+const CONNECTING_MAX: u32 = 8;
+/// How much later than somebody elsewhere a client may have come and still be served before.
+const OVERTAKING_MAX: Duration = Duration::from_millis(2);

@@ -1,0 +1,49 @@
+//! From what a client has left behind to a connection that is like new.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::protocol::TransactionState;
+use crate::session::Hygiene;
+
+use super::conn::ServerConn;
+use super::converse::{self, Trouble};
+use super::local::{LocalPool, count};
+
+/// Cleans a connection in the background and gives it to its pool; what cannot be cleaned is closed.
+pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
+    count(&pool.numbers().tested, 1);
+    let pool = Rc::clone(pool);
+    tokio::task::spawn_local(async move {
+        let cleaned = timeout(RESET_MAX, clean(conn)).await;
+        count(&pool.numbers().tested, -1);
+        match cleaned {
+            Ok(Some(conn)) => pool.accept(conn),
+            Ok(None) | Err(_) => pool.recheck(),
+        }
+    });
+}
+
+async fn clean(mut conn: Box<ServerConn>) -> Option<Box<ServerConn>> {
+    if !conn.info.cancels.is_settled() {
+        conn.info.cancels.settled().await;
+        // The server has taken the requests in; what they hit, if anything, is this, and its error is what they cause.
+        match converse::query(&mut conn, "").await {
+            Ok(_) | Err(Trouble::Error(_)) => {}
+            Err(Trouble::Lost(_)) => return None,
+        }
+    }
+    if conn.state.hygiene == Hygiene::Tainted {
+        converse::query(&mut conn, "DISCARD ALL").await.ok()?;
+        conn.state.on_discarded();
+    }
+    let is_clean = conn.state.hygiene == Hygiene::Clean
+        && conn.state.transaction == TransactionState::Idle
+        && conn.carry.is_empty();
+    is_clean.then_some(conn)
+}
+
+/// A reset is a matter of milliseconds; a server that does not answer for so long is not worth waiting for.
+const RESET_MAX: Duration = Duration::from_secs(10);

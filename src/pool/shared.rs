@@ -1,0 +1,265 @@
+//! What the workers' parts of one pool have in common.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam::utils::CachePadded;
+
+use crate::protocol::{Parameters, Report};
+
+use super::clock::{Clock, micros};
+use super::ledger::{Accounts, Full, Limits, Slot, Starving};
+use super::settings::PoolSettings;
+use super::target::Target;
+
+/// One pool: a database, a user name on the server, and where that is.
+#[derive(Debug)]
+pub struct PoolShared {
+    /// Unique in the process.
+    pub id: u64,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub clock: Clock,
+    accounts: Accounts,
+    starving: Arc<Starving>,
+    settings: ArcSwap<PoolSettings>,
+    pub target: ArcSwap<Target>,
+    /// Connections of an older epoch are closed at their next rest.
+    epoch: AtomicU32,
+    pause: AtomicBool,
+    retired: AtomicBool,
+    cells: Box<[Arc<CachePadded<Cell>>]>,
+    failure: Mutex<Failure>,
+    /// The values a server reported at its last login: what a new client is told.
+    pub welcome: ArcSwapOption<Parameters>,
+}
+
+/// One worker's numbers. Written by that worker alone, so there is nothing to contend for; read by all.
+#[derive(Debug, Default)]
+pub struct Cell {
+    pub idle: AtomicU32,
+    pub active: AtomicU32,
+    pub waiting: AtomicU32,
+    pub connecting: AtomicU32,
+    /// Being reset, or waiting for a cancel request to settle.
+    pub tested: AtomicU32,
+    pub clients: AtomicU32,
+    /// Since when the oldest waiter has waited; 0 when nobody does.
+    pub oldest: AtomicU64,
+    pub stats: Stats,
+}
+
+/// What a worker has done for a pool since the start. Times are microseconds.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub leases: AtomicU64,
+    pub transactions: AtomicU64,
+    pub queries: AtomicU64,
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+    pub transaction_time: AtomicU64,
+    pub query_time: AtomicU64,
+    pub wait_time: AtomicU64,
+    pub client_parses: AtomicU64,
+    pub server_parses: AtomicU64,
+    pub binds: AtomicU64,
+}
+
+/// Adds to a counter that only this thread writes.
+pub fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
+/// Logins that failed, and when the next is tried.
+#[derive(Debug, Default)]
+struct Failure {
+    in_a_row: u32,
+    retry_at: u64,
+    last: Option<Report>,
+}
+
+/// What a pool is made of.
+#[derive(Debug)]
+pub struct Founding {
+    pub id: u64,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub accounts: Accounts,
+    pub settings: PoolSettings,
+    pub target: Target,
+    pub workers: usize,
+}
+
+impl PoolShared {
+    #[must_use]
+    pub fn new(founding: Founding, clock: Clock, starving: Arc<Starving>) -> Self {
+        Self {
+            id: founding.id,
+            database: founding.database,
+            user: founding.user,
+            clock,
+            accounts: founding.accounts,
+            starving,
+            settings: ArcSwap::from_pointee(founding.settings),
+            target: ArcSwap::from_pointee(founding.target),
+            epoch: AtomicU32::new(0),
+            pause: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            cells: (0..founding.workers).map(|_| Arc::default()).collect(),
+            failure: Mutex::default(),
+            welcome: ArcSwapOption::empty(),
+        }
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> Arc<PoolSettings> {
+        self.settings.load_full()
+    }
+
+    /// Other settings from now on. Workers take them up when they look at the pool again.
+    pub fn set_settings(&self, settings: PoolSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// A worker's numbers. Those of a worker beyond the last are nobody's.
+    #[must_use]
+    pub fn cell(&self, worker: usize) -> Arc<CachePadded<Cell>> {
+        self.cells.get(worker).map_or_else(Arc::default, Arc::clone)
+    }
+
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().map(|cell| &***cell)
+    }
+
+    /// Permission for one more connection. `reserve`: somebody has waited long enough for the reserve to be used.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn try_open(&self, reserve: bool) -> Result<Slot, Full> {
+        let settings = self.settings.load();
+        let unlimited = |max: u32| if max == 0 { u32::MAX } else { max };
+        let reserve = if reserve { settings.reserve_pool_size } else { 0 };
+        let limits = Limits {
+            pool: unlimited(settings.pool_size).saturating_add(reserve),
+            database: unlimited(settings.max_db_connections),
+            user: unlimited(settings.max_user_connections),
+        };
+        self.accounts.try_open(limits, &self.starving)
+    }
+
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    #[must_use]
+    pub fn starving(&self) -> &Arc<Starving> {
+        &self.starving
+    }
+
+    /// Connections open or being opened, in the whole process.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.accounts.pool.open()
+    }
+
+    /// Connections that are logged in, in the whole process.
+    #[must_use]
+    pub fn established(&self) -> u32 {
+        self.cells().map(|cell| sum(&[&cell.idle, &cell.active, &cell.tested])).sum()
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Every connection that is open now is closed at its next rest.
+    pub fn renew(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub fn set_paused(&self, paused: bool) {
+        self.pause.store(paused, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.pause.load(Ordering::Acquire)
+    }
+
+    /// The configuration has no such pool any more.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.renew();
+    }
+
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// The moment somebody has waited since at another worker, the earliest of them; `None` when nobody does.
+    #[must_use]
+    pub fn oldest_elsewhere(&self, worker: usize) -> Option<(usize, u64)> {
+        let elsewhere = self.cells().enumerate().filter(|(index, _)| *index != worker);
+        let waiting = elsewhere.map(|(index, cell)| (index, cell.oldest.load(Ordering::SeqCst)));
+        waiting.filter(|(_, since)| *since != 0).min_by_key(|(_, since)| *since)
+    }
+
+    /// A worker other than this one that has an idle connection.
+    #[must_use]
+    pub fn idle_elsewhere(&self, worker: usize) -> Option<usize> {
+        let mut elsewhere = self.cells().enumerate().filter(|(index, _)| *index != worker);
+        elsewhere.find(|(_, cell)| cell.idle.load(Ordering::SeqCst) > 0).map(|(index, _)| index)
+    }
+
+    /// A login failed: the next is tried after a while that doubles each time.
+    pub fn on_failure(&self, report: Report) {
+        let mut failure = self.failure();
+        let wait = micros(BACK_OFF_MIN).saturating_mul(1 << failure.in_a_row.min(10)).min(micros(BACK_OFF_MAX));
+        failure.in_a_row = failure.in_a_row.saturating_add(1);
+        failure.retry_at = self.clock.now().saturating_add(wait);
+        failure.last = Some(report);
+    }
+
+    pub fn on_success(&self) {
+        let mut failure = self.failure();
+        if failure.last.is_some() {
+            *failure = Failure::default();
+        }
+    }
+
+    /// Whether a login may be tried now.
+    #[must_use]
+    pub fn may_connect(&self) -> bool {
+        let failure = self.failure();
+        failure.last.is_none() || self.clock.now() >= failure.retry_at
+    }
+
+    /// The next login may be tried at once: something has changed.
+    pub fn retry_now(&self) {
+        self.failure().retry_at = 0;
+    }
+
+    /// What the last login failed with, unless one has succeeded since.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Report> {
+        self.failure().last.clone()
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sum of several counts.
+#[must_use]
+pub fn sum(counts: &[&AtomicU32]) -> u32 {
+    counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+}
+
+/// Between two failed logins: short enough that a restart is noticed at once, long enough not to hammer a server.
+const BACK_OFF_MIN: std::time::Duration = std::time::Duration::from_millis(50);
+const BACK_OFF_MAX: std::time::Duration = std::time::Duration::from_secs(2);

@@ -1,0 +1,62 @@
+//! Where a pool's connections go, and as whom.
+
+use std::sync::Arc;
+
+use crate::net::addr::ServerAddr;
+use crate::net::keepalive::Keepalive;
+use crate::net::tls::ServerTls;
+use crate::protocol::Parameters;
+
+/// What it takes to open a connection.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Tried in this order, unless `shuffled`.
+    pub hosts: Vec<ServerAddr>,
+    pub shuffled: bool,
+    pub tls: Arc<ServerTls>,
+    pub keepalive: Keepalive,
+    /// The database's name on the server.
+    pub database: Arc<str>,
+    /// The user's name on the server.
+    pub user: Arc<str>,
+    /// Further startup parameters, those of the URL.
+    pub parameters: Vec<(String, String)>,
+    pub session_attrs: SessionAttrs,
+    pub secret: ServerSecret,
+}
+
+/// libpq's `target_session_attrs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionAttrs {
+    #[default]
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    /// A standby if there is one, else any.
+    PreferStandby,
+}
+
+impl SessionAttrs {
+    /// Whether a server that reports these values will do. PostgreSQL reports both from 14 on.
+    #[must_use]
+    pub fn accept(self, reported: &Parameters) -> bool {
+        let is_on = |name: &str| reported.value(name) == Some("on");
+        let standby = is_on("in_hot_standby");
+        let read_only = standby || is_on("default_transaction_read_only");
+        match self {
+            Self::Any => true,
+            Self::ReadWrite => !read_only,
+            Self::ReadOnly => read_only,
+            Self::Primary => !standby,
+            Self::Standby | Self::PreferStandby => standby,
+        }
+    }
+
+    /// What is left to wish for when no host would do.
+    #[must_use]
+    pub fn second_wish(self) -> Option<Self> {
+        (self == Self::PreferStandby).then_some(Self::Any)
+    }
+}

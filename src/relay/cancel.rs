@@ -1,0 +1,45 @@
+//! Cancelling what a server does for a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::net::dial;
+use crate::pool::conn::{CancelUnderWay, Cancels, ServerInfo};
+use crate::protocol::startup;
+
+/// Sends a cancel request for whatever runs on a connection, in the background. The connection serves nobody else until
+/// the request has settled.
+pub(crate) fn spawn(info: &Arc<ServerInfo>) {
+    let Some(under_way) = Cancels::enter(info) else { return };
+    tokio::task::spawn_local(async move {
+        if timeout(CANCEL_MAX, send(&under_way)).await.is_err() {
+            tracing::warn!(server = %under_way.info.address, "a cancel request was not taken in time");
+        }
+    });
+}
+
+/// To the very server that runs the statement, with the protection its connection has.
+async fn send(under_way: &CancelUnderWay) {
+    let info = &under_way.info;
+    let dialed = dial::dial_exactly(&info.address, &info.tls, &info.keepalive, info.encryption).await;
+    let mut stream = match dialed {
+        Ok(dialed) => dialed.stream,
+        Err(error) => {
+            tracing::warn!(server = %info.address, "cannot send a cancel request: {error}");
+            return;
+        }
+    };
+    let mut request = Vec::new();
+    startup::cancel_request(&info.cancel_key, &mut request);
+    if stream.write_all(&request).await.is_err() {
+        return;
+    }
+    // The server closes when it has passed the request on: from then on it cannot hit a later statement by surprise.
+    let mut buf = [0; 64];
+    while stream.read(&mut buf).await.is_ok_and(|count| count > 0) {}
+}
+
+/// A cancel request is a matter of milliseconds.
+const CANCEL_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,217 @@
+//! A logged-in client: its socket, its session, and what is owed to it.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use crate::net::stream::Stream;
+use crate::pool::clock;
+use crate::pool::local::LocalPool;
+use crate::pool::seat::{Phase, Poke, Seat};
+use crate::protocol::{Report, SqlState};
+use crate::session::{ClientSession, Outbox};
+use crate::session::client::Wants;
+
+use super::context::{Context, Scratch};
+use super::exchange::Exchange;
+use super::farewell::Farewell;
+
+/// A client between its login and its goodbye. Owns no buffer while it is idle.
+#[derive(Debug)]
+pub struct Client {
+    pub stream: Stream,
+    pub session: ClientSession,
+    pub seat: Rc<Seat>,
+    pub context: Rc<Context>,
+    pub pool: Rc<LocalPool>,
+    /// Bytes that have come and are not dealt with.
+    pub carry: Vec<u8>,
+    /// Bytes of a message still to come that are passed over.
+    pub skip: usize,
+    /// Bytes that the client's socket did not take yet.
+    pub owed: Vec<u8>,
+    /// An error that the client is told with its next request: its server was lost while it was silent.
+    pub pending: Option<Box<Report>>,
+    /// A replication connection: it keeps its server connection, which is its own from the start.
+    pub is_replication: bool,
+}
+
+/// What an idle client's turn comes to.
+#[derive(Debug)]
+pub enum Turn {
+    /// It has asked for something, and a server connection is at work for it.
+    Serve(Exchange),
+    /// It has asked for something (that is in `carry`), and has to wait for a server connection.
+    Wait,
+    Leave(Farewell),
+}
+
+impl Client {
+    /// Waits for the client's next request. Holds nothing across a wait: cancel-safe.
+    pub fn poll_idle(&mut self, cx: &mut TaskContext<'_>) -> Poll<Turn> {
+        self.seat.register(cx);
+        if let Some(poke) = self.seat.take_poke()
+            && let Some(farewell) = self.on_idle_poke(poke)
+        {
+            return Poll::Ready(Turn::Leave(farewell));
+        }
+        let context = Rc::clone(&self.context);
+        let Scratch { read, out } = &mut *context.scratch.borrow_mut();
+        if !self.carry.is_empty() {
+            // What came behind the last request; or the beginning of a message.
+            let input = std::mem::take(&mut self.carry);
+            if let Some(turn) = self.on_input(&input, out, cx) {
+                return Poll::Ready(turn);
+            }
+        }
+        loop {
+            if !self.owed.is_empty() && ready!(self.poll_flush(cx)).is_err() {
+                return Poll::Ready(Turn::Leave(Farewell::Lost));
+            }
+            let count = match ready!(self.stream.poll_read(cx, read)) {
+                Ok(0) | Err(_) => return Poll::Ready(Turn::Leave(Farewell::Lost)),
+                Ok(count) => count,
+            };
+            self.note_received(count);
+            let came = read.get(..count).unwrap_or_default();
+            let turn = if self.carry.is_empty() {
+                self.on_input(came, out, cx)
+            } else {
+                let mut input = std::mem::take(&mut self.carry);
+                input.extend_from_slice(came);
+                self.on_input(&input, out, cx)
+            };
+            if let Some(turn) = turn {
+                return Poll::Ready(turn);
+            }
+        }
+    }
+
+    fn on_idle_poke(&self, poke: Poke) -> Option<Farewell> {
+        match poke {
+            Poke::Look | Poke::Cancel => None,
+            Poke::Deadline => {
+                let deadline = self.seat.deadline.get();
+                let is_due = deadline != 0 && deadline <= self.context.worker.clock.now();
+                is_due.then(|| {
+                    Farewell::Told(Report::fatal(
+                        SqlState::IDLE_SESSION_TIMEOUT,
+                        "terminating connection due to client idle timeout",
+                    ))
+                })
+            }
+            Poke::Drain | Poke::Kill => Some(Farewell::shutdown()),
+        }
+    }
+
+    /// Deals with what has come; what it leaves over is in `carry` (which is empty before).
+    fn on_input(&mut self, input: &[u8], out: &mut Outbox, cx: &mut TaskContext<'_>) -> Option<Turn> {
+        let mut at = self.pass_over(input.len());
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let idle = match self.session.on_idle(rest, &mut self.owed) {
+                Ok(idle) => idle,
+                Err(error) => return Some(Turn::Leave(Farewell::Told(Report::from(&error)))),
+            };
+            at = self.advance(at, idle.consumed, input.len());
+            let rest = input.get(at..).unwrap_or_default();
+            match idle.wants {
+                Wants::Nothing => {
+                    self.carry.extend_from_slice(rest);
+                    return None;
+                }
+                Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
+                Wants::Server => {}
+            }
+            let Some(report) = self.pending.take() else { return Some(self.ask(rest, out, cx)) };
+            let refused = self.session.refuse(rest, &report, &mut self.owed);
+            at = self.advance(at, refused, input.len());
+        }
+    }
+
+    /// The client needs a server connection for what stands next.
+    fn ask(&mut self, input: &[u8], out: &mut Outbox, cx: &mut TaskContext<'_>) -> Turn {
+        let now = self.context.worker.clock.now();
+        self.seat.request_at.set(now);
+        let Some(lease) = self.pool.try_lease() else {
+            self.carry.extend_from_slice(input);
+            return Turn::Wait;
+        };
+        let mut exchange = Exchange::begin(lease, self, now);
+        match exchange.on_client_input(self, input, out, cx) {
+            Ok(consumed) => {
+                self.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+                Turn::Serve(exchange)
+            }
+            Err(farewell) => {
+                exchange.abandon(self);
+                Turn::Leave(farewell)
+            }
+        }
+    }
+
+    /// How much of an input of this length is the rest of a message that is passed over.
+    pub fn pass_over(&mut self, len: usize) -> usize {
+        let skipped = self.skip.min(len);
+        self.skip -= skipped;
+        skipped
+    }
+
+    /// Moves on in an input; what lies beyond its end is passed over when it comes.
+    fn advance(&mut self, at: usize, count: usize, len: usize) -> usize {
+        let end = at + count;
+        self.skip += end.saturating_sub(len);
+        end.min(len)
+    }
+
+    /// Reads more behind what is in `carry`. 0 is the end.
+    pub fn poll_read_more(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<usize>> {
+        let context = Rc::clone(&self.context);
+        let read = &mut context.scratch.borrow_mut().read;
+        let count = ready!(self.stream.poll_read(cx, read))?;
+        self.note_received(count);
+        self.carry.extend_from_slice(read.get(..count).unwrap_or_default());
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes what is owed.
+    pub fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() {
+            let count = ready!(self.stream.poll_write(cx, &self.owed))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed.drain(..count);
+        }
+        self.owed = Vec::new();
+        self.stream.poll_flush(cx)
+    }
+
+    /// Writes to the client what fits; the rest is owed. Nothing may be owed before.
+    pub fn send(&mut self, cx: &mut TaskContext<'_>, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.poll_write(cx, rest)? {
+                Poll::Pending => break,
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => sent += count,
+            }
+        }
+        self.owed.extend_from_slice(bytes.get(sent..).unwrap_or_default());
+        if self.owed.is_empty() && self.stream.is_tls() {
+            let _ = self.stream.poll_flush(cx)?;
+        }
+        Ok(())
+    }
+
+    /// From now on the client is idle, and its idle timeout runs.
+    pub fn enter_idle(&mut self, now: u64) {
+        self.seat.enter(Phase::Idle, now);
+        let timeout = self.pool.settings().client_idle_timeout;
+        self.seat.deadline.set(clock::deadline(now, timeout));
+    }
+
+    fn note_received(&self, count: usize) {
+        crate::pool::shared::add(&self.pool.numbers().stats.received, u64::try_from(count).unwrap_or(0));
+    }
+}

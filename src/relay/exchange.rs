@@ -1,0 +1,580 @@
+//! The query path: one client and the server connection it has for a while.
+//!
+//! Driven by polls, without a future for each side: while an answer is awaited the server alone is listened to, and the client
+//! only once the wait has become long. An answer usually needs one read from and one write to each side.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use crate::pool::clock::{self, micros};
+use crate::pool::conn::ServerConn;
+use crate::pool::lease::Lease;
+use crate::pool::seat::{Phase, Poke};
+use crate::pool::settings::{PoolMode, PoolSettings};
+use crate::pool::shared::add;
+use crate::protocol::{Report, SqlState, TransactionState};
+use crate::session::flow::{Attention, Flow, Naming, Next, Parties, answers::Ending};
+use crate::session::{Hygiene, Outbox, settings};
+
+use super::client::Client;
+use super::context::Scratch;
+use super::farewell::Farewell;
+use super::{cancel, lost};
+
+/// A client's use of a server connection.
+#[derive(Debug)]
+pub struct Exchange {
+    lease: Lease,
+    flow: Flow,
+    /// Bytes that the server's socket did not take yet.
+    owed: Vec<u8>,
+    stage: Stage,
+    keeping: Keeping,
+    timeouts: Timeouts,
+    /// The client is listened to although only the server can move the conversation.
+    looks: bool,
+    /// The client has said goodbye: what it asked for before is carried out.
+    leaves: bool,
+    transaction_since: u64,
+    busy_since: u64,
+    steps: u32,
+}
+
+/// What the exchange is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The connection is being brought to the client's settings; the client's request waits.
+    Preparing,
+    Running,
+    /// A statement was cancelled because its time was over; the server is given until then to say so.
+    Cancelling,
+}
+
+/// When the connection goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// When the client leaves.
+    Session,
+    /// At rest; or when the client leaves, if it is pinned.
+    Transaction,
+    /// At rest, and transaction blocks are refused.
+    Statement,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timeouts {
+    statement: Duration,
+    transaction: Duration,
+    idle_transaction: Duration,
+    client_idle: Duration,
+}
+
+impl Timeouts {
+    fn of(settings: &PoolSettings) -> Self {
+        Self {
+            statement: settings.statement_timeout,
+            transaction: settings.transaction_timeout,
+            idle_transaction: settings.idle_transaction_timeout,
+            client_idle: settings.client_idle_timeout,
+        }
+    }
+
+    fn are_off(&self) -> bool {
+        self.statement.is_zero()
+            && self.transaction.is_zero()
+            && self.idle_transaction.is_zero()
+            && self.client_idle.is_zero()
+    }
+}
+
+/// How an exchange ends.
+#[derive(Debug)]
+pub enum End {
+    /// The connection is at rest; the client goes on without it.
+    Rest,
+    /// The client could not be served: its request, in `carry`, is to be refused.
+    Refused(Report),
+    /// The server connection is gone. The server's last words, if there were any.
+    Lost(Option<Ending>),
+    Leave(Farewell),
+}
+
+impl Exchange {
+    pub fn begin(mut lease: Lease, client: &mut Client, now: u64) -> Self {
+        let pool_settings = lease.pool().settings();
+        let is_session = pool_settings.pool_mode == PoolMode::Session || client.is_replication;
+        let naming = if is_session || pool_settings.prepared_statements == 0 {
+            Naming::Verbatim
+        } else {
+            Naming::Mapped { max: usize::try_from(pool_settings.prepared_statements).unwrap_or(usize::MAX) }
+        };
+        let keeping = match pool_settings.pool_mode {
+            _ if is_session => Keeping::Session,
+            PoolMode::Statement => Keeping::Statement,
+            PoolMode::Session | PoolMode::Transaction => Keeping::Transaction,
+        };
+        client.seat.enter(Phase::Active, now);
+        client.seat.deadline.set(0);
+        client.context.worker.enter_busy(&client.seat);
+        let conn = lease.conn();
+        *client.seat.server.borrow_mut() = Some(std::sync::Arc::clone(&conn.info));
+        let flow = Flow::new(naming, &conn.state);
+        Self {
+            lease,
+            flow,
+            owed: Vec::new(),
+            stage: Stage::Running,
+            keeping,
+            timeouts: Timeouts::of(&pool_settings),
+            looks: false,
+            leaves: false,
+            transaction_since: now,
+            busy_since: now,
+            steps: 0,
+        }
+    }
+
+    /// The client's first input: what has to be said to the server before it, then the input itself. Returns how much of it
+    /// was dealt with.
+    ///
+    /// # Errors
+    /// The client broke the protocol.
+    pub fn on_client_input(
+        &mut self,
+        client: &mut Client,
+        input: &[u8],
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<usize, Farewell> {
+        out.reset();
+        let conn = self.lease.conn();
+        if conn.state.pipeline.is_empty() && !self.flow.is_busy(&conn.state) {
+            let preamble = settings::difference(&client.session, &mut conn.state);
+            let block = client.session.block;
+            if preamble.is_some() || block != crate::session::client::Block::None {
+                lost::prepare(&mut self.flow, conn, preamble.as_deref(), block, out.make(&[]));
+                self.stage = Stage::Preparing;
+            }
+        }
+        let mut consumed = 0;
+        if self.stage != Stage::Preparing {
+            let mut cache = client.context.cache.borrow_mut();
+            let mut parties = Parties { client: &mut client.session, server: &mut conn.state, cache: &mut cache };
+            let was_idle = parties.server.pipeline.is_empty();
+            let passed = self
+                .flow
+                .on_client(input, out, &mut parties)
+                .map_err(|error| Farewell::Told(Report::from(&error)))?;
+            consumed = passed.consumed;
+            self.leaves |= passed.next == Next::Goodbye;
+            if self.flow.owes_fakes(&parties) {
+                let mut fakes = Outbox::new();
+                self.flow.answer_fakes(&[], &mut fakes, &mut parties);
+                client.owed.extend_from_slice(fakes.bytes(&[]));
+            }
+            if was_idle && self.is_timed() {
+                self.on_busy(client);
+            }
+        }
+        self.send(out.bytes(input), cx);
+        Ok(consumed)
+    }
+
+    /// The same for input that has waited in `carry`.
+    ///
+    /// # Errors
+    /// The client broke the protocol.
+    pub fn on_carry(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Result<(), Farewell> {
+        let context = Rc::clone(&client.context);
+        let out = &mut context.scratch.borrow_mut().out;
+        let input = std::mem::take(&mut client.carry);
+        let consumed = self.on_client_input(client, &input, out, cx)?;
+        client.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Whether the connection can go back.
+    pub fn is_at_rest(&mut self) -> bool {
+        let flow = &self.flow;
+        flow.is_at_rest(&self.lease.conn().state) && self.owed.is_empty()
+    }
+
+    /// Moves what can be moved, in both directions, until the exchange ends or everybody is waited for.
+    pub fn poll(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<End> {
+        client.seat.register(cx);
+        if let Some(poke) = client.seat.take_poke()
+            && let Some(end) = self.on_poke(client, poke)
+        {
+            return Poll::Ready(end);
+        }
+        loop {
+            let mut moved = false;
+            if !self.owed.is_empty() {
+                moved |= self.flush(cx);
+            }
+            if !client.owed.is_empty() {
+                match client.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(self.client_is_gone(client)),
+                    Poll::Pending => {}
+                }
+            }
+            if client.owed.is_empty() {
+                match self.poll_server(client, cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if self.listens_to_client() {
+                match self.poll_client(client, cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Gives the connection back, if the exchange ended at rest; else closes it.
+    pub fn finish(mut self, client: &mut Client) {
+        self.depart(client);
+        let conn = self.lease.conn();
+        if self.keeping == Keeping::Session || client.session.pinned().is_some() {
+            conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
+        }
+        client.session.pin = None;
+        match self.flow.into_rest(&mut conn.state) {
+            Ok(rest) => self.lease.give_back(&rest),
+            Err(_) => drop(self.lease),
+        }
+    }
+
+    /// Closes the connection; a statement that still runs on it is cancelled.
+    pub fn abandon(mut self, client: &mut Client) {
+        self.depart(client);
+        let conn = self.lease.conn();
+        if self.flow.is_busy(&conn.state) && self.stage != Stage::Cancelling {
+            cancel::spawn(&conn.info);
+        }
+        drop(self.lease);
+        client.session.on_server_gone();
+    }
+
+    /// The server connection is gone: the client is told, and stays in step.
+    pub fn bury(mut self, client: &mut Client, words: Option<&Ending>) -> Option<Farewell> {
+        self.depart(client);
+        let is_kept = self.keeping == Keeping::Session || client.session.pinned().is_some();
+        let farewell = lost::tell(client, &self.flow, self.lease.conn(), is_kept, words);
+        drop(self.lease);
+        client.session.on_server_gone();
+        farewell
+    }
+
+    fn depart(&mut self, client: &mut Client) {
+        *client.seat.server.borrow_mut() = None;
+        client.context.worker.leave_busy(&client.seat);
+        let now = client.context.worker.clock.now();
+        let stats = &client.pool.numbers().stats;
+        let tally = std::mem::take(&mut self.flow.tally);
+        add(&stats.queries, tally.queries.into());
+        add(&stats.transactions, tally.transactions.into());
+        add(&stats.client_parses, tally.client_parses.into());
+        add(&stats.server_parses, tally.server_parses.into());
+        add(&stats.binds, tally.binds.into());
+        add(&stats.transaction_time, now.saturating_sub(self.transaction_since));
+        add(&stats.query_time, now.saturating_sub(self.busy_since));
+        client.enter_idle(now);
+    }
+
+    fn listens_to_client(&mut self) -> bool {
+        if self.stage == Stage::Preparing || self.leaves || !self.owed.is_empty() {
+            return false;
+        }
+        let looks = self.looks;
+        let flow = &self.flow;
+        let state = &self.lease.conn().state;
+        !state.pipeline.is_full() && (looks || flow.attention(state) == Attention::Both)
+    }
+
+    /// Reads from the server and passes on. Ready when something was moved, or when the exchange has ended.
+    fn poll_server(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Option<End>> {
+        let context = Rc::clone(&client.context);
+        let Scratch { read, out } = &mut *context.scratch.borrow_mut();
+        let conn = self.lease.conn();
+        let count = match conn.stream.poll_read(cx, read) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(End::Lost(None))),
+            Poll::Ready(Ok(count)) => count,
+        };
+        let came = read.get(..count).unwrap_or_default();
+        if conn.carry.is_empty() {
+            return Poll::Ready(self.on_server_input(client, came, out, cx));
+        }
+        let mut input = std::mem::take(&mut conn.carry);
+        input.extend_from_slice(came);
+        Poll::Ready(self.on_server_input(client, &input, out, cx))
+    }
+
+    fn on_server_input(
+        &mut self,
+        client: &mut Client,
+        input: &[u8],
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<End> {
+        out.reset();
+        let conn = self.lease.conn();
+        let heard = {
+            let mut cache = client.context.cache.borrow_mut();
+            let mut parties = Parties { client: &mut client.session, server: &mut conn.state, cache: &mut cache };
+            self.flow.on_server(input, out, &mut parties)
+        };
+        let heard = match heard {
+            Ok(heard) => heard,
+            Err(error) => {
+                tracing::error!(server = %conn.info.address, "{}", Report::from(&error));
+                return Some(End::Lost(None));
+            }
+        };
+        conn.carry.extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
+        let ends = self.is_over(client);
+        let bytes = out.bytes(input);
+        add(&client.pool.numbers().stats.sent, u64::try_from(bytes.len()).unwrap_or(0));
+        if !bytes.is_empty() && client.send(cx, bytes).is_err() {
+            return Some(if ends { End::Leave(Farewell::Lost) } else { self.client_is_gone(client) });
+        }
+        if let Some(words) = heard.end {
+            return Some(End::Lost(Some(words)));
+        }
+        if self.stage == Stage::Preparing {
+            return self.on_prepared(client, out, cx);
+        }
+        if ends { Some(self.rest(client)) } else { self.on_progress(client) }
+    }
+
+    /// Whether the connection can go back now.
+    fn is_over(&mut self, client: &Client) -> bool {
+        let flow = &self.flow;
+        let is_at_rest = flow.is_at_rest(&self.lease.conn().state);
+        let is_kept = match self.keeping {
+            Keeping::Session => true,
+            Keeping::Transaction | Keeping::Statement => client.session.pinned().is_some(),
+        };
+        is_at_rest
+            && self.owed.is_empty()
+            && self.stage != Stage::Preparing
+            && (!is_kept || self.leaves || client.seat.is_leaving())
+    }
+
+    fn rest(&self, client: &Client) -> End {
+        if self.leaves {
+            return End::Leave(Farewell::Goodbye);
+        }
+        if client.seat.is_leaving() { End::Leave(Farewell::shutdown()) } else { End::Rest }
+    }
+
+    /// The server has said something, and the exchange goes on.
+    fn on_progress(&mut self, client: &mut Client) -> Option<End> {
+        let conn = self.lease.conn();
+        let is_busy = self.flow.is_busy(&conn.state);
+        if self.keeping == Keeping::Statement && conn.state.transaction != TransactionState::Idle && !is_busy {
+            return Some(End::Leave(Farewell::Told(
+                Report::fatal(SqlState::FEATURE_NOT_SUPPORTED, "transaction blocks are not allowed in statement pooling mode")
+                    .with_hint("Use pool_mode = \"transaction\" for this database or user."),
+            )));
+        }
+        if self.steps != self.flow.tally.steps {
+            self.steps = self.flow.tally.steps;
+            if self.stage == Stage::Cancelling && !is_busy {
+                self.stage = Stage::Running;
+            }
+            if self.is_timed() {
+                self.set_deadline(client, is_busy);
+            }
+        }
+        None
+    }
+
+    /// The connection has the client's settings now, or never will.
+    fn on_prepared(&mut self, client: &mut Client, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Option<End> {
+        let conn = self.lease.conn();
+        if !conn.state.pipeline.is_empty() {
+            return None;
+        }
+        self.stage = Stage::Running;
+        if let Some(report) = lost::on_prepared(&mut self.flow, client, conn) {
+            return Some(End::Refused(report));
+        }
+        let input = std::mem::take(&mut client.carry);
+        match self.on_client_input(client, &input, out, cx) {
+            Ok(consumed) => {
+                client.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+                None
+            }
+            Err(farewell) => Some(End::Leave(farewell)),
+        }
+    }
+
+    /// Reads from the client and passes on. Ready when something was moved, or when the exchange has ended.
+    fn poll_client(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Option<End>> {
+        let context = Rc::clone(&client.context);
+        let Scratch { read, out } = &mut *context.scratch.borrow_mut();
+        let count = match client.stream.poll_read(cx, read) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(self.client_is_gone(client))),
+            Poll::Ready(Ok(count)) => count,
+        };
+        add(&client.pool.numbers().stats.received, u64::try_from(count).unwrap_or(0));
+        let came = read.get(..count).unwrap_or_default();
+        let mut held = std::mem::take(&mut client.carry);
+        let input = if held.is_empty() {
+            came
+        } else {
+            held.extend_from_slice(came);
+            &held
+        };
+        match self.on_client_input(client, input, out, cx) {
+            Ok(consumed) => {
+                client.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+                if self.leaves && self.is_over(client) {
+                    return Poll::Ready(Some(End::Leave(Farewell::Goodbye)));
+                }
+                Poll::Ready(None)
+            }
+            Err(farewell) => Poll::Ready(Some(End::Leave(farewell))),
+        }
+    }
+
+    fn client_is_gone(&mut self, client: &Client) -> End {
+        tracing::debug!(client = client.seat.id, "client left in the middle of an exchange");
+        End::Leave(Farewell::Lost)
+    }
+
+    fn on_poke(&mut self, client: &mut Client, poke: Poke) -> Option<End> {
+        match poke {
+            Poke::Look => self.looks = true,
+            Poke::Cancel => {}
+            Poke::Deadline => return self.on_deadline(client),
+            Poke::Drain if self.is_over(client) => return Some(End::Leave(Farewell::shutdown())),
+            Poke::Drain => {}
+            Poke::Kill => return Some(End::Leave(Farewell::shutdown())),
+        }
+        None
+    }
+
+    fn is_timed(&self) -> bool {
+        !self.timeouts.are_off() || self.stage == Stage::Cancelling
+    }
+
+    /// A request has gone to a server that had nothing to do.
+    fn on_busy(&mut self, client: &Client) {
+        let now = client.context.worker.clock.now();
+        let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
+        if !in_block {
+            self.transaction_since = now;
+        }
+        self.busy_since = now;
+        client.seat.begin(now);
+        self.set_deadline(client, true);
+    }
+
+    fn set_deadline(&mut self, client: &Client, is_busy: bool) {
+        let now = client.context.worker.clock.now();
+        let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
+        let idle = match (is_busy, in_block) {
+            (true, _) if self.stage == Stage::Cancelling => clock::deadline(now, CANCEL_PATIENCE),
+            (true, _) => clock::deadline(now, self.timeouts.statement),
+            (false, true) => clock::deadline(now, self.timeouts.idle_transaction),
+            (false, false) => clock::deadline(now, self.timeouts.client_idle),
+        };
+        let transaction = if is_busy || in_block {
+            clock::deadline(self.transaction_since, self.timeouts.transaction)
+        } else {
+            0
+        };
+        client.seat.deadline.set(clock::earlier(idle, transaction));
+    }
+
+    /// Some timeout has passed. Which one, the state tells.
+    fn on_deadline(&mut self, client: &mut Client) -> Option<End> {
+        let now = client.context.worker.clock.now();
+        if client.seat.deadline.get() == 0 || client.seat.deadline.get() > now {
+            return None;
+        }
+        client.seat.deadline.set(0);
+        let conn = self.lease.conn();
+        let is_busy = self.flow.is_busy(&conn.state);
+        let in_block = conn.state.transaction != TransactionState::Idle;
+        let limit = self.timeouts.transaction;
+        if !limit.is_zero() && (is_busy || in_block) && self.transaction_since + micros(limit) <= now {
+            return Some(told(SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout"));
+        }
+        match (is_busy, in_block) {
+            (true, _) if self.stage == Stage::Cancelling => {
+                Some(told(SqlState::QUERY_CANCELED, "terminating connection: the server did not cancel the statement in time"))
+            }
+            (true, _) => {
+                cancel::spawn(&conn.info);
+                self.flow.on_statement_timeout();
+                self.stage = Stage::Cancelling;
+                self.set_deadline(client, true);
+                None
+            }
+            (false, true) => Some(told(
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            )),
+            (false, false) => {
+                Some(told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to client idle timeout"))
+            }
+        }
+    }
+
+    /// Writes to the server what fits; the rest is owed. A failure shows at the next read, which may still bring the
+    /// server's last words.
+    fn send(&mut self, bytes: &[u8], cx: &mut TaskContext<'_>) {
+        let mut sent = 0;
+        if self.owed.is_empty() {
+            sent = write_some(self.lease.conn(), bytes, cx).unwrap_or(bytes.len());
+        }
+        self.owed.extend_from_slice(bytes.get(sent..).unwrap_or_default());
+    }
+
+    /// Writes what is owed to the server. Says whether something was moved.
+    fn flush(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        let owed = std::mem::take(&mut self.owed);
+        let conn = self.lease.conn();
+        let sent = write_some(conn, &owed, cx).unwrap_or(owed.len());
+        let rest = owed.get(sent..).unwrap_or_default();
+        self.owed.extend_from_slice(rest);
+        sent > 0
+    }
+}
+
+fn write_some(conn: &mut ServerConn, bytes: &[u8], cx: &mut TaskContext<'_>) -> io::Result<usize> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match conn.stream.poll_write(cx, rest)? {
+            Poll::Pending => break,
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(count) => sent += count,
+        }
+    }
+    if conn.stream.is_tls() {
+        let _ = conn.stream.poll_flush(cx)?;
+    }
+    Ok(sent)
+}
+
+fn told(code: SqlState, message: &'static str) -> End {
+    End::Leave(Farewell::Told(Report::fatal(code, message)))
+}
+
+/// How long a server may take to carry out a cancel request before its connection is given up.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);

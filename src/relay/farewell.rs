@@ -1,0 +1,37 @@
+//! Why a client's session ends.
+
+use crate::protocol::{Report, SqlState};
+
+/// The end of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The client said so.
+    Goodbye,
+    /// The client is gone.
+    Lost,
+    /// The client is told why. These words are the last it gets.
+    Told(Report),
+    /// The server's last words were passed on; or nothing can be said any more.
+    Silent,
+}
+
+impl Farewell {
+    #[must_use]
+    pub fn shutdown() -> Self {
+        Self::Told(
+            Report::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+                .with_hint("Connect again."),
+        )
+    }
+
+    /// For the log.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Goodbye => "client said goodbye",
+            Self::Lost => "client is gone",
+            Self::Told(report) => &report.message,
+            Self::Silent => "server connection ended",
+        }
+    }
+}
