@@ -1,0 +1,6 @@
+//! (follows)
+
+#[derive(Debug)]
+pub struct Hba;
+#[derive(Debug)]
+pub struct HbaConnection;
