@@ -17,7 +17,7 @@ pub mod verifier;
 
 pub use certificate::CertificateNames;
 pub use demand::{Challenge, Demand, Method};
-pub use hba::{Hba, HbaConnection};
+pub use hba::{CertificateDemand, Hba, HbaConnection};
 pub use md5::Md5Secret;
 pub use mock::{Mock, StandIn};
 pub use password::{PasswordCheck, Verdict};

@@ -1,6 +1,0 @@
-//! (follows)
-
-#[derive(Debug)]
-pub struct Hba;
-#[derive(Debug)]
-pub struct HbaConnection;
