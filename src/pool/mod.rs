@@ -7,6 +7,7 @@ pub mod clock;
 pub mod conn;
 pub mod connect;
 pub mod converse;
+pub mod derive;
 pub mod lease;
 pub mod ledger;
 pub mod local;

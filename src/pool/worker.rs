@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::clock::{Clock, micros};
+use super::derive::Deriver;
 use super::ledger::Starving;
 use super::local::LocalPool;
 use super::mail::Post;
@@ -23,6 +24,7 @@ pub struct Worker {
     pub clock: Clock,
     pub post: Post,
     pub starving: Arc<Starving>,
+    pub deriver: Arc<Deriver>,
     pools: RefCell<HashMap<u64, Rc<LocalPool>>>,
     seats: RefCell<Vec<Option<Rc<Seat>>>>,
     vacant: RefCell<Vec<usize>>,
@@ -50,13 +52,20 @@ impl Wake for Bell {
 
 impl Worker {
     #[must_use]
-    pub fn new(index: usize, clock: Clock, post: Post, starving: Arc<Starving>) -> Rc<Self> {
+    pub fn new(
+        index: usize,
+        clock: Clock,
+        post: Post,
+        starving: Arc<Starving>,
+        deriver: Arc<Deriver>,
+    ) -> Rc<Self> {
         let reaper = Arc::new(Bell::default());
         Rc::new(Self {
             index,
             clock,
             post,
             starving,
+            deriver,
             pools: RefCell::default(),
             seats: RefCell::default(),
             vacant: RefCell::default(),
