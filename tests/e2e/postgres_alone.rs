@@ -49,7 +49,7 @@ fn nothing_is_left_of_a_server_that_was_dropped() {
 
 #[test]
 fn a_replica_follows_its_primary() {
-    let primary = Postgres::start();
+    let primary = Postgres::builder().setting("max_connections", "150").start();
     primary.sql("CREATE TABLE followed AS SELECT generate_series(1, 10) AS id");
     let replica = primary.replica();
     let end = primary.sql("SELECT pg_current_wal_lsn()");
