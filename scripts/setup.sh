@@ -89,33 +89,28 @@ need_command() {
 
 install_missing() {
     [ ${#missing[@]} -gt 0 ] || return 0
-    local packages apt=()
+    local packages as_root=none
     packages=$(printf '%s\n' "${missing[@]}" | sort -u | tr '\n' ' ')
-    if command -v apt-get >/dev/null; then
-        if [ "$(id -u)" = 0 ]; then
-            apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
-        elif sudo -n true 2>/dev/null; then
-            apt=(sudo -n env DEBIAN_FRONTEND=noninteractive apt-get)
-        fi
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif sudo -n true 2>/dev/null; then
+        as_root="sudo -n"
     fi
-    if [ ${#apt[@]} -eq 0 ]; then
+    if [ "$as_root" = none ] || ! command -v apt-get >/dev/null; then
         echo "setup: install these packages first: $packages" >&2
         exit 1
     fi
     echo "setup: installing $packages"
-    # Without the recommended packages and without a cluster that would be started as a service.
-    if [ "${apt[0]}" = env ]; then prevent_cluster; fi
+    # Debian's package makes a cluster and starts it; the programs alone are wanted here.
+    if [ ! -d /etc/postgresql-common ]; then
+        $as_root mkdir -p /etc/postgresql-common/createcluster.d
+        echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/programs-only.conf >/dev/null
+    fi
+    local apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get"
     # shellcheck disable=SC2086
-    "${apt[@]}" install -y -q --no-install-recommends $packages >"$(log_file)" 2>&1 ||
-        { "${apt[@]}" update -q >"$(log_file)" 2>&1 && "${apt[@]}" install -y -q --no-install-recommends $packages >"$(log_file)" 2>&1; } ||
-        { tail -n 20 "$(log_file)" >&2; echo "setup: apt could not install: $packages" >&2; exit 1; }
-}
-
-# Debian's package makes a cluster and starts it; the programs alone are wanted here.
-prevent_cluster() {
-    [ -d /etc/postgresql-common ] && return
-    mkdir -p /etc/postgresql-common/createcluster.d
-    echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/programs-only.conf
+    quietly $apt install -y -q --no-install-recommends $packages ||
+        { quietly $apt update -q && quietly $apt install -y -q --no-install-recommends $packages; } ||
+        give_up "apt could not install: $packages"
 }
 
 fetch_python_drivers() {
@@ -123,8 +118,8 @@ fetch_python_drivers() {
     if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import psycopg, asyncpg' 2>/dev/null; then return; fi
     echo "setup: Python drivers into $venv"
     python3 -m venv --clear "$venv"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check 'psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' >"$(log_file)" 2>&1 ||
-        { tail -n 20 "$(log_file)" >&2; echo "setup: pip could not install psycopg and asyncpg" >&2; exit 1; }
+    quietly "$venv/bin/python" -m pip install -q --disable-pip-version-check 'psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' ||
+        give_up "pip could not install psycopg and asyncpg"
 }
 
 has_major() {
@@ -145,8 +140,8 @@ fetch_postgres() {
     echo "setup: PostgreSQL $release into $target/postgres/$major"
     place=$target/postgres/$major.new
     rm -rf "$place" && mkdir -p "$place"
-    npm install --prefix "$place" --no-save --no-audit --no-fund --ignore-scripts "$package@$release" >"$(log_file)" 2>&1 ||
-        { tail -n 20 "$(log_file)" >&2; echo "setup: npm could not install $package@$release" >&2; exit 1; }
+    quietly npm install --prefix "$place" --no-save --no-audit --no-fund --ignore-scripts "$package@$release" ||
+        give_up "npm could not install $package@$release"
     # Links are not in npm's archives; the package's own script makes them.
     (cd "$place/node_modules/$package" && node scripts/hydrate-symlinks.js)
     chmod -R a+rX "$place"
@@ -164,9 +159,16 @@ fetch_postgres() {
     "$target/postgres/$major/bin/postgres" --version
 }
 
-log_file() {
+# Runs a command with its output in a file, of which the end is shown when that was in vain.
+quietly() {
     mkdir -p "$target"
-    echo "$target/setup.log"
+    "$@" >"$target/setup.log" 2>&1
+}
+
+give_up() {
+    tail -n 20 "$target/setup.log" >&2
+    echo "setup: $1" >&2
+    exit 1
 }
 
 main "$@"
