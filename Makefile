@@ -30,11 +30,12 @@ check:
 
 # nextest gives each test a process of its own; without it, cargo's own runner does.
 test:
-	@scripts/setup.sh build demo test
+	@scripts/setup.sh build test
 	@scripts/test.sh
 
 # All tests of the library as threads of one process: passing there shows that there are no globals between them.
 test-threads:
+	@scripts/setup.sh build test
 	$(CARGO) test --locked --lib
 
 demo:
@@ -48,6 +49,7 @@ bench:
 	@python3 benches/pgbench.py $(BENCH)
 
 fuzz-smoke:
+	@scripts/setup.sh build fuzz
 	@scripts/fuzz-smoke.sh $(FUZZ_SECONDS)
 
 sim:

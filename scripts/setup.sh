@@ -2,7 +2,7 @@
 # Looks for what the build, the demonstration, the tests and the benchmark need. What is missing is installed with apt where
 # that is allowed (root, or sudo without a password); else one line says what to install.
 #
-#   scripts/setup.sh [build] [demo] [test] [bench]      without a word: all of them
+#   scripts/setup.sh [build] [demo] [test] [bench] [fuzz]      without a word: all of them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,15 +11,16 @@ missing=()
 
 main() {
     local words=("$@")
-    [ ${#words[@]} -gt 0 ] || words=(build demo test bench)
+    [ ${#words[@]} -gt 0 ] || words=(build demo test bench fuzz)
     local word
     for word in "${words[@]}"; do
         case $word in
             build) need_build ;;
             demo) need_postgres ;;
             test) need_postgres && need_test_tools ;;
-            bench) need_postgres && need_command pgbench postgresql-contrib && need_command pgbouncer pgbouncer && need_command python3 python3 ;;
-            *) echo "setup: unknown word '$word' (build, demo, test, bench)" >&2 && exit 2 ;;
+            bench) need_postgres && need_clients && need_command pgbouncer pgbouncer && need_command python3 python3 ;;
+            fuzz) need_command c++ g++ ;;
+            *) echo "setup: unknown word '$word' (build, demo, test, bench, fuzz)" >&2 && exit 2 ;;
         esac
     done
     install_missing
@@ -43,10 +44,12 @@ need_build() {
     if [ -z "${LIBCLANG_PATH:-}" ] && ! find_libclang; then missing+=(libclang-dev); fi
 }
 
+# The library, and the headers that belong to it.
 find_libclang() {
-    local found
-    found=$(find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 4 -name 'libclang*.so*' ! -name 'libclang-cpp*' -print -quit 2>/dev/null)
-    [ -n "$found" ]
+    local library header
+    library=$(find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 4 -name 'libclang[-.]*so*' ! -name 'libclang-cpp*' -print -quit 2>/dev/null)
+    header=$(find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 7 -path '*/clang/*/include/stddef.h' -print -quit 2>/dev/null)
+    [ -n "$library" ] && [ -n "$header" ]
 }
 
 need_postgres() {
@@ -69,10 +72,14 @@ server_bin() {
     return 1
 }
 
-need_test_tools() {
+need_clients() {
     need_command psql postgresql-client
-    # pgbench is a part of the server's package on Debian, of contrib elsewhere.
-    command -v pgbench >/dev/null || [ -x "$(server_bin)/pgbench" ] || missing+=(postgresql-contrib)
+    # Debian has it in the server's own package.
+    command -v pgbench >/dev/null || [ -x "$(server_bin)/pgbench" ] || missing+=(postgresql)
+}
+
+need_test_tools() {
+    need_clients
     if [ ! -x "$target/venv/bin/python" ]; then
         need_command python3 python3
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
