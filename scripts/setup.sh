@@ -16,7 +16,7 @@ main() {
     for word in "${words[@]}"; do
         case $word in
             build) need_build ;;
-            demo) need_postgres ;;
+            demo) need_postgres && need_clients ;;
             test) need_postgres && need_test_tools ;;
             bench) need_postgres && need_clients && need_command pgbouncer pgbouncer && need_command python3 python3 ;;
             fuzz) need_command c++ g++ ;;
@@ -118,6 +118,10 @@ install_missing() {
     quietly $apt install -y -q --no-install-recommends $packages ||
         { quietly $apt update -q && quietly $apt install -y -q --no-install-recommends $packages; } ||
         give_up "apt could not install: $packages"
+    # Its package starts it as a service, on the port that pgweir likes too.
+    if [[ " $packages" == *" pgbouncer "* ]] && command -v systemctl >/dev/null; then
+        $as_root systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+    fi
 }
 
 fetch_python_drivers() {
