@@ -1,12 +1,15 @@
 //! The harness itself, on PostgreSQL without anything in front.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use pgweir::demo::cluster::StopMode;
 use pgweir::protocol::tag;
 
 use super::harness::certificates::{Authority, write_private};
 use super::harness::clients::{self, pgbench, psql, python};
 use super::harness::wire::tags;
-use super::harness::{Postgres, Wire};
+use super::harness::{PATIENCE, Postgres, Proxy, Wire};
 
 #[test]
 fn a_server_answers_psql_and_frames() {
@@ -176,4 +179,27 @@ fn the_drivers_of_python_are_there() {
     let postgres = Postgres::start();
     let script = "import os, psycopg, asyncpg\nprint(psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 42').fetchone()[0])";
     assert_eq!(python(&postgres.superuser_url(), script).success(), "42");
+}
+
+#[test]
+fn a_network_chops_cuts_and_refuses() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::before(postgres.port());
+    proxy.chop(3);
+    let mut wire = Wire::log_in(proxy.port(), "postgres", "postgres", None);
+    assert_eq!(wire.value("SELECT repeat('x', 1000)").len(), 1000);
+    proxy.stall();
+    wire.send_query("SELECT 1");
+    wire.set_read_timeout(Duration::from_millis(50));
+    assert_eq!(wire.try_read_frame().unwrap_err().kind(), ErrorKind::WouldBlock);
+    proxy.resume();
+    wire.set_read_timeout(PATIENCE);
+    assert_eq!(tags(&wire.read_until_ready()), "TDCZ");
+    proxy.cut();
+    assert_eq!(wire.read_until_closed(), []);
+    proxy.refuse();
+    assert_eq!(Wire::connect(proxy.port()).read_until_closed(), []);
+    proxy.admit();
+    Wire::log_in(proxy.port(), "postgres", "postgres", None);
+    assert_eq!(proxy.accepted(), 2);
 }
