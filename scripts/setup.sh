@@ -2,7 +2,7 @@
 # Looks for what the build, the demonstration, the tests and the benchmark need. What is missing is installed with apt where
 # that is allowed (root, or sudo without a password); else one line says what to install.
 #
-#   scripts/setup.sh [build] [demo] [test] [bench]      without a word: all of them
+#   scripts/setup.sh [build] [demo] [test] [bench] [fuzz]      without a word: all of them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,15 +11,16 @@ missing=()
 
 main() {
     local words=("$@")
-    [ ${#words[@]} -gt 0 ] || words=(build demo test bench)
+    [ ${#words[@]} -gt 0 ] || words=(build demo test bench fuzz)
     local word
     for word in "${words[@]}"; do
         case $word in
             build) need_build ;;
-            demo) need_postgres ;;
+            demo) need_postgres && need_clients ;;
             test) need_postgres && need_test_tools ;;
-            bench) need_postgres && need_command pgbench postgresql-contrib && need_command pgbouncer pgbouncer && need_command python3 python3 ;;
-            *) echo "setup: unknown word '$word' (build, demo, test, bench)" >&2 && exit 2 ;;
+            bench) need_postgres && need_clients && need_command pgbouncer pgbouncer && need_command python3 python3 ;;
+            fuzz) need_command c++ g++ ;;
+            *) echo "setup: unknown word '$word' (build, demo, test, bench, fuzz)" >&2 && exit 2 ;;
         esac
     done
     install_missing
@@ -43,10 +44,12 @@ need_build() {
     if [ -z "${LIBCLANG_PATH:-}" ] && ! find_libclang; then missing+=(libclang-dev); fi
 }
 
+# The library, and the headers that belong to it.
 find_libclang() {
-    local found
-    found=$(find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 4 -name 'libclang*.so*' ! -name 'libclang-cpp*' -print -quit 2>/dev/null)
-    [ -n "$found" ]
+    local library header
+    library=$(find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 4 -name 'libclang[-.]*so*' ! -name 'libclang-cpp*' -print -quit 2>/dev/null)
+    header=$(find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 7 -path '*/clang/*/include/stddef.h' -print -quit 2>/dev/null)
+    [ -n "$library" ] && [ -n "$header" ]
 }
 
 need_postgres() {
@@ -69,10 +72,14 @@ server_bin() {
     return 1
 }
 
-need_test_tools() {
+need_clients() {
     need_command psql postgresql-client
-    # pgbench is a part of the server's package on Debian, of contrib elsewhere.
-    command -v pgbench >/dev/null || [ -x "$(server_bin)/pgbench" ] || missing+=(postgresql-contrib)
+    # Debian has it in the server's own package.
+    command -v pgbench >/dev/null || [ -x "$(server_bin)/pgbench" ] || missing+=(postgresql)
+}
+
+need_test_tools() {
+    need_clients
     if [ ! -x "$target/venv/bin/python" ]; then
         need_command python3 python3
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
@@ -89,33 +96,32 @@ need_command() {
 
 install_missing() {
     [ ${#missing[@]} -gt 0 ] || return 0
-    local packages apt=()
+    local packages as_root=none
     packages=$(printf '%s\n' "${missing[@]}" | sort -u | tr '\n' ' ')
-    if command -v apt-get >/dev/null; then
-        if [ "$(id -u)" = 0 ]; then
-            apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
-        elif sudo -n true 2>/dev/null; then
-            apt=(sudo -n env DEBIAN_FRONTEND=noninteractive apt-get)
-        fi
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif sudo -n true 2>/dev/null; then
+        as_root="sudo -n"
     fi
-    if [ ${#apt[@]} -eq 0 ]; then
+    if [ "$as_root" = none ] || ! command -v apt-get >/dev/null; then
         echo "setup: install these packages first: $packages" >&2
         exit 1
     fi
     echo "setup: installing $packages"
-    # Without the recommended packages and without a cluster that would be started as a service.
-    if [ "${apt[0]}" = env ]; then prevent_cluster; fi
+    # Debian's package makes a cluster and starts it; the programs alone are wanted here.
+    if [ ! -d /etc/postgresql-common ]; then
+        $as_root mkdir -p /etc/postgresql-common/createcluster.d
+        echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/programs-only.conf >/dev/null
+    fi
+    local apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get"
     # shellcheck disable=SC2086
-    "${apt[@]}" install -y -q --no-install-recommends $packages >"$(log_file)" 2>&1 ||
-        { "${apt[@]}" update -q >"$(log_file)" 2>&1 && "${apt[@]}" install -y -q --no-install-recommends $packages >"$(log_file)" 2>&1; } ||
-        { tail -n 20 "$(log_file)" >&2; echo "setup: apt could not install: $packages" >&2; exit 1; }
-}
-
-# Debian's package makes a cluster and starts it; the programs alone are wanted here.
-prevent_cluster() {
-    [ -d /etc/postgresql-common ] && return
-    mkdir -p /etc/postgresql-common/createcluster.d
-    echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/programs-only.conf
+    quietly $apt install -y -q --no-install-recommends $packages ||
+        { quietly $apt update -q && quietly $apt install -y -q --no-install-recommends $packages; } ||
+        give_up "apt could not install: $packages"
+    # Its package starts it as a service, on the port that pgweir likes too.
+    if [[ " $packages" == *" pgbouncer "* ]] && command -v systemctl >/dev/null; then
+        $as_root systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+    fi
 }
 
 fetch_python_drivers() {
@@ -123,8 +129,8 @@ fetch_python_drivers() {
     if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import psycopg, asyncpg' 2>/dev/null; then return; fi
     echo "setup: Python drivers into $venv"
     python3 -m venv --clear "$venv"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check 'psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' >"$(log_file)" 2>&1 ||
-        { tail -n 20 "$(log_file)" >&2; echo "setup: pip could not install psycopg and asyncpg" >&2; exit 1; }
+    quietly "$venv/bin/python" -m pip install -q --disable-pip-version-check 'psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' ||
+        give_up "pip could not install psycopg and asyncpg"
 }
 
 has_major() {
@@ -145,8 +151,8 @@ fetch_postgres() {
     echo "setup: PostgreSQL $release into $target/postgres/$major"
     place=$target/postgres/$major.new
     rm -rf "$place" && mkdir -p "$place"
-    npm install --prefix "$place" --no-save --no-audit --no-fund --ignore-scripts "$package@$release" >"$(log_file)" 2>&1 ||
-        { tail -n 20 "$(log_file)" >&2; echo "setup: npm could not install $package@$release" >&2; exit 1; }
+    quietly npm install --prefix "$place" --no-save --no-audit --no-fund --ignore-scripts "$package@$release" ||
+        give_up "npm could not install $package@$release"
     # Links are not in npm's archives; the package's own script makes them.
     (cd "$place/node_modules/$package" && node scripts/hydrate-symlinks.js)
     chmod -R a+rX "$place"
@@ -164,9 +170,16 @@ fetch_postgres() {
     "$target/postgres/$major/bin/postgres" --version
 }
 
-log_file() {
+# Runs a command with its output in a file, of which the end is shown when that was in vain.
+quietly() {
     mkdir -p "$target"
-    echo "$target/setup.log"
+    "$@" >"$target/setup.log" 2>&1
+}
+
+give_up() {
+    tail -n 20 "$target/setup.log" >&2
+    echo "setup: $1" >&2
+    exit 1
 }
 
 main "$@"

@@ -1,11 +1,15 @@
 //! The harness itself, on PostgreSQL without anything in front.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use pgweir::demo::cluster::StopMode;
 use pgweir::protocol::tag;
 
-use super::harness::clients::{self, pgbench, psql};
+use super::harness::certificates::{Authority, write_private};
+use super::harness::clients::{self, pgbench, psql, python};
 use super::harness::wire::tags;
-use super::harness::{Postgres, Wire};
+use super::harness::{PATIENCE, Postgres, Proxy, Wire};
 
 #[test]
 fn a_server_answers_psql_and_frames() {
@@ -49,7 +53,7 @@ fn nothing_is_left_of_a_server_that_was_dropped() {
 
 #[test]
 fn a_replica_follows_its_primary() {
-    let primary = Postgres::start();
+    let primary = Postgres::builder().setting("max_connections", "150").start();
     primary.sql("CREATE TABLE followed AS SELECT generate_series(1, 10) AS id");
     let replica = primary.replica();
     let end = primary.sql("SELECT pg_current_wal_lsn()");
@@ -119,4 +123,83 @@ fn other_majors_start() {
             major.to_string()
         );
     }
+}
+
+#[test]
+fn frames_travel_on_unix_sockets_and_on_tls() {
+    let authority = Authority::new();
+    let identity = authority.server(&["localhost", "127.0.0.1"]);
+    let mut postgres = Postgres::start();
+    postgres
+        .write_file("server.crt", identity.certificate.as_bytes())
+        .unwrap();
+    postgres
+        .write_file("server.key", identity.key.as_bytes())
+        .unwrap();
+    postgres.sql("ALTER SYSTEM SET ssl = on");
+    postgres.stop(StopMode::Fast);
+    postgres.start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let ca = write_private(directory.path(), "ca.crt", authority.certificate());
+
+    let mut unix = Wire::connect_unix(&postgres.socket_directory(), postgres.port());
+    unix.startup(&[("user", "postgres"), ("database", "postgres")]);
+    unix.authenticate("postgres", "");
+    assert_eq!(unix.value("SELECT inet_client_addr() IS NULL"), "t");
+
+    let mut plain = Wire::connect(postgres.port());
+    assert_eq!(plain.request_ssl(), b'S');
+    let mut tls = plain.start_tls(None).unwrap();
+    tls.startup(&[("user", "postgres"), ("database", "postgres")]);
+    tls.authenticate("postgres", "");
+    assert_eq!(
+        tls.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"),
+        "t"
+    );
+
+    let url = format!(
+        "{}?sslmode=verify-full&sslrootcert={}",
+        postgres.superuser_url(),
+        ca.display()
+    );
+    assert_eq!(psql(&url, "SELECT 1").success(), "1");
+    let stranger = Authority::new();
+    let stranger = write_private(directory.path(), "stranger.crt", stranger.certificate());
+    let url = format!(
+        "{}?sslmode=verify-ca&sslrootcert={}",
+        postgres.superuser_url(),
+        stranger.display()
+    );
+    let error = psql(&url, "SELECT 1").failure();
+    assert!(error.contains("SSL error"), "{error}");
+}
+
+#[test]
+fn the_drivers_of_python_are_there() {
+    let postgres = Postgres::start();
+    let script = "import os, psycopg, asyncpg\nprint(psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 42').fetchone()[0])";
+    assert_eq!(python(&postgres.superuser_url(), script).success(), "42");
+}
+
+#[test]
+fn a_network_chops_cuts_and_refuses() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::before(postgres.port());
+    proxy.chop(3);
+    let mut wire = Wire::log_in(proxy.port(), "postgres", "postgres", None);
+    assert_eq!(wire.value("SELECT repeat('x', 1000)").len(), 1000);
+    proxy.stall();
+    wire.send_query("SELECT 1");
+    wire.set_read_timeout(Duration::from_millis(50));
+    assert_eq!(wire.try_read_frame().unwrap_err().kind(), ErrorKind::WouldBlock);
+    proxy.resume();
+    wire.set_read_timeout(PATIENCE);
+    assert_eq!(tags(&wire.read_until_ready()), "TDCZ");
+    proxy.cut();
+    assert_eq!(wire.read_until_closed(), []);
+    proxy.refuse();
+    assert_eq!(Wire::connect(proxy.port()).read_until_closed(), []);
+    proxy.admit();
+    Wire::log_in(proxy.port(), "postgres", "postgres", None);
+    assert_eq!(proxy.accepted(), 2);
 }

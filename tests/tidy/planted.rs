@@ -118,6 +118,11 @@ fn a_tag_as_a_literal_is_caught() {
         "if byte == b'\"' || byte == b' ' || byte == b'p' // Not a tag: a flag\n{}",
     );
     fine("src/relay/mod.rs", "let digits = b'0'..=b'9'; // == b'Q'");
+    fine(
+        "src/config/units.rs",
+        "matches!(digit, b'0'..=b'9' | b'a'..=b'f')",
+    );
+    fine("src/auth/scram.rs", "matches!(flag, b'n' | b'y')");
     fine("src/protocol/tag.rs", "if tag == b'Z' {}");
 }
 

@@ -49,7 +49,7 @@ impl Instance {
         home: Home,
         options: &InstanceOptions,
     ) -> Result<Self, ClusterError> {
-        let sockets = home.subdirectory(&account, "socket")?;
+        home.subdirectory(&account, SOCKETS_NAME)?;
         let held = port::hold_free()?;
         let port = held
             .local_addr()
@@ -63,9 +63,7 @@ impl Instance {
             process: None,
             home,
         };
-        let sockets = sockets.display().to_string();
-        instance.append_settings(&[("unix_socket_directories".to_owned(), sockets)])?;
-        instance.append_settings(&options.settings)?;
+        instance.append_own_settings(options)?;
         if let Some(hba) = &options.hba {
             instance.write_hba(hba)?;
         }
@@ -173,6 +171,23 @@ impl Instance {
         Ok(printed.trim_end().to_owned())
     }
 
+    /// Waits until this replica has replayed what the primary has written so far.
+    pub fn wait_for_replay(&self, primary: &Self) -> Result<(), ClusterError> {
+        let end = primary.query("postgres", "SELECT pg_current_wal_lsn()")?;
+        let is_reached = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+        let deadline = Instant::now() + START_MAX;
+        while self.query("postgres", &is_reached)? != "t" {
+            if Instant::now() >= deadline {
+                return Err(ClusterError::Start {
+                    why: "does not follow its primary",
+                    log: self.log_tail(),
+                });
+            }
+            thread::sleep(READY_POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
     /// A client program of libpq that finds this server as its superuser.
     #[must_use]
     pub fn client(&self, program: &Path) -> Command {
@@ -193,7 +208,7 @@ impl Instance {
         let failed = ClusterError::io("writing postgresql.conf");
         let appended = OpenOptions::new()
             .append(true)
-            .open(self.data_directory().join("postgresql.conf"))
+            .open(self.settings_path())
             .and_then(|mut file| file.write_all(settings_text(settings).as_bytes()));
         appended.map_err(failed)
     }
@@ -225,7 +240,7 @@ impl Instance {
     /// The directory of the Unix socket, closed to other users.
     #[must_use]
     pub fn socket_directory(&self) -> PathBuf {
-        self.home.path().join("socket")
+        self.home.path().join(SOCKETS_NAME)
     }
 
     #[must_use]
@@ -266,6 +281,28 @@ impl Instance {
         let lines: Vec<&str> = log.lines().collect();
         let skipped = lines.len().saturating_sub(LOG_TAIL_LINES_MAX);
         lines.into_iter().skip(skipped).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Replaces the settings by another instance's, with this one's own after them.
+    pub(super) fn take_settings_of(
+        &self,
+        other: &Self,
+        options: &InstanceOptions,
+    ) -> Result<(), ClusterError> {
+        let theirs =
+            fs::read_to_string(other.settings_path()).map_err(ClusterError::io("reading postgresql.conf"))?;
+        fs::write(self.settings_path(), theirs).map_err(ClusterError::io("writing postgresql.conf"))?;
+        self.append_own_settings(options)
+    }
+
+    fn append_own_settings(&self, options: &InstanceOptions) -> Result<(), ClusterError> {
+        let sockets = self.socket_directory().display().to_string();
+        self.append_settings(&[("unix_socket_directories".to_owned(), sockets)])?;
+        self.append_settings(&options.settings)
+    }
+
+    fn settings_path(&self) -> PathBuf {
+        self.data_directory().join("postgresql.conf")
     }
 
     fn log_path(&self) -> PathBuf {
@@ -320,6 +357,8 @@ impl Drop for Instance {
         self.remove_shared_memory();
     }
 }
+
+const SOCKETS_NAME: &str = "socket";
 
 /// Recovery of a small server takes far less, on a busy machine too.
 const START_MAX: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! A server's process: it ends with its owner, whatever becomes of that.
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
 use std::thread;
@@ -24,6 +25,8 @@ impl Process {
         let what = format!("starting {}", command.get_program().display());
         let (child_out, child_in) = mpsc::sync_channel::<io::Result<Child>>(1);
         let (keeper, kept) = mpsc::sync_channel::<()>(1);
+        // Ctrl-C at a terminal is for the owner, who then ends its servers in order.
+        command.process_group(0);
         thread::Builder::new()
             .name("server-keeper".to_owned())
             .spawn(move || {

@@ -113,7 +113,8 @@ impl Template {
         Instance::new(self.binaries.clone(), self.account.clone(), home, options)
     }
 
-    /// A streaming replica of an instance that was made from this template, not started. It begins where the template
+    /// A streaming replica of an instance that was made from this template, not started. It has the primary's settings and
+    /// its own after them. It begins where the template
     /// ends, so the primary must still have all its write-ahead log: `wal_keep_size` sees to the first 256 MB.
     pub fn replica_of(
         &self,
@@ -128,6 +129,8 @@ impl Template {
         );
         options.settings.push(("primary_conninfo".to_owned(), source));
         let replica = self.instance(&options)?;
+        // Several settings may not be lower than the primary's.
+        replica.take_settings_of(primary, &options)?;
         let signal = replica.data_directory().join("standby.signal");
         fs::write(&signal, "").map_err(ClusterError::io("writing standby.signal"))?;
         self.account.own(&signal)?;

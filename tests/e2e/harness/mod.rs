@@ -1,14 +1,18 @@
 //! What the tests stand on: servers, the pooler in front of them, clients of several kinds.
 #![allow(dead_code, reason = "a tool box: not every tool is in use at any time")]
 
+pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod pooler;
 pub(crate) mod postgres;
+pub(crate) mod proxy;
+mod transport;
 pub(crate) mod wire;
 
 #[allow(unused_imports, reason = "taken by the tests of the pooler")]
 pub(crate) use pooler::Pgweir;
 pub(crate) use postgres::Postgres;
+pub(crate) use proxy::Proxy;
 pub(crate) use wire::Wire;
 
 use std::path::{Path, PathBuf};

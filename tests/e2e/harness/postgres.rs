@@ -2,11 +2,10 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::time::Instant;
 
 use pgweir::demo::cluster::{Binaries, Instance, InstanceOptions, Recipe, Template};
 
-use super::{PATIENCE, target_directory};
+use super::target_directory;
 
 /// A running server with a database `postgres` and a superuser `postgres`; anybody may be anybody, unless a `pg_hba.conf`
 /// says otherwise. Its log is printed when the test fails.
@@ -46,11 +45,7 @@ impl Postgres {
 
     /// Waits until this replica has replayed what the primary has written so far.
     pub(crate) fn wait_for_replay(&self, primary: &Self) {
-        let end = primary.sql("SELECT pg_current_wal_lsn()");
-        let deadline = Instant::now() + PATIENCE;
-        while self.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
-            assert!(Instant::now() < deadline, "the replica does not reach {end}");
-        }
+        self.instance.wait_for_replay(&primary.instance).unwrap();
     }
 
     /// Runs SQL directly, as the superuser, and returns what `psql -At` prints.

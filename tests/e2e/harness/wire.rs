@@ -1,28 +1,40 @@
 //! A client that speaks frames: for everything that no driver would send.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use pgweir::protocol::tag;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 
-use super::PATIENCE;
+use super::transport::Transport;
 
-/// A blocking connection. Every read is bounded: silence for longer than [`PATIENCE`] fails the test.
+/// A blocking connection. Every read is bounded: silence for longer than [`PATIENCE`](super::PATIENCE) fails the test.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Transport,
 }
 
 impl Wire {
     pub(crate) fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream }
+        Self {
+            stream: Transport::tcp(port),
+        }
+    }
+
+    /// Connects to the Unix socket of a port in a directory.
+    pub(crate) fn connect_unix(directory: &Path, port: u16) -> Self {
+        Self {
+            stream: Transport::unix(directory, port),
+        }
+    }
+
+    /// Does the TLS handshake from here on; an error is the alert of the other side. Trusts any certificate.
+    pub(crate) fn start_tls(self, alpn: Option<&str>) -> io::Result<Self> {
+        Ok(Self {
+            stream: self.stream.into_tls(alpn)?,
+        })
     }
 
     /// Connects and logs in to the point where queries may be sent.
@@ -33,13 +45,8 @@ impl Wire {
         wire
     }
 
-    /// The TCP connection itself.
-    pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     pub(crate) fn set_read_timeout(&self, longest: Duration) {
-        self.stream.set_read_timeout(Some(longest)).unwrap();
+        self.stream.set_read_timeout(longest);
     }
 
     // --- Sending.
@@ -128,7 +135,7 @@ impl Wire {
 
     /// Says that nothing more will be sent, and keeps reading.
     pub(crate) fn shut_down_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.shut_down_sending();
     }
 
     // --- Receiving.
