@@ -49,7 +49,7 @@ pub(super) fn file(path: &Path, sources: &Sources<'_>) -> Result<Config, Problem
 /// The same for a text at hand.
 pub(super) fn text(path: &Path, text: &str, sources: &Sources<'_>) -> Result<Config, Problems> {
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader::new(*sources, path.parent().unwrap_or(Path::new("")));
+    let mut reader = Reader::new(*sources, path.parent().unwrap_or_else(|| Path::new("")));
     let mut config = Config::default();
     sections::read(&mut reader, &mut config, document.get_ref());
     outside(&mut reader, &mut config);
