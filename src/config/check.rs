@@ -1,33 +1,38 @@
 //! From a text to a [`Config`], or to everything that is wrong with it.
 
+use std::ops::Range;
 use std::path::Path;
 
 use toml::de::DeTable;
 
 use crate::config::document::{Place, Reader, Written, located};
 use crate::config::{
-    AuthMethod, AuthSettings, Config, Database, Flags, Position, Problem, Problems, SecretSource, ServerUrl,
-    Sources, User, contradictions, sections, settings,
+    AuthMethod, AuthSettings, Config, Database, Flags, Problem, Problems, SecretSource, ServerUrl, Sources,
+    User, contradictions, sections, settings,
 };
 
 /// Reads the file first.
 pub(super) fn file(path: &Path, sources: &Sources<'_>) -> Result<Config, Problems> {
     let source = path.display().to_string();
+    let problem = |message: &str| Problems::of_source(&source, message);
     if path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
     {
-        let message = "an .ini file is not available in this version: write the settings as TOML, with a [databases.NAME] and \
-                       its url for each database";
-        return Err(Problems::of_source(&source, message.to_owned()));
+        return Err(problem(
+            "an .ini file is not available in this version: write the settings as TOML, with a [databases.NAME] and its url for \
+             each database",
+        ));
     }
     let bytes = sources
         .files
         .read(path)
-        .map_err(|error| Problems::of_source(&source, format!("the file cannot be read: {error}")))?;
+        .map_err(|error| problem(&format!("the file cannot be read: {error}")))?;
     if bytes.len() > CONFIG_BYTES_MAX {
-        let message = format!("the file is larger than {} MB", CONFIG_BYTES_MAX >> 20);
-        return Err(Problems::of_source(&source, message));
+        return Err(problem(&format!(
+            "the file is larger than {} MB",
+            CONFIG_BYTES_MAX >> 20
+        )));
     }
     match String::from_utf8(bytes) {
         Ok(text) => self::text(path, &text, sources),
@@ -35,12 +40,11 @@ pub(super) fn file(path: &Path, sources: &Sources<'_>) -> Result<Config, Problem
             let valid = error.utf8_error().valid_up_to();
             let before =
                 String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
-            let place = Place::File(valid);
             Err(Problems::new(vec![located(
                 &source,
                 &before,
-                place,
-                "the file is not UTF-8 text".to_owned(),
+                Place::File(valid),
+                "the file is not UTF-8 text",
             )]))
         }
     }
@@ -53,39 +57,29 @@ pub(super) fn text(path: &Path, text: &str, sources: &Sources<'_>) -> Result<Con
     let mut config = Config::default();
     sections::read(&mut reader, &mut config, document.get_ref());
     outside(&mut reader, &mut config);
-    let source = path.display().to_string();
     if syntax_errors.is_empty() {
         contradictions::note(&mut reader, &config);
-        return finish(reader, config, &source, text);
     }
-    let mut problems: Vec<Problem> = Vec::new();
-    for error in syntax_errors.iter().take(PROBLEMS_MAX) {
-        let place = Place::File(error.span().map_or(0, |span| span.start));
-        problems.push(located(&source, text, place, error.message().to_owned()));
-    }
-    let broken: Vec<usize> = problems.iter().filter_map(Problem::line).collect();
-    // What such a line was taken for may be far from what was meant.
-    let others = problems_of(reader, &source, text);
-    problems.extend(
-        others
-            .into_iter()
-            .filter(|problem| problem.line().is_none_or(|line| !broken.contains(&line))),
-    );
-    Err(Problems::new(problems))
+    let broken: Vec<(usize, &str)> = syntax_errors
+        .iter()
+        .take(PROBLEMS_MAX)
+        .map(|error| (error.span().map_or(0, |span| span.start), error.message()))
+        .collect();
+    finish(reader.into_problems(), &broken, &path.display().to_string(), text).map(|()| config)
 }
 
 /// A run without a file.
 pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Config, Problems> {
-    let problem = |message: String| Problems::of_source(origin, message);
-    let server = ServerUrl::parse(url, Path::new("")).map_err(|error| problem(error.to_string()))?;
+    let problem = |message: &str| Problems::of_source(origin, message);
+    let server = ServerUrl::parse(url, Path::new("")).map_err(|error| problem(&error.to_string()))?;
     let Some(user) = server.user.clone() else {
         return Err(problem(
-            "the URL must name the user: write postgresql://user:password@host/database".to_owned(),
+            "the URL must name the user: write postgresql://user:password@host/database",
         ));
     };
     let name = server.database.clone().unwrap_or_else(|| user.clone());
     if contradictions::is_console(&name) {
-        return Err(problem(format!(
+        return Err(problem(&format!(
             "the database name \"{name}\" is that of the console"
         )));
     }
@@ -124,7 +118,7 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
         reader.problem_at(Place::Outside(origin.to_owned()), message.to_owned());
     }
     contradictions::note_pools(&mut reader, &config);
-    finish(reader, config, origin, "")
+    finish(reader.into_problems(), &[], origin, "").map(|()| config)
 }
 
 fn url_password(url: &ServerUrl) -> Option<SecretSource> {
@@ -171,36 +165,46 @@ fn outside(reader: &mut Reader<'_>, config: &mut Config) {
     settings::set(&mut config.log_level, *log_level);
 }
 
-fn finish(reader: Reader<'_>, config: Config, source: &str, text: &str) -> Result<Config, Problems> {
-    let problems = problems_of(reader, source, text);
+/// All problems in their order, or none. What stands on a line of broken syntax is left out: it was taken for something else
+/// than was meant.
+fn finish(
+    mut problems: Vec<(Place, String)>,
+    broken: &[(usize, &str)],
+    source: &str,
+    text: &str,
+) -> Result<(), Problems> {
+    let lines: Vec<Range<usize>> = broken
+        .iter()
+        .map(|(offset, _)| line_around(text, *offset))
+        .collect();
+    problems
+        .retain(|(place, _)| !matches!(place, Place::File(at) if lines.iter().any(|line| line.contains(at))));
+    problems.extend(
+        broken
+            .iter()
+            .map(|(offset, message)| (Place::File(*offset), (*message).to_owned())),
+    );
     if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(Problems::new(problems))
+        return Ok(());
     }
-}
-
-fn problems_of(reader: Reader<'_>, source: &str, text: &str) -> Vec<Problem> {
-    let mut problems = reader.into_problems();
     problems.sort();
     let more = problems.len().saturating_sub(PROBLEMS_MAX);
-    problems.truncate(PROBLEMS_MAX);
-    let mut problems: Vec<Problem> = problems
-        .into_iter()
-        .map(|(place, message)| located(source, text, place, message))
+    let shown = problems.into_iter().take(PROBLEMS_MAX);
+    let mut shown: Vec<Problem> = shown
+        .map(|(place, message)| located(source, text, place, &message))
         .collect();
     if more > 0 {
-        let position = Some(Position {
-            line: usize::MAX,
-            column: 1,
-        });
-        problems.push(Problem {
-            source: source.to_owned(),
-            position,
-            message: format!("and {more} more problems"),
-        });
+        shown.push(Problem::new(source, None, &format!("and {more} more problems")));
     }
-    problems
+    Err(Problems::new(shown))
+}
+
+/// Where the line begins and ends in which this byte stands.
+fn line_around(text: &str, offset: usize) -> Range<usize> {
+    let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let length = after.find('\n').unwrap_or(after.len());
+    start..offset + length + 1
 }
 
 /// Of a configuration: ten thousand databases take about 2 MB.

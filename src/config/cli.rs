@@ -168,3 +168,118 @@ fn not_available(what: &str, instead: &str) -> clap::Error {
     let message = format!("{what} is not available in this version: {instead}\n");
     clap::Error::raw(clap::error::ErrorKind::InvalidValue, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        let environment = Environment::default();
+        Command::parse(line.split_whitespace(), &environment).map_err(|error| error.to_string())
+    }
+
+    fn run(line: &str) -> (RunFrom, Flags) {
+        match parse(line) {
+            Ok(Command::Run { from, flags }) => (from, flags),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_run_takes_a_file_or_a_url_and_flags() {
+        let (from, flags) = run("pgweir pgweir.toml --listen 127.0.0.1:1 --listen /run --workers 2 -q");
+        assert_eq!(from, RunFrom::File("pgweir.toml".into()));
+        let listen = vec!["127.0.0.1:1".to_owned(), "/run".to_owned()];
+        assert_eq!(
+            flags,
+            Flags {
+                listen,
+                workers: Some(2),
+                log_level: Some(LogLevel::Warn)
+            }
+        );
+        assert_eq!(run("pgweir -v x").1.log_level, Some(LogLevel::Debug));
+        assert_eq!(run("pgweir -vv x").1.log_level, Some(LogLevel::Trace));
+        assert_eq!(run("pgweir x").1, Flags::default());
+        let (from, _) = run("pgweir --url postgresql://u:sesame@h");
+        assert_eq!(
+            from,
+            RunFrom::Url {
+                url: "postgresql://u:sesame@h".into(),
+                origin: "--url"
+            }
+        );
+        assert!(!format!("{from:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn the_environment_has_the_url_where_nothing_else_is_given() {
+        let environment = [("DATABASE_URL", "postgresql://h")].into_iter().collect();
+        let from = |line: &str| match Command::parse(line.split(' '), &environment) {
+            Ok(Command::Run { from, .. }) => from,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(
+            from("pgweir"),
+            RunFrom::Url {
+                url: "postgresql://h".into(),
+                origin: "DATABASE_URL"
+            }
+        );
+        assert_eq!(from("pgweir a.toml"), RunFrom::File("a.toml".into()));
+        assert_eq!(
+            from("pgweir --url postgresql://i"),
+            RunFrom::Url {
+                url: "postgresql://i".into(),
+                origin: "--url"
+            }
+        );
+        assert!(
+            parse("pgweir")
+                .unwrap_err()
+                .contains("give a configuration file, or --url URL, or set DATABASE_URL")
+        );
+    }
+
+    #[test]
+    fn the_other_commands_are_known() {
+        assert_eq!(
+            parse("pgweir check a.toml"),
+            Ok(Command::Check {
+                config: "a.toml".into()
+            })
+        );
+        assert_eq!(parse("pgweir demo"), Ok(Command::Demo { port: None }));
+        assert_eq!(
+            parse("pgweir demo --port 7000"),
+            Ok(Command::Demo { port: Some(7000) })
+        );
+        assert!(parse("pgweir --version").unwrap_err().starts_with("pgweir "));
+    }
+
+    #[test]
+    fn what_this_version_does_not_have_is_refused_by_name() {
+        for line in [
+            "pgweir --url postgresql://h --replica postgresql://i",
+            "pgweir a.toml --http-listen 127.0.0.1:1",
+            "pgweir route a.toml app SELECT --offline",
+            "pgweir import pgbouncer.ini",
+        ] {
+            assert!(
+                parse(line)
+                    .unwrap_err()
+                    .contains("is not available in this version: "),
+                "{line}"
+            );
+        }
+        for line in [
+            "pgweir a.toml b.toml",
+            "pgweir check",
+            "pgweir a.toml --url postgresql://h",
+            "pgweir x --workers two",
+            "pgweir x -q -v",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

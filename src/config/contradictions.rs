@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::config::document::{Place, Reader};
-use crate::config::{AuthMethod, ChannelBinding, Config, Database, Host, Listen, TlsMode, TlsSettings};
+use crate::config::{AuthMethod, ChannelBinding, Config, Database, TlsMode, TlsSettings};
+use crate::net::{ListenAddr, ServerAddr};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
 /// Notes all of them.
@@ -61,14 +62,9 @@ fn note_pool(reader: &mut Reader<'_>, section: &str, top: &PoolSettings, over: &
 
 fn note_auth(reader: &mut Reader<'_>, config: &Config) {
     let auth = &config.auth;
-    if auth.query.is_none() {
-        for key in ["query_user", "query_cache"] {
-            let path = format!("auth.{key}");
-            if reader.place(&path).is_some() {
-                let message = format!("\"{key}\" says how \"query\" is run, and there is no \"query\"");
-                reader.contradiction(&[&path, "auth.query"], message);
-            }
-        }
+    if auth.query.is_none() && reader.place("auth.query_user").is_some() {
+        let message = "\"query_user\" says who runs \"query\", and there is no \"query\"".to_owned();
+        reader.contradiction(&["auth.query_user", "auth.query"], message);
     }
     match (auth.method, &auth.hba_file) {
         (AuthMethod::Hba, None) => {
@@ -106,7 +102,7 @@ fn note_auth(reader: &mut Reader<'_>, config: &Config) {
 
 fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
     note_pair(reader, "tls", tls);
-    if tls.mode >= TlsMode::Require && tls.cert.is_none() {
+    if tls.mode != TlsMode::Disable && tls.cert.is_none() && tls.key.is_none() {
         let message = format!(
             "mode = \"{}\" needs \"cert\" and \"key\", to offer TLS to clients",
             tls.mode.as_str()
@@ -134,7 +130,7 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     if url
         .servers
         .iter()
-        .all(|server| matches!(server.host, Host::Unix(_)))
+        .all(|server| matches!(server, ServerAddr::Unix { .. }))
     {
         return;
     }
@@ -160,10 +156,10 @@ pub(super) fn is_console(database: &str) -> bool {
 }
 
 /// Whether only this machine reaches it.
-pub(super) fn is_local(listen: &Listen) -> bool {
+pub(super) fn is_local(listen: &ListenAddr) -> bool {
     match listen {
-        Listen::Unix { .. } => true,
-        Listen::Tcp { host, .. } => {
+        ListenAddr::Unix { .. } => true,
+        ListenAddr::Tcp { host, .. } => {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         }
     }

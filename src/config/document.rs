@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::secret::SecretSource;
-use crate::config::{Problem, Sources, expand, suggest, units};
+use crate::config::{Position, Problem, Sources, expand, suggest, units};
 
 /// Reads values, notes problems, and remembers where each setting stood.
 pub(super) struct Reader<'a> {
@@ -354,21 +354,10 @@ impl Place {
 }
 
 /// A problem with its place in words.
-pub(super) fn located(source: &str, text: &str, place: Place, message: String) -> Problem {
+pub(super) fn located(source: &str, text: &str, place: Place, message: &str) -> Problem {
     match place {
-        Place::Outside(source) => Problem {
-            source,
-            position: None,
-            message,
-        },
-        Place::File(offset) => {
-            let position = Some(crate::config::Position::of(text, offset));
-            Problem {
-                source: source.to_owned(),
-                position,
-                message,
-            }
-        }
+        Place::Outside(source) => Problem::new(&source, None, message),
+        Place::File(offset) => Problem::new(source, Some(Position::of(text, offset)), message),
     }
 }
 

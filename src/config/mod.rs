@@ -10,7 +10,6 @@ mod document;
 mod environment;
 mod expand;
 mod files;
-mod listen;
 mod problem;
 mod rows;
 mod secret;
@@ -27,21 +26,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::net::addr::PORT_DEFAULT;
+use crate::net::{Keepalive, ListenAddr};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
 pub use environment::Environment;
 pub use files::{Disk, Files};
-pub use listen::Listen;
 pub use problem::{Position, Problem, Problems};
 pub use rows::Row;
 pub use secret::{Secret, SecretError, SecretSource};
-pub use url::{ChannelBinding, Host, HostOrder, Server, ServerUrl, TargetSession, TlsMode, UrlError};
+pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode, UrlError};
 
 /// All settings of one run of pgweir, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where clients connect: `host:port`, or a directory for a Unix socket. Not changed by a reload.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<ListenAddr>,
     /// Event-loop threads; 0 is one for each CPU this process may use. Not changed by a reload.
     pub workers: usize,
     pub max_clients: u32,
@@ -77,9 +77,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![Listen::Tcp {
+            listen: vec![ListenAddr::Tcp {
                 host: "127.0.0.1".to_owned(),
-                port: 6432,
+                port: PORT_DEFAULT,
             }],
             workers: 0,
             max_clients: 10_000,
@@ -95,7 +95,10 @@ impl Default for Config {
             pool: PoolOverrides::default(),
             auth: AuthSettings::default(),
             users: BTreeMap::new(),
-            tls: TlsSettings::default(),
+            tls: TlsSettings {
+                mode: TlsMode::Disable,
+                ..TlsSettings::default()
+            },
             server_tls: TlsSettings::default(),
             databases: BTreeMap::new(),
             wildcard: None,
@@ -138,6 +141,24 @@ impl Config {
             settings = settings.overridden_by(&user.pool);
         }
         settings
+    }
+
+    /// How clients that have silently gone are noticed.
+    #[must_use]
+    pub fn keepalive(&self) -> Keepalive {
+        Keepalive {
+            idle: self.tcp_keepalive,
+            user_timeout: self.tcp_user_timeout,
+        }
+    }
+
+    /// The same for servers: their URL may say otherwise.
+    #[must_use]
+    pub fn server_keepalive(&self, url: &ServerUrl) -> Keepalive {
+        Keepalive {
+            idle: url.keepalive.unwrap_or(self.tcp_keepalive),
+            user_timeout: url.user_timeout.unwrap_or(self.tcp_user_timeout),
+        }
     }
 
     /// Every setting of the top level, for the console. No secret is among them.
@@ -256,6 +277,7 @@ pub struct User {
 /// `[tls]` or `[server_tls]`. Paths are absolute or relative to the working directory, never to the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// For clients `disable` where it is not written and there is no `cert`; else `prefer` where it is not written.
     pub mode: TlsMode,
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,

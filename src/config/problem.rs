@@ -9,20 +9,15 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// What comes from the environment or the command line has no position and stands first. `more` were left out.
+    /// In the order in which they shall be shown.
     pub(super) fn new(mut list: Vec<Problem>) -> Self {
-        list.sort_by(|left, right| (left.position, &left.message).cmp(&(right.position, &right.message)));
         list.dedup();
         Self { list }
     }
 
     /// One problem that has no place in the text, as with a file that cannot be read.
-    pub(super) fn of_source(source: &str, message: String) -> Self {
-        Self::new(vec![Problem {
-            source: source.to_owned(),
-            position: None,
-            message,
-        }])
+    pub(super) fn of_source(source: &str, message: &str) -> Self {
+        Self::new(vec![Problem::new(source, None, message)])
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
@@ -55,8 +50,21 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn line(&self) -> Option<usize> {
-        self.position.map(|position| position.line)
+    /// One line, whatever names from the file stand in the message.
+    pub(super) fn new(source: &str, position: Option<Position>, message: &str) -> Self {
+        let mut line = String::with_capacity(message.len());
+        for letter in message.chars().take(MESSAGE_LENGTH_MAX) {
+            if letter.is_control() {
+                line.extend(letter.escape_debug());
+            } else {
+                line.push(letter);
+            }
+        }
+        Self {
+            source: source.to_owned(),
+            position,
+            message: line,
+        }
     }
 }
 
@@ -87,3 +95,6 @@ impl Position {
         Self { line, column }
     }
 }
+
+/// In characters: a list of all known keys fits, a page that was taken for a key does not.
+const MESSAGE_LENGTH_MAX: usize = 1000;

@@ -7,7 +7,9 @@ use toml::de::DeTable;
 use crate::config::document::{Reader, Written, entries};
 use crate::config::settings::{self, POOL_KEYS, SECTIONS, TOP_KEYS, set};
 use crate::config::url::TLS_MODES;
-use crate::config::{AuthMethod, AuthQuery, Config, Database, ServerUrl, TlsSettings, User, contradictions};
+use crate::config::{
+    AuthMethod, AuthQuery, Config, Database, ServerUrl, TlsMode, TlsSettings, User, contradictions,
+};
 use crate::pool::settings::PoolOverrides;
 
 /// Reads all of the file into `config`, which holds the defaults.
@@ -98,9 +100,10 @@ fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
         return;
     };
     reader.remember(section);
+    let mut mode = None;
     for written in entries(table, &section.path) {
         match written.name {
-            "mode" => set(&mut tls.mode, reader.word(&written, &TLS_MODES)),
+            "mode" => mode = reader.word(&written, &TLS_MODES),
             "cert" => tls.cert = existing(reader, &written),
             "key" => tls.key = existing(reader, &written),
             "ca" => tls.ca = existing(reader, &written),
@@ -111,6 +114,13 @@ fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
         }
         reader.remember(&written);
     }
+    // A certificate is there to be offered.
+    let default = if tls.cert.is_some() {
+        TlsMode::Prefer
+    } else {
+        tls.mode
+    };
+    tls.mode = mode.unwrap_or(default);
 }
 
 fn databases(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {

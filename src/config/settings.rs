@@ -1,7 +1,9 @@
 //! The keys of the file: which there are, how each is read, and what is said of those that are not.
 
 use crate::config::document::{Reader, Written};
-use crate::config::{Config, Listen, LogFormat, LogLevel};
+use crate::config::{Config, LogFormat, LogLevel};
+use crate::net::ListenAddr;
+use crate::net::addr::PORT_DEFAULT;
 use crate::pool::settings::{PoolMode, PoolOverrides};
 
 /// Reads one key of the top level. False if there is none of that name.
@@ -95,7 +97,7 @@ pub(super) fn set<T>(setting: &mut T, value: Option<T>) {
     }
 }
 
-fn listen(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Vec<Listen>> {
+fn listen(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Vec<ListenAddr>> {
     let entries = reader.names(written)?;
     if entries.is_empty() {
         reader.problem(written, "must name at least one address");
@@ -108,17 +110,17 @@ fn listen(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Vec<Listen>>
     let tcp: Vec<_> = entries
         .iter()
         .filter(|entry| !entry.starts_with('/'))
-        .map(|entry| Listen::parse(entry, 0))
+        .map(|entry| ListenAddr::parse(entry, 0))
         .collect();
     let unix_port = tcp
         .iter()
         .flatten()
-        .map(Listen::port)
+        .map(ListenAddr::port)
         .find(|port| *port != 0)
-        .unwrap_or(PORT);
+        .unwrap_or(PORT_DEFAULT);
     let mut addresses = Vec::with_capacity(entries.len());
     for entry in &entries {
-        match Listen::parse(entry, unix_port) {
+        match ListenAddr::parse(entry, unix_port) {
             Ok(address) if addresses.contains(&address) => {
                 reader.problem(written, format!("has \"{entry}\" twice"));
             }
@@ -290,6 +292,3 @@ const COUNT_MAX: u32 = 262_143;
 
 /// Of addresses to listen on: each is opened on every worker.
 const LISTEN_MAX: usize = 64;
-
-/// The pooler's port where none is named.
-const PORT: u16 = 6432;

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 /// Reads "250ms", "5s", "10min", "1h", "1d" and "0". The error says what is wrong, without the name of the setting.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let milliseconds = quantity(
-        text,
-        &TIME_UNITS,
-        "a duration is a number with a unit, as in \"5s\"",
-    )?;
+    let milliseconds = quantity(text, &TIME_UNITS, "must be a number with a unit, as in \"5s\"")?;
     if milliseconds > DURATION_MILLISECONDS_MAX {
         return Err(format!(
             "must be at most \"{}d\"",
@@ -20,11 +16,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Reads "64MB" and its kin, in bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    quantity(
-        text,
-        &SIZE_UNITS,
-        "a size is a number with a unit, as in \"64MB\"",
-    )
+    quantity(text, &SIZE_UNITS, "must be a number with a unit, as in \"64MB\"")
 }
 
 /// In the largest unit that shows it exactly.
@@ -107,3 +99,58 @@ const SIZE_UNITS: [(&str, u64); 5] = [
 
 /// PostgreSQL's own limit for a time is 2^31 milliseconds; every timer and socket option takes that much too.
 const DURATION_MILLISECONDS_MAX: u64 = 24 * DAY;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_shown_in_the_same_words() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("250ms", 250),
+            ("5s", 5000),
+            ("90s", 90_000),
+            ("10min", 600_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(show_duration(Duration::from_millis(milliseconds)), text);
+        }
+        assert_eq!(duration(" 5 s "), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for text in [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "1.5s",
+            "5 S",
+            "5m",
+            "5s5",
+            "99999999999999999999s",
+            "25d",
+            "600h\u{0}",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_and_shown_in_the_same_words() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1B", 1),
+            ("64MB", 64 << 20),
+            ("1537kB", 1537 << 10),
+            ("2TB", 2 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(show_size(bytes), text);
+        }
+        for text in ["64", "64M", "64mb", "18446744073709551616B", "20000000TB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::secret::Secret;
+use crate::net::ServerAddr;
 
 pub use error::UrlError;
 pub(super) use parameters::TLS_MODES;
@@ -23,7 +24,7 @@ pub(super) use uri::user_info;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     /// In the order they are tried; never empty.
-    pub servers: Vec<Server>,
+    pub servers: Vec<ServerAddr>,
     /// Without it, the client's own user name is passed through.
     pub user: Option<String>,
     pub password: Option<Secret>,
@@ -84,32 +85,6 @@ impl fmt::Display for ServerUrl {
             None => Ok(()),
         }
     }
-}
-
-/// One server of the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    pub host: Host,
-    pub port: u16,
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Tcp(name) if name.contains(':') => write!(formatter, "[{name}]:{}", self.port),
-            Host::Tcp(name) => write!(formatter, "{name}:{}", self.port),
-            Host::Unix(directory) => write!(formatter, "{}/.s.PGSQL.{}", directory.display(), self.port),
-        }
-    }
-}
-
-/// How a server is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// A name or an address, without brackets.
-    Tcp(String),
-    /// The directory of a Unix socket, named `.s.PGSQL.PORT` in it.
-    Unix(PathBuf),
 }
 
 /// libpq's `sslmode`, and the same words for the clients' side.

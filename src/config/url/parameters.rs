@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::config::secret::Secret;
 use crate::config::suggest;
+use crate::config::units;
 use crate::config::url::error::UrlError;
-use crate::config::url::{ChannelBinding, Host, HostOrder, Server, ServerUrl, TargetSession, TlsMode};
+use crate::config::url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode};
+use crate::net::ServerAddr;
 
 /// Pairs in the order they were written; where a name stands twice, the last one counts, as in libpq.
 pub(super) fn understand(pairs: Vec<(String, String)>, directory: &Path) -> Result<ServerUrl, UrlError> {
@@ -135,7 +137,7 @@ impl<'a> Reading<'a> {
             _ if UNSUPPORTED.iter().any(|(known, _)| *known == name) => return Err(unsupported(name)),
             _ => {
                 let nearest = suggest::nearest(name, NAMES);
-                let parameter = name.chars().take(NAME_SHOWN_MAX).collect();
+                let parameter = name.escape_debug().take(NAME_SHOWN_MAX).collect();
                 return Err(UrlError::Unknown { parameter, nearest });
             }
         }
@@ -166,7 +168,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Hosts and ports side by side: one port serves for all, an empty one is the default.
-fn servers(hosts: &str, ports: &str) -> Result<Vec<Server>, UrlError> {
+fn servers(hosts: &str, ports: &str) -> Result<Vec<ServerAddr>, UrlError> {
     let hosts: Vec<&str> = hosts.split(',').collect();
     let ports: Vec<&str> = ports.split(',').collect();
     if hosts.len() > SERVERS_MAX {
@@ -182,33 +184,23 @@ fn servers(hosts: &str, ports: &str) -> Result<Vec<Server>, UrlError> {
     hosts
         .into_iter()
         .zip(ports)
-        .map(|(name, number)| {
-            Ok(Server {
-                host: host(name)?,
-                port: port(number)?,
-            })
-        })
+        .map(|(name, number)| Ok(ServerAddr::new(host(name)?, port(number)?)))
         .collect()
 }
 
-fn host(name: &str) -> Result<Host, UrlError> {
+/// The name, checked; the usual socket directory where it is empty.
+fn host(name: &str) -> Result<&str, UrlError> {
     if name.is_empty() {
-        return Ok(Host::Unix(PathBuf::from(SOCKET_DIRECTORY)));
-    }
-    if name.starts_with('/') {
-        return Ok(Host::Unix(PathBuf::from(name)));
+        return Ok(SOCKET_DIRECTORY);
     }
     if name.starts_with('@') {
         return Err(UrlError::AbstractSocket);
     }
-    if name.contains('@')
-        || name
-            .chars()
-            .any(|letter| letter.is_whitespace() || letter.is_control())
-    {
+    let is_foreign = |letter: char| letter == '@' || letter.is_whitespace() || letter.is_control();
+    if !name.starts_with('/') && name.contains(is_foreign) {
         return Err(UrlError::HostSign);
     }
-    Ok(Host::Tcp(name.to_owned()))
+    Ok(name)
 }
 
 fn port(number: &str) -> Result<u16, UrlError> {
@@ -244,7 +236,7 @@ fn word<T: Copy>(parameter: &'static str, value: &str, words: &[(&str, T)]) -> R
         .map(|(_, meaning)| *meaning);
     found.map(Some).ok_or_else(|| UrlError::Word {
         parameter,
-        words: crate::config::units::alternatives(words.iter().map(|(word, _)| *word)),
+        words: units::alternatives(words.iter().map(|(word, _)| *word)),
     })
 }
 
