@@ -20,7 +20,8 @@ pub(super) fn file(path: &Path, sources: &Sources<'_>) -> Result<Config, Problem
         .is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
     {
         return Err(problem(
-            "an .ini file is not available in this version: write the settings as TOML, with a [databases.NAME] and its url for \
+            "an .ini file is not available in this version: write the settings as TOML, \
+             with a [databases.NAME] and its url for \
              each database",
         ));
     }
@@ -113,7 +114,8 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
     let mut reader = Reader::new(*sources, Path::new(""));
     outside(&mut reader, &mut config);
     if method == AuthMethod::Trust && !config.listen.iter().all(contradictions::is_local) {
-        let message = "the URL has no password, so that everybody who reaches \"listen\" could log in: give it one, or listen on \
+        let message = "the URL has no password, so that everybody who reaches \"listen\" could log in: \
+                       give it one, or listen on \
                        127.0.0.1 alone";
         reader.problem_at(Place::Outside(origin.to_owned()), message.to_owned());
     }

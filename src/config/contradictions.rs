@@ -91,7 +91,8 @@ fn note_auth(reader: &mut Reader<'_>, config: &Config) {
         || config.users.values().any(|user| user.secret.is_some());
     let unread = reader.has_failed("users") || reader.has_failed_under("users.");
     if asks_password && !has_passwords && !unread {
-        let message = "nobody can log in: write [users.NAME] with a password, or \"users_file\" or \"query\" in [auth], or \
+        let message = "nobody can log in: write [users.NAME] with a password, \
+                       or \"users_file\" or \"query\" in [auth], or \
                        method = \"trust\"";
         reader.contradiction(
             &["auth", "auth.method", "auth.users_file", "auth.query"],
@@ -138,7 +139,8 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     let path = format!("databases.{name}.url");
     if mode >= TlsMode::VerifyCa && url.root_certificate.is_none() && config.server_tls.ca.is_none() {
         let message = format!(
-            "sslmode={} needs the certificate of who signed the server's: sslrootcert in the URL, or \"ca\" in [server_tls]",
+            "sslmode={} needs the certificate of who signed the server's: \
+             sslrootcert in the URL, or \"ca\" in [server_tls]",
             mode.as_str()
         );
         reader.contradiction(&[&path, "server_tls.mode", "server_tls.ca"], message);
