@@ -1,0 +1,244 @@
+//! The sections of the file.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::config::document::{Reader, Written, entries};
+use crate::config::settings::{self, POOL_KEYS, SECTIONS, TOP_KEYS, set};
+use crate::config::url::TLS_MODES;
+use crate::config::{
+    AuthMethod, AuthQuery, Config, Database, ServerUrl, TlsMode, TlsSettings, User, contradictions,
+};
+use crate::pool::settings::PoolOverrides;
+
+/// Reads all of the file into `config`, which holds the defaults.
+pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config, document: &DeTable<'_>) {
+    for written in entries(document, "") {
+        match written.name {
+            "auth" => auth(reader, config, &written),
+            "users" => users(reader, config, &written),
+            "tls" => tls(reader, &mut config.tls, &written),
+            "server_tls" => tls(reader, &mut config.server_tls, &written),
+            "databases" => databases(reader, config, &written),
+            _ => {
+                if !settings::read_top(reader, config, &written) {
+                    let known: Vec<&str> = TOP_KEYS.into_iter().chain(POOL_KEYS).chain(SECTIONS).collect();
+                    reader.unknown(&written, &known);
+                }
+            }
+        }
+    }
+}
+
+fn auth(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
+    let Some(table) = reader.table(section) else {
+        return;
+    };
+    reader.remember(section);
+    let auth = &mut config.auth;
+    let mut query = AuthQuery {
+        sql: "".into(),
+        user: None,
+        cache: QUERY_CACHE,
+    };
+    for written in entries(table, "auth") {
+        match written.name {
+            "method" => set(&mut auth.method, reader.word(&written, &METHODS)),
+            "users_file" => auth.users_file = existing(reader, &written),
+            "hba_file" => auth.hba_file = existing(reader, &written),
+            "query" => set(&mut query.sql, reader.name(&written).map(Into::into)),
+            "query_user" => query.user = reader.name(&written),
+            "query_cache" => set(&mut query.cache, reader.duration(&written)),
+            _ => {
+                reader.unknown(&written, &AUTH_KEYS);
+                continue;
+            }
+        }
+        reader.remember(&written);
+    }
+    auth.query = Some(query).filter(|query| !query.sql.is_empty());
+}
+
+fn users(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
+    let Some(table) = reader.table(section) else {
+        return;
+    };
+    let known: Vec<&str> = ["password"].into_iter().chain(POOL_KEYS).collect();
+    for named in entries(table, "users") {
+        let Some(table) = reader.table(&named) else {
+            continue;
+        };
+        let mut user = User::default();
+        for written in entries(table, &named.path) {
+            if written.name == "password" {
+                user.secret = reader.source(&written);
+                password(reader, &written, &user);
+                reader.remember(&written);
+            } else if !settings::read_pool(reader, &mut user.pool, &written) {
+                reader.unknown(&written, &known);
+            }
+        }
+        config.users.insert(named.name.to_owned(), user);
+    }
+}
+
+/// Reads it once, so that a file that is not there is noticed now.
+fn password(reader: &mut Reader<'_>, written: &Written<'_>, user: &User) {
+    let Some(source) = &user.secret else { return };
+    match source.read(reader.sources.files) {
+        Ok(secret) if secret.expose().is_empty() => {
+            reader.problem(written, "is empty: nobody could log in with it; take it out");
+        }
+        Ok(_) => {}
+        Err(error) => reader.problem(written, format!("names a file: {error}")),
+    }
+}
+
+fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
+    let Some(table) = reader.table(section) else {
+        return;
+    };
+    reader.remember(section);
+    let mut mode = None;
+    for written in entries(table, &section.path) {
+        match written.name {
+            "mode" => mode = reader.word(&written, &TLS_MODES),
+            "cert" => tls.cert = existing(reader, &written),
+            "key" => tls.key = existing(reader, &written),
+            "ca" => tls.ca = existing(reader, &written),
+            _ => {
+                reader.unknown(&written, &TLS_KEYS);
+                continue;
+            }
+        }
+        reader.remember(&written);
+    }
+    // A certificate is there to be offered.
+    let default = if tls.cert.is_some() {
+        TlsMode::Prefer
+    } else {
+        tls.mode
+    };
+    tls.mode = mode.unwrap_or(default);
+}
+
+fn databases(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
+    let Some(table) = reader.table(section) else {
+        return;
+    };
+    for named in entries(table, "databases") {
+        reader.remember(&named);
+        if contradictions::is_console(named.name) {
+            reader.problem_at(
+                named.key_place.clone(),
+                format!("the database name \"{}\" is that of the console", named.name),
+            );
+        }
+        let Some(table) = reader.table(&named) else {
+            continue;
+        };
+        let Some(database) = database(reader, &named, table) else {
+            continue;
+        };
+        if named.name == WILDCARD {
+            config.wildcard = Some(database);
+        } else {
+            config.databases.insert(named.name.to_owned(), database);
+        }
+    }
+}
+
+fn database(reader: &mut Reader<'_>, named: &Written<'_>, table: &DeTable<'_>) -> Option<Database> {
+    let known: Vec<&str> = ["url"].into_iter().chain(POOL_KEYS).collect();
+    let mut pool = PoolOverrides::default();
+    let mut url = None;
+    for written in entries(table, &named.path) {
+        if written.name == "url" {
+            reader.remember(&written);
+            url = Some(server_url(reader, &written));
+        } else if !settings::read_pool(reader, &mut pool, &written) {
+            reader.unknown(&written, &known);
+        }
+    }
+    if url.is_none() {
+        // A database of shards has no URL, and its own problem says so.
+        if !table.contains_key("shards") {
+            let name = named.name;
+            let message =
+                format!("database \"{name}\" has no url: write url = \"postgresql://host:5432/{name}\"");
+            reader.problem_at(named.key_place.clone(), message);
+        }
+        return None;
+    }
+    let (source, url) = url??;
+    Some(Database {
+        url,
+        source,
+        pool,
+        directory: reader.directory.clone(),
+    })
+}
+
+fn server_url(
+    reader: &mut Reader<'_>,
+    written: &Written<'_>,
+) -> Option<(crate::config::SecretSource, ServerUrl)> {
+    let source = reader.source(written)?;
+    let text = source
+        .text(reader.sources.files)
+        .map_err(|error| reader.problem(written, format!("names a file: {error}")))
+        .ok()?;
+    let url = ServerUrl::parse(&text, &reader.directory)
+        .map_err(|error| reader.problem(written, format!("is no URL to connect to: {error}")))
+        .ok()?;
+    for path in [&url.root_certificate, &url.certificate, &url.key]
+        .into_iter()
+        .flatten()
+    {
+        readable(reader, written, path);
+    }
+    Some((source, url))
+}
+
+/// The path of a file that can be read.
+fn existing(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<PathBuf> {
+    let path = reader.path(written)?;
+    readable(reader, written, &path);
+    Some(path)
+}
+
+fn readable(reader: &mut Reader<'_>, written: &Written<'_>, path: &Path) {
+    if let Err(error) = reader.sources.files.read(path) {
+        reader.problem(
+            written,
+            format!("names a file: cannot read \"{}\": {error}", path.display()),
+        );
+    }
+}
+
+/// The database name that stands for every other.
+const WILDCARD: &str = "*";
+
+/// A changed password is known after this time at the latest, and a user who logs in all the time asks once.
+const QUERY_CACHE: std::time::Duration = std::time::Duration::from_secs(60);
+
+const AUTH_KEYS: [&str; 6] = [
+    "method",
+    "users_file",
+    "hba_file",
+    "query",
+    "query_user",
+    "query_cache",
+];
+
+const TLS_KEYS: [&str; 4] = ["mode", "cert", "key", "ca"];
+
+const METHODS: [(&str, AuthMethod); 6] = [
+    ("trust", AuthMethod::Trust),
+    ("password", AuthMethod::Password),
+    ("md5", AuthMethod::Md5),
+    ("scram-sha-256", AuthMethod::ScramSha256),
+    ("cert", AuthMethod::Cert),
+    ("hba", AuthMethod::Hba),
+];
