@@ -201,9 +201,9 @@ async fn try_host(
         let other = dialed.other_encryption(&target.tls);
         match log_in(order, target, &mut dialed, deriver).await {
             Ok((settled, carry)) => return Ok(Opened { dialed, settled, carry }),
-            Err(LoginError::Server(error)) if error.code == SqlState::INVALID_AUTHORIZATION => match other {
+            Err(Snag::Login(LoginError::Server(error))) if error.code == SqlState::INVALID_AUTHORIZATION => match other {
                 Some(other) if other != encryption => encryption = other,
-                _ => return Err(login_failed(host, &LoginError::Server(error))),
+                _ => return Err(login_failed(host, &Snag::Login(LoginError::Server(error)))),
             },
             Err(error) => return Err(login_failed(host, &error)),
         }
@@ -215,7 +215,7 @@ async fn log_in(
     target: &Target,
     dialed: &mut Dialed,
     deriver: &Deriver,
-) -> Result<(Settled, Vec<u8>), LoginError> {
+) -> Result<(Settled, Vec<u8>), Snag> {
     let mut nonce = [0; NONCE_LEN];
     rand::rng().fill(&mut nonce);
     let binding = dialed.tls.as_ref().and_then(|peer| peer.channel_binding.as_deref());
@@ -239,21 +239,21 @@ async fn log_in(
         let (tag, body) = message;
         let mut step = login.on_message(tag, &body, &mut out);
         if let LoginStep::Derive(wait) = step {
-            let keys = deriver.keys(wait.work()).await.ok_or(LoginError::Lost)?;
+            let keys = deriver.keys(wait.work()).await.ok_or(Snag::Lost)?;
             step = wait.on_keys(keys, &mut out);
         }
         login = match step {
             LoginStep::NeedMore(login) => login,
             LoginStep::Ready(settled) => return Ok((*settled, carry)),
-            LoginStep::Failed(error) => return Err(*error),
-            LoginStep::Derive(_) => return Err(LoginError::Lost),
+            LoginStep::Failed(error) => return Err(Snag::Login(*error)),
+            LoginStep::Derive(_) => return Err(Snag::Lost),
         };
     }
 }
 
-async fn send(dialed: &mut Dialed, out: &mut Vec<u8>) -> Result<(), LoginError> {
+async fn send(dialed: &mut Dialed, out: &mut Vec<u8>) -> Result<(), Snag> {
     if !out.is_empty() {
-        dialed.stream.write_all(out).await.map_err(|_| LoginError::Lost)?;
+        dialed.stream.write_all(out).await.map_err(|_| Snag::Lost)?;
         out.clear();
     }
     Ok(())
@@ -263,12 +263,12 @@ async fn next_message(
     dialed: &mut Dialed,
     carry: &mut Vec<u8>,
     buf: &mut [u8],
-) -> Result<(u8, Vec<u8>), LoginError> {
+) -> Result<(u8, Vec<u8>), Snag> {
     loop {
-        let head = Head::read(carry).map_err(|_| LoginError::Lost)?;
+        let head = Head::read(carry).map_err(|_| Snag::Lost)?;
         if let Some(head) = head {
             if head.body > LOGIN_MESSAGE_MAX {
-                return Err(LoginError::Unexpected(head.tag));
+                return Err(Snag::Login(LoginError::Unexpected(head.tag)));
             }
             if let Some(body) = carry.get(HEAD_LEN..head.len()) {
                 let body = body.to_vec();
@@ -277,7 +277,7 @@ async fn next_message(
             }
         }
         match dialed.stream.read(buf).await {
-            Ok(0) | Err(_) => return Err(LoginError::Lost),
+            Ok(0) | Err(_) => return Err(Snag::Lost),
             Ok(count) => carry.extend_from_slice(buf.get(..count).unwrap_or_default()),
         }
     }
@@ -287,10 +287,26 @@ fn dial_failed(host: &ServerAddr, error: &DialError) -> Failure {
     Failure { text: format!("{host}: {error}"), report: error.into(), is_passing: false }
 }
 
-fn login_failed(host: &ServerAddr, error: &LoginError) -> Failure {
-    let is_passing =
-        matches!(error, LoginError::Server(server) if server.code == SqlState::CANNOT_CONNECT_NOW);
-    Failure { text: format!("{host}: {error}"), report: error.into(), is_passing }
+fn login_failed(host: &ServerAddr, snag: &Snag) -> Failure {
+    match snag {
+        Snag::Login(error) => {
+            let is_passing =
+                matches!(error, LoginError::Server(server) if server.code == SqlState::CANNOT_CONNECT_NOW);
+            Failure { text: format!("{host}: {error}"), report: error.into(), is_passing }
+        }
+        Snag::Lost => {
+            let report =
+                Report::error(SqlState::CANNOT_ESTABLISH_CONNECTION, "cannot connect to the server")
+                    .with_detail("The connection was lost during the login.");
+            Failure { text: format!("{host}: the connection was lost during the login"), report, is_passing: false }
+        }
+    }
+}
+
+/// What ends a login early.
+enum Snag {
+    Login(LoginError),
+    Lost,
 }
 
 fn unsuitable(attrs: SessionAttrs) -> Failure {

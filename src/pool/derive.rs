@@ -50,7 +50,7 @@ impl Deriver {
     }
 
     fn digest(&self, work: &ScramWork) -> [u8; 32] {
-        let mut digest = <Hmac<Sha256> as Mac>::new(&self.key.into());
+        let mut digest = <Hmac<Sha256> as Mac>::new(self.key.as_slice().into());
         digest.update(&work.iterations.to_be_bytes());
         digest.update(&u64::try_from(work.salt.len()).unwrap_or(u64::MAX).to_be_bytes());
         digest.update(&work.salt);

@@ -6,6 +6,7 @@ use crate::net::addr::ServerAddr;
 use crate::net::keepalive::Keepalive;
 use crate::net::tls::ServerTls;
 use crate::protocol::Parameters;
+use crate::session::login::ServerSecret;
 
 /// What it takes to open a connection.
 #[derive(Clone, Debug)]

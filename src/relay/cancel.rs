@@ -7,7 +7,6 @@ use tokio::time::timeout;
 
 use crate::net::dial;
 use crate::pool::conn::{CancelUnderWay, Cancels, ServerInfo};
-use crate::protocol::startup;
 
 /// Sends a cancel request for whatever runs on a connection, in the background. The connection serves nobody else until
 /// the request has settled.
@@ -32,7 +31,7 @@ async fn send(under_way: &CancelUnderWay) {
         }
     };
     let mut request = Vec::new();
-    startup::cancel_request(&info.cancel_key, &mut request);
+    info.cancel_key.encode_cancel_request(&mut request);
     if stream.write_all(&request).await.is_err() {
         return;
     }

@@ -4,7 +4,7 @@
 //! rewritten, and only the messages that tell where the conversation stands are looked into. Input that is not consumed
 //! (a cut head, a cut message that must be seen whole) is given again with what came after it.
 
-mod answers;
+pub mod answers;
 mod copy;
 mod requests;
 #[cfg(test)]
