@@ -3,12 +3,14 @@
 //! A leaf: knows no sockets, no clock, no configuration.
 //! Source: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
+pub mod authentication;
 pub mod body;
 pub mod cancel;
 pub mod frame;
 pub mod parameter;
 pub mod report;
 pub mod sqlstate;
+pub mod startup;
 pub mod tag;
 pub mod transaction;
 pub mod write;
