@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use crate::auth::Method;
 use crate::config::document::{Place, Reader};
-use crate::config::{AuthMethod, ChannelBinding, Config, Database, TlsMode, TlsSettings};
+use crate::config::{ChannelBinding, Config, Database, TlsMode, TlsSettings};
 use crate::net::{ListenAddr, ServerAddr};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
@@ -66,26 +67,23 @@ fn note_auth(reader: &mut Reader<'_>, config: &Config) {
         let message = "\"query_user\" says who runs \"query\", and there is no \"query\"".to_owned();
         reader.contradiction(&["auth.query_user", "auth.query"], message);
     }
-    match (auth.method, &auth.hba_file) {
-        (AuthMethod::Hba, None) => {
+    match (auth.method, &auth.hba) {
+        (Method::Hba, None) => {
             let message = "method = \"hba\" needs \"hba_file\"".to_owned();
             reader.contradiction(&["auth.method", "auth.hba_file"], message);
         }
-        (AuthMethod::Hba, Some(_)) | (_, None) => {}
+        (Method::Hba, Some(_)) | (_, None) => {}
         (_, Some(_)) => {
             let message = "\"hba_file\" is read only with method = \"hba\"".to_owned();
             reader.contradiction(&["auth.hba_file", "auth.method"], message);
         }
     }
-    if auth.method == AuthMethod::Cert && config.tls.ca.is_none() {
+    if auth.method == Method::Cert && config.tls.ca.is_none() {
         let message =
             "method = \"cert\" needs \"ca\" in [tls], to know whose certificates are good".to_owned();
         reader.contradiction(&["auth.method", "tls.ca"], message);
     }
-    let asks_password = matches!(
-        auth.method,
-        AuthMethod::Password | AuthMethod::Md5 | AuthMethod::ScramSha256
-    );
+    let asks_password = matches!(auth.method, Method::Password | Method::Md5 | Method::ScramSha256);
     let has_passwords = auth.users_file.is_some()
         || auth.query.is_some()
         || config.users.values().any(|user| user.secret.is_some());

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::{Hba, Method, Verifier};
 use crate::net::addr::PORT_DEFAULT;
 use crate::net::{Keepalive, ListenAddr};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
@@ -34,7 +35,7 @@ pub use environment::Environment;
 pub use files::{Disk, Files};
 pub use problem::{Position, Problem, Problems};
 pub use rows::Row;
-pub use secret::{Secret, SecretError, SecretSource};
+pub use secret::{SecretError, SecretSource};
 pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode, UrlError};
 
 /// All settings of one run of pgweir, defaults filled in.
@@ -143,6 +144,36 @@ impl Config {
         settings
     }
 
+    /// What is stored of this user's password: under `[users]`, else in the users file. An auth query is asked elsewhere.
+    #[must_use]
+    pub fn verifier(&self, user: &str) -> Option<&Verifier> {
+        let inline = self.users.get(user).and_then(|user| user.verifier.as_ref());
+        inline.or_else(|| self.auth.users_file.as_ref()?.users.get(user)?.as_ref())
+    }
+
+    /// Whether the user stands under `[users]` or in the users file.
+    #[must_use]
+    pub fn is_listed(&self, user: &str) -> bool {
+        let in_file = || {
+            self.auth
+                .users_file
+                .as_ref()
+                .is_some_and(|file| file.users.contains_key(user))
+        };
+        self.users.contains_key(user) || in_file()
+    }
+
+    /// Whether any user is listed: then `trust` lets in those alone.
+    #[must_use]
+    pub fn lists_users(&self) -> bool {
+        !self.users.is_empty()
+            || self
+                .auth
+                .users_file
+                .as_ref()
+                .is_some_and(|file| !file.users.is_empty())
+    }
+
     /// How clients that have silently gone are noticed.
     #[must_use]
     pub fn keepalive(&self) -> Keepalive {
@@ -238,22 +269,25 @@ impl LogFormat {
 /// How clients prove who they are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuthSettings {
-    pub method: AuthMethod,
-    pub users_file: Option<PathBuf>,
-    pub hba_file: Option<PathBuf>,
+    pub method: Method,
+    pub users_file: Option<UsersFile>,
+    pub hba: Option<HbaFile>,
     pub query: Option<AuthQuery>,
 }
 
-/// The methods of `[auth]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AuthMethod {
-    Trust,
-    Password,
-    Md5,
-    #[default]
-    ScramSha256,
-    Cert,
-    Hba,
+/// The users file, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsersFile {
+    pub path: PathBuf,
+    /// Without a verifier, the user exists and no password lets it in.
+    pub users: BTreeMap<String, Option<Verifier>>,
+}
+
+/// The HBA file, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HbaFile {
+    pub path: PathBuf,
+    pub rules: Arc<Hba>,
 }
 
 /// A query that asks a server for the secrets of users.
@@ -271,6 +305,8 @@ pub struct AuthQuery {
 pub struct User {
     /// A password, or what PostgreSQL keeps of one.
     pub secret: Option<SecretSource>,
+    /// The secret as it stood when the file was read.
+    pub verifier: Option<Verifier>,
     pub pool: PoolOverrides,
 }
 

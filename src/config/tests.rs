@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::{Method, Secret};
 use crate::pool::settings::PoolMode;
 
 mod bad;
@@ -295,12 +296,12 @@ fn a_url_alone_is_a_configuration() {
         .unwrap();
     assert_eq!(config.listen, Config::default().listen);
     assert_eq!(config.databases.keys().collect::<Vec<_>>(), ["shop"]);
-    assert_eq!(config.auth.method, AuthMethod::ScramSha256);
+    assert_eq!(config.auth.method, Method::ScramSha256);
     assert_eq!(config.users["app"].secret, Some(SecretSource::fixed("s@same")));
     assert!(!format!("{config:?}").contains("same"));
     // As in libpq, the database is named like the user where the URL does not say.
     let config = Given::default().url("postgresql://app@db").unwrap();
-    assert!(config.database("app").is_some() && config.auth.method == AuthMethod::Trust);
+    assert!(config.database("app").is_some() && config.auth.method == Method::Trust);
 }
 
 #[test]
@@ -431,3 +432,40 @@ const WORDS: &[&str] = &[
     "\"127.0.0.1:1\"",
     "shards",
 ];
+
+#[test]
+fn stored_secrets_are_read_from_the_users_file_and_the_inline_ones_win() {
+    let files = Memory::default()
+        .with(
+            "/etc/users.txt",
+            "\"app\" \"from-file\"\n\"other\" \"from-file\"\n\"locked\" \"\"\n",
+        )
+        .with("/etc/pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    let given = Given {
+        files,
+        ..Given::default()
+    };
+    let config = given
+        .parse(&format!(
+            "[auth]\nmethod = \"hba\"\nusers_file = \"users.txt\"\nhba_file = \"pg_hba.conf\"\n{GOOD}"
+        ))
+        .unwrap();
+    assert_eq!(
+        config.verifier("app"),
+        Some(&Verifier::Plain(Secret::from("sesame")))
+    );
+    assert_eq!(
+        config.verifier("other"),
+        Some(&Verifier::Plain(Secret::from("from-file")))
+    );
+    assert_eq!(
+        (config.verifier("locked"), config.is_listed("locked")),
+        (None, true)
+    );
+    assert!(!config.is_listed("nobody") && config.lists_users());
+    assert_eq!(
+        config.auth.hba.as_ref().map(|file| file.rules.rules().len()),
+        Some(1)
+    );
+    assert!(!format!("{config:?}").contains("from-file"));
+}

@@ -335,3 +335,26 @@ fn a_problem_is_one_short_line_whatever_it_names() {
         "{said}"
     );
 }
+
+#[test]
+fn lines_of_the_files_that_are_named_have_places_of_their_own() {
+    let files = Memory::default()
+        .with("/etc/users.txt", "\"app\" \"sesame\"\napp sesame\n")
+        .with("/etc/pg_hba.conf", "hist all all trust\n");
+    let given = Given {
+        files,
+        ..Given::default()
+    };
+    let text = format!(
+        "[auth]\nmethod = \"hba\"\nusers_file = \"users.txt\"\nhba_file = \"pg_hba.conf\"\nquery_usr = \"x\"{GOOD}"
+    );
+    let said = given.parse(&text).unwrap_err().to_string();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(
+        lines[0],
+        "/etc/pgweir.toml:5:1: unknown key \"query_usr\": did you mean \"query_user\"?"
+    );
+    assert!(lines[1].starts_with("/etc/pg_hba.conf:1:1: "), "{said}");
+    assert!(lines[2].starts_with("/etc/users.txt:2:1: "), "{said}");
+    assert!(lines.len() == 3 && !said.contains("sesame"), "{said}");
+}

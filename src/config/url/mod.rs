@@ -1,8 +1,7 @@
 //! Where a database is: libpq's connection strings, in both of their forms, as far as a pooler can follow them.
 //!
 //! Both forms are cut into pairs of a name and a value first (`uri`, `keywords`), as libpq does it in
-//! `src/interfaces/libpq/fe-connect.c`; what the pairs mean is decided here, once. No error repeats any part of the text that
-//! may be a password.
+//! `src/interfaces/libpq/fe-connect.c`; what the pairs mean is decided here, once. No error repeats a value.
 
 mod error;
 mod keywords;
@@ -13,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::secret::Secret;
+use crate::auth::Secret;
 use crate::net::ServerAddr;
 
 pub use error::UrlError;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::secret::Secret;
+use crate::auth::Secret;
 use crate::config::suggest;
 use crate::config::units;
 use crate::config::url::error::UrlError;
@@ -73,7 +73,7 @@ impl<'a> Reading<'a> {
             "host" => self.hosts = value,
             "port" => self.ports = value,
             "user" => url.user = text("user", value)?,
-            "password" => url.password = text("password", value)?.map(|value| Secret::from(value.as_str())),
+            "password" => url.password = text("password", value)?.map(Secret::from),
             "dbname" => url.database = text("dbname", value)?,
             "sslmode" => url.tls_mode = word("sslmode", &value, &TLS_MODES)?,
             "sslrootcert" if value == "system" => return Err(unsupported(name)),
