@@ -20,9 +20,11 @@ pub(super) fn note(reader: &mut Reader<'_>, config: &Config) {
     }
     for (name, database) in &config.databases {
         note_server_tls(reader, config, name, database);
+        note_query_user(reader, config, name, database);
     }
     if let Some(database) = &config.wildcard {
         note_server_tls(reader, config, "*", database);
+        note_query_user(reader, config, "*", database);
     }
 }
 
@@ -124,6 +126,15 @@ fn note_pair(reader: &mut Reader<'_>, section: &str, tls: &TlsSettings) {
     }
 }
 
+/// The auth query is run as somebody: by name, or as the user of the URL.
+fn note_query_user(reader: &mut Reader<'_>, config: &Config, name: &str, database: &Database) {
+    let Some(query) = &config.auth.query else { return };
+    if query.user.is_none() && database.url.user.is_none() {
+        let message = format!("\"query\" needs \"query_user\": the URL of database \"{name}\" has no user");
+        reader.contradiction(&["auth.query", "auth.query_user"], message);
+    }
+}
+
 fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, database: &Database) {
     let url = &database.url;
     if url
@@ -133,9 +144,9 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     {
         return;
     }
-    let mode = url.tls_mode.unwrap_or(config.server_tls.mode);
+    let TlsSettings { mode, ca, .. } = config.server_tls(url);
     let path = format!("databases.{name}.url");
-    if mode >= TlsMode::VerifyCa && url.root_certificate.is_none() && config.server_tls.ca.is_none() {
+    if mode >= TlsMode::VerifyCa && ca.is_none() {
         let message = format!(
             "sslmode={} needs the certificate of who signed the server's: \
              sslrootcert in the URL, or \"ca\" in [server_tls]",

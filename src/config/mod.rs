@@ -192,6 +192,25 @@ impl Config {
         }
     }
 
+    /// TLS with the servers of this URL: what it says itself wins over `[server_tls]`.
+    #[must_use]
+    pub fn server_tls(&self, url: &ServerUrl) -> TlsSettings {
+        let section = &self.server_tls;
+        // A certificate and its key come from one place.
+        let own = url.certificate.is_some();
+        let (cert, key) = if own {
+            (&url.certificate, &url.key)
+        } else {
+            (&section.cert, &section.key)
+        };
+        TlsSettings {
+            mode: url.tls_mode.unwrap_or(section.mode),
+            cert: cert.clone(),
+            key: key.clone(),
+            ca: url.root_certificate.clone().or_else(|| section.ca.clone()),
+        }
+    }
+
     /// Every setting of the top level, for the console. No secret is among them.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {

@@ -469,3 +469,42 @@ fn stored_secrets_are_read_from_the_users_file_and_the_inline_ones_win() {
     );
     assert!(!format!("{config:?}").contains("from-file"));
 }
+
+#[test]
+fn a_url_says_for_itself_how_its_servers_are_reached() {
+    let files = ["ca", "cert", "key", "own"]
+        .iter()
+        .fold(Memory::default(), |files, name| {
+            files.with(&format!("/etc/{name}"), "")
+        });
+    let given = Given {
+        files,
+        ..Given::default()
+    };
+    let config = given
+        .parse(&format!(
+            "tcp_user_timeout = \"9s\"\n[server_tls]\nmode = \"verify-full\"\nca = \"ca\"\ncert = \"cert\"\nkey = \"key\"\n{GOOD}\
+             [databases.b]\nurl = \"postgresql://b?sslmode=require&sslrootcert=own&sslcert=own&sslkey=own&keepalives=0\"\n"
+        ))
+        .unwrap();
+    let own = Some(PathBuf::from("/etc/own"));
+    let of = |name: &str| config.server_tls(&config.databases[name].url);
+    assert_eq!(of("app"), config.server_tls);
+    assert_eq!(
+        of("b"),
+        TlsSettings {
+            mode: TlsMode::Require,
+            cert: own.clone(),
+            key: own.clone(),
+            ca: own
+        }
+    );
+    let keepalive = config.server_keepalive(&config.databases["b"].url);
+    assert_eq!(
+        keepalive,
+        Keepalive {
+            idle: Duration::ZERO,
+            user_timeout: Duration::from_secs(9)
+        }
+    );
+}

@@ -252,6 +252,10 @@ fn settings_that_exclude_each_other_are_told() {
             "7:14: \"query_user\" says who runs \"query\", and there is no \"query\"",
         ),
         (
+            "[auth]\nquery = \"SELECT 1\"\n[databases.b]\nurl = \"postgresql://db\"",
+            "7:9: \"query\" needs \"query_user\": the URL of database \"b\" has no user",
+        ),
+        (
             "[tls]\nmode = \"require\"",
             "7:8: mode = \"require\" needs \"cert\" and \"key\", to offer TLS to clients",
         ),
