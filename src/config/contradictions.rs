@@ -1,11 +1,12 @@
 //! Settings that are right each by itself and wrong together.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use crate::auth::Method;
 use crate::config::document::{Place, Reader};
-use crate::config::{ChannelBinding, Config, Database, TlsMode, TlsSettings};
-use crate::net::{ListenAddr, ServerAddr};
+use crate::config::{ChannelBinding, Config, Database};
+use crate::net::{ClientTlsSettings, ListenAddr, ServerAddr, ServerTlsSettings, TlsMode};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
 /// Notes all of them.
@@ -13,7 +14,11 @@ pub(super) fn note(reader: &mut Reader<'_>, config: &Config) {
     note_pools(reader, config);
     note_auth(reader, config);
     note_client_tls(reader, &config.tls);
-    note_pair(reader, "server_tls", &config.server_tls);
+    note_pair(
+        reader,
+        "server_tls",
+        [&config.server_tls.cert, &config.server_tls.key],
+    );
     if config.databases.is_empty() && config.wildcard.is_none() && !has_databases(reader) {
         let message = "there is no database: write [databases.NAME] with a url";
         reader.problem_at(Place::START, message.to_owned());
@@ -101,8 +106,8 @@ fn note_auth(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
-fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
-    note_pair(reader, "tls", tls);
+fn note_client_tls(reader: &mut Reader<'_>, tls: &ClientTlsSettings) {
+    note_pair(reader, "tls", [&tls.cert, &tls.key]);
     if tls.mode != TlsMode::Disable && tls.cert.is_none() && tls.key.is_none() {
         let message = format!(
             "mode = \"{}\" needs \"cert\" and \"key\", to offer TLS to clients",
@@ -110,7 +115,7 @@ fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
         );
         reader.contradiction(&["tls.mode", "tls.cert", "tls.key"], message);
     }
-    if tls.mode >= TlsMode::VerifyCa && tls.ca.is_none() {
+    if tls.mode.verifies() && tls.ca.is_none() {
         let message = format!(
             "mode = \"{}\" needs \"ca\", to know whose certificates are good",
             tls.mode.as_str()
@@ -119,8 +124,8 @@ fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
     }
 }
 
-fn note_pair(reader: &mut Reader<'_>, section: &str, tls: &TlsSettings) {
-    if tls.cert.is_some() != tls.key.is_some() {
+fn note_pair(reader: &mut Reader<'_>, section: &str, [cert, key]: [&Option<PathBuf>; 2]) {
+    if cert.is_some() != key.is_some() {
         let message = "\"cert\" and \"key\" must be given together".to_owned();
         reader.contradiction(&[&format!("{section}.cert"), &format!("{section}.key")], message);
     }
@@ -144,9 +149,9 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     {
         return;
     }
-    let TlsSettings { mode, ca, .. } = config.server_tls(url);
+    let ServerTlsSettings { mode, ca, .. } = config.server_tls(url);
     let path = format!("databases.{name}.url");
-    if mode >= TlsMode::VerifyCa && ca.is_none() {
+    if mode.verifies() && ca.is_none() {
         let message = format!(
             "sslmode={} needs the certificate of who signed the server's: \
              sslrootcert in the URL, or \"ca\" in [server_tls]",

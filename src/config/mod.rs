@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::auth::{Hba, Method, Verifier};
 use crate::net::addr::PORT_DEFAULT;
-use crate::net::{Keepalive, ListenAddr};
+use crate::net::{ClientTlsSettings, Keepalive, ListenAddr, ServerTlsSettings, TlsMode};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
 pub use environment::Environment;
@@ -36,7 +36,7 @@ pub use files::{Disk, Files};
 pub use problem::{Position, Problem, Problems};
 pub use rows::Row;
 pub use secret::{SecretError, SecretSource};
-pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode, UrlError};
+pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, UrlError};
 
 /// All settings of one run of pgweir, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,10 +66,10 @@ pub struct Config {
     pub pool: PoolOverrides,
     pub auth: AuthSettings,
     pub users: BTreeMap<String, User>,
-    /// TLS between clients and pgweir.
-    pub tls: TlsSettings,
+    /// TLS between clients and pgweir. Where no mode is written it is `prefer` with a `cert`, and `disable` without.
+    pub tls: ClientTlsSettings,
     /// TLS between pgweir and servers, where a URL does not say otherwise.
-    pub server_tls: TlsSettings,
+    pub server_tls: ServerTlsSettings,
     pub databases: BTreeMap<String, Database>,
     /// The server for every name that is not in `databases`.
     pub wildcard: Option<Database>,
@@ -96,11 +96,11 @@ impl Default for Config {
             pool: PoolOverrides::default(),
             auth: AuthSettings::default(),
             users: BTreeMap::new(),
-            tls: TlsSettings {
+            tls: ClientTlsSettings {
                 mode: TlsMode::Disable,
-                ..TlsSettings::default()
+                ..ClientTlsSettings::default()
             },
-            server_tls: TlsSettings::default(),
+            server_tls: ServerTlsSettings::default(),
             databases: BTreeMap::new(),
             wildcard: None,
         }
@@ -194,7 +194,7 @@ impl Config {
 
     /// TLS with the servers of this URL: what it says itself wins over `[server_tls]`.
     #[must_use]
-    pub fn server_tls(&self, url: &ServerUrl) -> TlsSettings {
+    pub fn server_tls(&self, url: &ServerUrl) -> ServerTlsSettings {
         let section = &self.server_tls;
         // A certificate and its key come from one place.
         let own = url.certificate.is_some();
@@ -203,7 +203,7 @@ impl Config {
         } else {
             (&section.cert, &section.key)
         };
-        TlsSettings {
+        ServerTlsSettings {
             mode: url.tls_mode.unwrap_or(section.mode),
             cert: cert.clone(),
             key: key.clone(),
@@ -327,16 +327,6 @@ pub struct User {
     /// The secret as it stood when the file was read.
     pub verifier: Option<Verifier>,
     pub pool: PoolOverrides,
-}
-
-/// `[tls]` or `[server_tls]`. Paths are absolute or relative to the working directory, never to the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// For clients `disable` where it is not written and there is no `cert`; else `prefer` where it is not written.
-    pub mode: TlsMode,
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-    pub ca: Option<PathBuf>,
 }
 
 /// One `[databases.NAME]`.

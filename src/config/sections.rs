@@ -9,9 +9,9 @@ use crate::config::document::{Place, Reader, Written, entries};
 use crate::config::settings::{self, POOL_KEYS, SECTIONS, TOP_KEYS, set};
 use crate::config::url::TLS_MODES;
 use crate::config::{
-    AuthQuery, Config, Database, HbaFile, Position, SecretSource, ServerUrl, TlsMode, TlsSettings, User,
-    UsersFile, contradictions,
+    AuthQuery, Config, Database, HbaFile, Position, SecretSource, ServerUrl, User, UsersFile, contradictions,
 };
+use crate::net::{ClientTlsSettings, ServerTlsSettings, TlsMode};
 use crate::pool::settings::PoolOverrides;
 
 /// Reads all of the file into `config`, which holds the defaults.
@@ -20,8 +20,8 @@ pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config, document: &DeTa
         match written.name {
             "auth" => auth(reader, config, &written),
             "users" => users(reader, config, &written),
-            "tls" => tls(reader, &mut config.tls, &written),
-            "server_tls" => tls(reader, &mut config.server_tls, &written),
+            "tls" => config.tls = client_tls(reader, &written),
+            "server_tls" => config.server_tls = server_tls(reader, &written),
             "databases" => databases(reader, config, &written),
             _ => {
                 if !settings::read_top(reader, config, &written) {
@@ -182,15 +182,24 @@ fn verifier(
     }
 }
 
-fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
+/// `[tls]` or `[server_tls]`, as it is written.
+#[derive(Default)]
+struct TlsSection {
+    mode: Option<TlsMode>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
+
+fn tls(reader: &mut Reader<'_>, section: &Written<'_>) -> TlsSection {
+    let mut tls = TlsSection::default();
     let Some(table) = reader.table(section) else {
-        return;
+        return tls;
     };
     reader.remember(section);
-    let mut mode = None;
     for written in entries(table, &section.path) {
         match written.name {
-            "mode" => mode = reader.word(&written, &TLS_MODES),
+            "mode" => tls.mode = reader.word(&written, &TLS_MODES),
             "cert" => tls.cert = existing(reader, &written),
             "key" => tls.key = existing(reader, &written),
             "ca" => tls.ca = existing(reader, &written),
@@ -201,13 +210,33 @@ fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
         }
         reader.remember(&written);
     }
+    tls
+}
+
+fn client_tls(reader: &mut Reader<'_>, section: &Written<'_>) -> ClientTlsSettings {
+    let TlsSection { mode, cert, key, ca } = tls(reader, section);
     // A certificate is there to be offered.
-    let default = if tls.cert.is_some() {
+    let default = if cert.is_some() {
         TlsMode::Prefer
     } else {
-        tls.mode
+        TlsMode::Disable
     };
-    tls.mode = mode.unwrap_or(default);
+    ClientTlsSettings {
+        mode: mode.unwrap_or(default),
+        cert,
+        key,
+        ca,
+    }
+}
+
+fn server_tls(reader: &mut Reader<'_>, section: &Written<'_>) -> ServerTlsSettings {
+    let TlsSection { mode, cert, key, ca } = tls(reader, section);
+    ServerTlsSettings {
+        mode: mode.unwrap_or_default(),
+        ca,
+        cert,
+        key,
+    }
 }
 
 fn databases(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {

@@ -492,7 +492,7 @@ fn a_url_says_for_itself_how_its_servers_are_reached() {
     assert_eq!(of("app"), config.server_tls);
     assert_eq!(
         of("b"),
-        TlsSettings {
+        ServerTlsSettings {
             mode: TlsMode::Require,
             cert: own.clone(),
             key: own.clone(),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::Secret;
-use crate::net::ServerAddr;
+use crate::net::{ServerAddr, TlsMode};
 
 pub use error::UrlError;
 pub(super) use parameters::TLS_MODES;
@@ -83,26 +83,6 @@ impl fmt::Display for ServerUrl {
             Some(database) => write!(formatter, "/{database}"),
             None => Ok(()),
         }
-    }
-}
-
-/// libpq's `sslmode`, and the same words for the clients' side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsMode {
-    Disable,
-    Allow,
-    #[default]
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl TlsMode {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        let found = TLS_MODES.iter().find(|(_, mode)| *mode == self);
-        found.map_or("", |(word, _)| word)
     }
 }
 

@@ -7,8 +7,8 @@ use crate::auth::Secret;
 use crate::config::suggest;
 use crate::config::units;
 use crate::config::url::error::UrlError;
-use crate::config::url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode};
-use crate::net::ServerAddr;
+use crate::config::url::{ChannelBinding, HostOrder, ServerUrl, TargetSession};
+use crate::net::{ServerAddr, TlsMode};
 
 /// Pairs in the order they were written; where a name stands twice, the last one counts, as in libpq.
 pub(super) fn understand(pairs: Vec<(String, String)>, directory: &Path) -> Result<ServerUrl, UrlError> {
