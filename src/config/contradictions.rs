@@ -115,6 +115,10 @@ fn note_client_tls(reader: &mut Reader<'_>, tls: &ClientTlsSettings) {
         );
         reader.contradiction(&["tls.mode", "tls.cert", "tls.key"], message);
     }
+    let is_complete = tls.cert.is_some() && tls.key.is_some() && (tls.ca.is_some() || !tls.mode.verifies());
+    if is_complete && let Some(problem) = reader.sources.files.client_tls_problem(tls) {
+        reader.contradiction(&["tls.cert", "tls.ca"], problem);
+    }
     if tls.mode.verifies() && tls.ca.is_none() {
         let message = format!(
             "mode = \"{}\" needs \"ca\", to know whose certificates are good",
@@ -149,7 +153,8 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     {
         return;
     }
-    let ServerTlsSettings { mode, ca, .. } = config.server_tls(url);
+    let tls = config.server_tls(url);
+    let ServerTlsSettings { mode, ca, cert, key } = &tls;
     let path = format!("databases.{name}.url");
     if mode.verifies() && ca.is_none() {
         let message = format!(
@@ -158,11 +163,26 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
             mode.as_str()
         );
         reader.contradiction(&[&path, "server_tls.mode", "server_tls.ca"], message);
+    } else if cert.is_some() == key.is_some() {
+        note_server_files(reader, &path, database, &tls);
     }
-    if mode == TlsMode::Disable && url.channel_binding == ChannelBinding::Require {
+    if *mode == TlsMode::Disable && url.channel_binding == ChannelBinding::Require {
         let message =
             "channel_binding=require in the URL needs TLS, and mode = \"disable\" in [server_tls] forbids it";
         reader.contradiction(&[&path, "server_tls.mode"], message.to_owned());
+    }
+}
+
+/// Files that can be read and hold something else than they should.
+fn note_server_files(reader: &mut Reader<'_>, path: &str, database: &Database, tls: &ServerTlsSettings) {
+    if let Some(problem) = reader.sources.files.server_tls_problem(tls) {
+        let own = database.url.root_certificate.is_some() || database.url.certificate.is_some();
+        let paths = if own {
+            [path, path]
+        } else {
+            ["server_tls.ca", "server_tls.cert"]
+        };
+        reader.contradiction(&paths, problem);
     }
 }
 

@@ -30,6 +30,14 @@ impl Files for Memory {
             .cloned()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
     }
+
+    fn client_tls_problem(&self, _: &ClientTlsSettings) -> Option<String> {
+        None
+    }
+
+    fn server_tls_problem(&self, _: &ServerTlsSettings) -> Option<String> {
+        None
+    }
 }
 
 /// What a test hands in beside the text.

@@ -362,3 +362,32 @@ fn lines_of_the_files_that_are_named_have_places_of_their_own() {
     assert!(lines[2].starts_with("/etc/users.txt:2:1: "), "{said}");
     assert!(lines.len() == 3 && !said.contains("sesame"), "{said}");
 }
+
+#[test]
+fn certificates_that_are_none_are_told_with_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = |name: &str, content: &str| std::fs::write(directory.path().join(name), content).unwrap();
+    written("server.crt", "nothing");
+    written("server.key", "nothing");
+    written("root.crt", "nothing");
+    let text = format!(
+        "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\n{GOOD}pool_sice = 1\n\
+         [databases.b]\nurl = \"postgresql://b?sslmode=verify-ca&sslrootcert=root.crt\"\n"
+    );
+    written("pgweir.toml", &text);
+    let path = directory.path().join("pgweir.toml");
+    let sources = Sources {
+        environment: &Environment::default(),
+        files: &Disk,
+        flags: &Flags::default(),
+    };
+    let said = check(&path, &sources).unwrap_err().to_string();
+    let said = said.replace(&format!("{}/", directory.path().display()), "");
+    assert_eq!(
+        said,
+        "\
+pgweir.toml:2:8: server.crt: there is no certificate in this file
+pgweir.toml:9:1: unknown key \"pool_sice\": did you mean \"pool_size\"?
+pgweir.toml:11:7: root.crt: there is no certificate in this file"
+    );
+}
