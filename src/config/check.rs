@@ -5,10 +5,11 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use crate::auth::{Method, Verifier};
 use crate::config::document::{Place, Reader, Written, located};
 use crate::config::{
-    AuthMethod, AuthSettings, Config, Database, Flags, Problem, Problems, SecretSource, ServerUrl, Sources,
-    User, contradictions, sections, settings,
+    AuthSettings, Config, Database, Flags, Problem, Problems, SecretSource, ServerUrl, Sources, User,
+    contradictions, sections, settings,
 };
 
 /// Reads the file first.
@@ -84,11 +85,11 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
             "the database name \"{name}\" is that of the console"
         )));
     }
-    let secret = url_password(&server);
-    let method = if secret.is_some() {
-        AuthMethod::default()
+    let password = url_password(&server);
+    let method = if password.is_some() {
+        Method::default()
     } else {
-        AuthMethod::Trust
+        Method::Trust
     };
     let mut config = Config {
         auth: AuthSettings {
@@ -97,13 +98,14 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
         },
         ..Config::default()
     };
-    config.users.insert(
-        user,
-        User {
-            secret,
-            ..User::default()
-        },
-    );
+    let secret = password.map(SecretSource::fixed);
+    let verifier = password.and_then(Verifier::parse);
+    let of_user = User {
+        secret,
+        verifier,
+        ..User::default()
+    };
+    config.users.insert(user, of_user);
     let database = Database {
         url: server,
         source: SecretSource::fixed(url),
@@ -113,7 +115,7 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
     config.databases.insert(name, database);
     let mut reader = Reader::new(*sources, Path::new(""));
     outside(&mut reader, &mut config);
-    if method == AuthMethod::Trust && !config.listen.iter().all(contradictions::is_local) {
+    if method == Method::Trust && !config.listen.iter().all(contradictions::is_local) {
         let message = "the URL has no password, so that everybody who reaches \"listen\" could log in: \
                        give it one, or listen on \
                        127.0.0.1 alone";
@@ -123,11 +125,8 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
     finish(reader.into_problems(), &[], origin, "").map(|()| config)
 }
 
-fn url_password(url: &ServerUrl) -> Option<SecretSource> {
-    let password = url.password.as_ref()?;
-    std::str::from_utf8(password.expose())
-        .ok()
-        .map(SecretSource::fixed)
+fn url_password(url: &ServerUrl) -> Option<&str> {
+    std::str::from_utf8(url.password.as_ref()?.expose()).ok()
 }
 
 /// What the environment and then the command line say.

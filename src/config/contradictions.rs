@@ -1,10 +1,12 @@
 //! Settings that are right each by itself and wrong together.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use crate::auth::Method;
 use crate::config::document::{Place, Reader};
-use crate::config::{AuthMethod, ChannelBinding, Config, Database, TlsMode, TlsSettings};
-use crate::net::{ListenAddr, ServerAddr};
+use crate::config::{ChannelBinding, Config, Database};
+use crate::net::{ClientTlsSettings, ListenAddr, ServerAddr, ServerTlsSettings, TlsMode};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
 /// Notes all of them.
@@ -12,16 +14,22 @@ pub(super) fn note(reader: &mut Reader<'_>, config: &Config) {
     note_pools(reader, config);
     note_auth(reader, config);
     note_client_tls(reader, &config.tls);
-    note_pair(reader, "server_tls", &config.server_tls);
+    note_pair(
+        reader,
+        "server_tls",
+        [&config.server_tls.cert, &config.server_tls.key],
+    );
     if config.databases.is_empty() && config.wildcard.is_none() && !has_databases(reader) {
         let message = "there is no database: write [databases.NAME] with a url";
         reader.problem_at(Place::START, message.to_owned());
     }
     for (name, database) in &config.databases {
         note_server_tls(reader, config, name, database);
+        note_query_user(reader, config, name, database);
     }
     if let Some(database) = &config.wildcard {
         note_server_tls(reader, config, "*", database);
+        note_query_user(reader, config, "*", database);
     }
 }
 
@@ -66,26 +74,23 @@ fn note_auth(reader: &mut Reader<'_>, config: &Config) {
         let message = "\"query_user\" says who runs \"query\", and there is no \"query\"".to_owned();
         reader.contradiction(&["auth.query_user", "auth.query"], message);
     }
-    match (auth.method, &auth.hba_file) {
-        (AuthMethod::Hba, None) => {
+    match (auth.method, &auth.hba) {
+        (Method::Hba, None) => {
             let message = "method = \"hba\" needs \"hba_file\"".to_owned();
             reader.contradiction(&["auth.method", "auth.hba_file"], message);
         }
-        (AuthMethod::Hba, Some(_)) | (_, None) => {}
+        (Method::Hba, Some(_)) | (_, None) => {}
         (_, Some(_)) => {
             let message = "\"hba_file\" is read only with method = \"hba\"".to_owned();
             reader.contradiction(&["auth.hba_file", "auth.method"], message);
         }
     }
-    if auth.method == AuthMethod::Cert && config.tls.ca.is_none() {
+    if auth.method == Method::Cert && config.tls.ca.is_none() {
         let message =
             "method = \"cert\" needs \"ca\" in [tls], to know whose certificates are good".to_owned();
         reader.contradiction(&["auth.method", "tls.ca"], message);
     }
-    let asks_password = matches!(
-        auth.method,
-        AuthMethod::Password | AuthMethod::Md5 | AuthMethod::ScramSha256
-    );
+    let asks_password = matches!(auth.method, Method::Password | Method::Md5 | Method::ScramSha256);
     let has_passwords = auth.users_file.is_some()
         || auth.query.is_some()
         || config.users.values().any(|user| user.secret.is_some());
@@ -101,8 +106,8 @@ fn note_auth(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
-fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
-    note_pair(reader, "tls", tls);
+fn note_client_tls(reader: &mut Reader<'_>, tls: &ClientTlsSettings) {
+    note_pair(reader, "tls", [&tls.cert, &tls.key]);
     if tls.mode != TlsMode::Disable && tls.cert.is_none() && tls.key.is_none() {
         let message = format!(
             "mode = \"{}\" needs \"cert\" and \"key\", to offer TLS to clients",
@@ -110,7 +115,11 @@ fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
         );
         reader.contradiction(&["tls.mode", "tls.cert", "tls.key"], message);
     }
-    if tls.mode >= TlsMode::VerifyCa && tls.ca.is_none() {
+    let is_complete = tls.cert.is_some() && tls.key.is_some() && (tls.ca.is_some() || !tls.mode.verifies());
+    if is_complete && let Some(problem) = reader.sources.files.client_tls_problem(tls) {
+        reader.contradiction(&["tls.cert", "tls.ca"], problem);
+    }
+    if tls.mode.verifies() && tls.ca.is_none() {
         let message = format!(
             "mode = \"{}\" needs \"ca\", to know whose certificates are good",
             tls.mode.as_str()
@@ -119,10 +128,19 @@ fn note_client_tls(reader: &mut Reader<'_>, tls: &TlsSettings) {
     }
 }
 
-fn note_pair(reader: &mut Reader<'_>, section: &str, tls: &TlsSettings) {
-    if tls.cert.is_some() != tls.key.is_some() {
+fn note_pair(reader: &mut Reader<'_>, section: &str, [cert, key]: [&Option<PathBuf>; 2]) {
+    if cert.is_some() != key.is_some() {
         let message = "\"cert\" and \"key\" must be given together".to_owned();
         reader.contradiction(&[&format!("{section}.cert"), &format!("{section}.key")], message);
+    }
+}
+
+/// The auth query is run as somebody: by name, or as the user of the URL.
+fn note_query_user(reader: &mut Reader<'_>, config: &Config, name: &str, database: &Database) {
+    let Some(query) = &config.auth.query else { return };
+    if query.user.is_none() && database.url.user.is_none() {
+        let message = format!("\"query\" needs \"query_user\": the URL of database \"{name}\" has no user");
+        reader.contradiction(&["auth.query", "auth.query_user"], message);
     }
 }
 
@@ -135,20 +153,36 @@ fn note_server_tls(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     {
         return;
     }
-    let mode = url.tls_mode.unwrap_or(config.server_tls.mode);
+    let tls = config.server_tls(url);
+    let ServerTlsSettings { mode, ca, cert, key } = &tls;
     let path = format!("databases.{name}.url");
-    if mode >= TlsMode::VerifyCa && url.root_certificate.is_none() && config.server_tls.ca.is_none() {
+    if mode.verifies() && ca.is_none() {
         let message = format!(
             "sslmode={} needs the certificate of who signed the server's: \
              sslrootcert in the URL, or \"ca\" in [server_tls]",
             mode.as_str()
         );
         reader.contradiction(&[&path, "server_tls.mode", "server_tls.ca"], message);
+    } else if cert.is_some() == key.is_some() {
+        note_server_files(reader, &path, database, &tls);
     }
-    if mode == TlsMode::Disable && url.channel_binding == ChannelBinding::Require {
+    if *mode == TlsMode::Disable && url.channel_binding == ChannelBinding::Require {
         let message =
             "channel_binding=require in the URL needs TLS, and mode = \"disable\" in [server_tls] forbids it";
         reader.contradiction(&[&path, "server_tls.mode"], message.to_owned());
+    }
+}
+
+/// Files that can be read and hold something else than they should.
+fn note_server_files(reader: &mut Reader<'_>, path: &str, database: &Database, tls: &ServerTlsSettings) {
+    if let Some(problem) = reader.sources.files.server_tls_problem(tls) {
+        let own = database.url.root_certificate.is_some() || database.url.certificate.is_some();
+        let paths = if own {
+            [path, path]
+        } else {
+            ["server_tls.ca", "server_tls.cert"]
+        };
+        reader.contradiction(&paths, problem);
     }
 }
 

@@ -45,6 +45,11 @@ impl<'a> Reader<'a> {
         ));
     }
 
+    /// The setting's value is of no use, and its problems are told elsewhere.
+    pub(super) fn fail(&mut self, written: &Written<'_>) {
+        self.failed.insert(written.path.clone());
+    }
+
     /// Notes a problem at a place, in words that need no name in front.
     pub(super) fn problem_at(&mut self, place: Place, message: String) {
         self.problems.push((place, message));
@@ -346,6 +351,8 @@ pub(super) enum Place {
     Outside(String),
     /// A byte of the file.
     File(usize),
+    /// Another file that is named in it.
+    Named(String, Position),
 }
 
 impl Place {
@@ -357,6 +364,7 @@ impl Place {
 pub(super) fn located(source: &str, text: &str, place: Place, message: &str) -> Problem {
     match place {
         Place::Outside(source) => Problem::new(&source, None, message),
+        Place::Named(file, position) => Problem::new(&file, Some(position), message),
         Place::File(offset) => Problem::new(source, Some(Position::of(text, offset)), message),
     }
 }

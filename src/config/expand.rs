@@ -138,12 +138,21 @@ mod tests {
 
     use super::expand;
     use crate::config::{Environment, Files};
+    use crate::net::{ClientTlsSettings, ServerTlsSettings};
 
     struct Echo;
 
     impl Files for Echo {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             Ok(format!("<{}>\n\n", path.display()).into_bytes())
+        }
+
+        fn client_tls_problem(&self, _: &ClientTlsSettings) -> Option<String> {
+            None
+        }
+
+        fn server_tls_problem(&self, _: &ServerTlsSettings) -> Option<String> {
+            None
         }
     }
 

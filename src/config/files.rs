@@ -3,10 +3,18 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::net::{ClientTls, ClientTlsSettings, ServerTls, ServerTlsSettings};
+
 /// What reads files. Tests hand in their own.
 pub trait Files {
     /// The whole content.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// What is wrong with the certificates and keys for clients, all of which can be read.
+    fn client_tls_problem(&self, settings: &ClientTlsSettings) -> Option<String>;
+
+    /// The same for servers.
+    fn server_tls_problem(&self, settings: &ServerTlsSettings) -> Option<String>;
 }
 
 /// The real file system.
@@ -25,6 +33,14 @@ impl Files for Disk {
             )));
         }
         Ok(content)
+    }
+
+    fn client_tls_problem(&self, settings: &ClientTlsSettings) -> Option<String> {
+        ClientTls::build(settings).err().map(|error| error.to_string())
+    }
+
+    fn server_tls_problem(&self, settings: &ServerTlsSettings) -> Option<String> {
+        ServerTls::build(settings).err().map(|error| error.to_string())
     }
 }
 

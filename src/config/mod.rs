@@ -26,16 +26,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::{Hba, Method, Verifier};
 use crate::net::addr::PORT_DEFAULT;
-use crate::net::{Keepalive, ListenAddr};
+use crate::net::{ClientTlsSettings, Keepalive, ListenAddr, ServerTlsSettings, TlsMode};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
 
 pub use environment::Environment;
 pub use files::{Disk, Files};
 pub use problem::{Position, Problem, Problems};
 pub use rows::Row;
-pub use secret::{Secret, SecretError, SecretSource};
-pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode, UrlError};
+pub use secret::{SecretError, SecretSource};
+pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, UrlError};
 
 /// All settings of one run of pgweir, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,10 +66,10 @@ pub struct Config {
     pub pool: PoolOverrides,
     pub auth: AuthSettings,
     pub users: BTreeMap<String, User>,
-    /// TLS between clients and pgweir.
-    pub tls: TlsSettings,
+    /// TLS between clients and pgweir. Where no mode is written it is `prefer` with a `cert`, and `disable` without.
+    pub tls: ClientTlsSettings,
     /// TLS between pgweir and servers, where a URL does not say otherwise.
-    pub server_tls: TlsSettings,
+    pub server_tls: ServerTlsSettings,
     pub databases: BTreeMap<String, Database>,
     /// The server for every name that is not in `databases`.
     pub wildcard: Option<Database>,
@@ -95,11 +96,11 @@ impl Default for Config {
             pool: PoolOverrides::default(),
             auth: AuthSettings::default(),
             users: BTreeMap::new(),
-            tls: TlsSettings {
+            tls: ClientTlsSettings {
                 mode: TlsMode::Disable,
-                ..TlsSettings::default()
+                ..ClientTlsSettings::default()
             },
-            server_tls: TlsSettings::default(),
+            server_tls: ServerTlsSettings::default(),
             databases: BTreeMap::new(),
             wildcard: None,
         }
@@ -143,6 +144,36 @@ impl Config {
         settings
     }
 
+    /// What is stored of this user's password: under `[users]`, else in the users file. An auth query is asked elsewhere.
+    #[must_use]
+    pub fn verifier(&self, user: &str) -> Option<&Verifier> {
+        let inline = self.users.get(user).and_then(|user| user.verifier.as_ref());
+        inline.or_else(|| self.auth.users_file.as_ref()?.users.get(user)?.as_ref())
+    }
+
+    /// Whether the user stands under `[users]` or in the users file.
+    #[must_use]
+    pub fn is_listed(&self, user: &str) -> bool {
+        let in_file = || {
+            self.auth
+                .users_file
+                .as_ref()
+                .is_some_and(|file| file.users.contains_key(user))
+        };
+        self.users.contains_key(user) || in_file()
+    }
+
+    /// Whether any user is listed: then `trust` lets in those alone.
+    #[must_use]
+    pub fn lists_users(&self) -> bool {
+        !self.users.is_empty()
+            || self
+                .auth
+                .users_file
+                .as_ref()
+                .is_some_and(|file| !file.users.is_empty())
+    }
+
     /// How clients that have silently gone are noticed.
     #[must_use]
     pub fn keepalive(&self) -> Keepalive {
@@ -158,6 +189,25 @@ impl Config {
         Keepalive {
             idle: url.keepalive.unwrap_or(self.tcp_keepalive),
             user_timeout: url.user_timeout.unwrap_or(self.tcp_user_timeout),
+        }
+    }
+
+    /// TLS with the servers of this URL: what it says itself wins over `[server_tls]`.
+    #[must_use]
+    pub fn server_tls(&self, url: &ServerUrl) -> ServerTlsSettings {
+        let section = &self.server_tls;
+        // A certificate and its key come from one place.
+        let own = url.certificate.is_some();
+        let (cert, key) = if own {
+            (&url.certificate, &url.key)
+        } else {
+            (&section.cert, &section.key)
+        };
+        ServerTlsSettings {
+            mode: url.tls_mode.unwrap_or(section.mode),
+            cert: cert.clone(),
+            key: key.clone(),
+            ca: url.root_certificate.clone().or_else(|| section.ca.clone()),
         }
     }
 
@@ -238,22 +288,25 @@ impl LogFormat {
 /// How clients prove who they are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuthSettings {
-    pub method: AuthMethod,
-    pub users_file: Option<PathBuf>,
-    pub hba_file: Option<PathBuf>,
+    pub method: Method,
+    pub users_file: Option<UsersFile>,
+    pub hba: Option<HbaFile>,
     pub query: Option<AuthQuery>,
 }
 
-/// The methods of `[auth]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AuthMethod {
-    Trust,
-    Password,
-    Md5,
-    #[default]
-    ScramSha256,
-    Cert,
-    Hba,
+/// The users file, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsersFile {
+    pub path: PathBuf,
+    /// Without a verifier, the user exists and no password lets it in.
+    pub users: BTreeMap<String, Option<Verifier>>,
+}
+
+/// The HBA file, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HbaFile {
+    pub path: PathBuf,
+    pub rules: Arc<Hba>,
 }
 
 /// A query that asks a server for the secrets of users.
@@ -271,17 +324,9 @@ pub struct AuthQuery {
 pub struct User {
     /// A password, or what PostgreSQL keeps of one.
     pub secret: Option<SecretSource>,
+    /// The secret as it stood when the file was read.
+    pub verifier: Option<Verifier>,
     pub pool: PoolOverrides,
-}
-
-/// `[tls]` or `[server_tls]`. Paths are absolute or relative to the working directory, never to the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// For clients `disable` where it is not written and there is no `cert`; else `prefer` where it is not written.
-    pub mode: TlsMode,
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-    pub ca: Option<PathBuf>,
 }
 
 /// One `[databases.NAME]`.

@@ -1,34 +1,11 @@
-//! Values that are never printed, and where they come from.
+//! Where secrets come from, without ever showing them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::auth::Secret;
 use crate::config::files::Files;
 use crate::config::url::UrlError;
-
-/// A password or a verifier. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
-
-impl Secret {
-    /// The bytes themselves, to be used and not to be shown.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.as_bytes().into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(..)")
-    }
-}
 
 /// A secret as it was written: parts that are fixed, and files that may have other content the next time.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,7 +33,7 @@ impl SecretSource {
 
     /// The secret as it stands now.
     pub fn read(&self, files: &dyn Files) -> Result<Secret, SecretError> {
-        self.text(files).map(|text| Secret::from(text.as_str()))
+        self.text(files).map(Secret::from)
     }
 
     /// The same, for what is not secret or is taken apart at once.

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::config::document::{Reader, Written, entries};
+use crate::auth::{FileError, Hba, Method, Verifier, users_file};
+use crate::config::document::{Place, Reader, Written, entries};
 use crate::config::settings::{self, POOL_KEYS, SECTIONS, TOP_KEYS, set};
 use crate::config::url::TLS_MODES;
 use crate::config::{
-    AuthMethod, AuthQuery, Config, Database, ServerUrl, TlsMode, TlsSettings, User, contradictions,
+    AuthQuery, Config, Database, HbaFile, Position, SecretSource, ServerUrl, User, UsersFile, contradictions,
 };
+use crate::net::{ClientTlsSettings, ServerTlsSettings, TlsMode};
 use crate::pool::settings::PoolOverrides;
 
 /// Reads all of the file into `config`, which holds the defaults.
@@ -18,8 +20,8 @@ pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config, document: &DeTa
         match written.name {
             "auth" => auth(reader, config, &written),
             "users" => users(reader, config, &written),
-            "tls" => tls(reader, &mut config.tls, &written),
-            "server_tls" => tls(reader, &mut config.server_tls, &written),
+            "tls" => config.tls = client_tls(reader, &written),
+            "server_tls" => config.server_tls = server_tls(reader, &written),
             "databases" => databases(reader, config, &written),
             _ => {
                 if !settings::read_top(reader, config, &written) {
@@ -44,9 +46,12 @@ fn auth(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
     };
     for written in entries(table, "auth") {
         match written.name {
-            "method" => set(&mut auth.method, reader.word(&written, &METHODS)),
-            "users_file" => auth.users_file = existing(reader, &written),
-            "hba_file" => auth.hba_file = existing(reader, &written),
+            "method" => set(
+                &mut auth.method,
+                reader.word(&written, &METHODS.map(|method| (method.as_str(), method))),
+            ),
+            "users_file" => auth.users_file = users_file(reader, &written),
+            "hba_file" => auth.hba = hba_file(reader, &written),
             "query" => set(&mut query.sql, reader.name(&written).map(Into::into)),
             "query_user" => query.user = reader.name(&written),
             "query_cache" => set(&mut query.cache, reader.duration(&written)),
@@ -58,6 +63,79 @@ fn auth(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
         reader.remember(&written);
     }
     auth.query = Some(query).filter(|query| !query.sql.is_empty());
+}
+
+fn users_file(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<UsersFile> {
+    let (path, text) = content(reader, written)?;
+    match users_file::parse(&text) {
+        Ok(entries) => {
+            let users = entries
+                .into_iter()
+                .map(|entry| (entry.user, entry.verifier))
+                .collect();
+            Some(UsersFile { path, users })
+        }
+        Err(errors) => {
+            file_errors(reader, written, &path, errors);
+            None
+        }
+    }
+}
+
+fn hba_file(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<HbaFile> {
+    let (path, text) = content(reader, written)?;
+    match Hba::parse(&text) {
+        Ok(rules) => Some(HbaFile {
+            path,
+            rules: rules.into(),
+        }),
+        Err(errors) => {
+            file_errors(reader, written, &path, errors);
+            None
+        }
+    }
+}
+
+/// Each line that is wrong, under the name of its own file.
+fn file_errors(reader: &mut Reader<'_>, written: &Written<'_>, path: &Path, errors: Vec<FileError>) {
+    reader.fail(written);
+    for FileError {
+        line,
+        column,
+        message,
+    } in errors
+    {
+        let place = Place::Named(path.display().to_string(), Position { line, column });
+        reader.problem_at(place, message);
+    }
+}
+
+fn content(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(PathBuf, String)> {
+    let path = reader.path(written)?;
+    let bytes = bytes(reader, written, &path)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Some((path, text)),
+        Err(_) => {
+            reader.problem(
+                written,
+                format!("names a file: \"{}\" is not UTF-8 text", path.display()),
+            );
+            None
+        }
+    }
+}
+
+fn bytes(reader: &mut Reader<'_>, written: &Written<'_>, path: &Path) -> Option<Vec<u8>> {
+    match reader.sources.files.read(path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            reader.problem(
+                written,
+                format!("names a file: cannot read \"{}\": {error}", path.display()),
+            );
+            None
+        }
+    }
 }
 
 fn users(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
@@ -73,7 +151,7 @@ fn users(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
         for written in entries(table, &named.path) {
             if written.name == "password" {
                 user.secret = reader.source(&written);
-                password(reader, &written, &user);
+                user.verifier = verifier(reader, &written, user.secret.as_ref());
                 reader.remember(&written);
             } else if !settings::read_pool(reader, &mut user.pool, &written) {
                 reader.unknown(&written, &known);
@@ -84,26 +162,44 @@ fn users(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
 }
 
 /// Reads it once, so that a file that is not there is noticed now.
-fn password(reader: &mut Reader<'_>, written: &Written<'_>, user: &User) {
-    let Some(source) = &user.secret else { return };
-    match source.read(reader.sources.files) {
-        Ok(secret) if secret.expose().is_empty() => {
-            reader.problem(written, "is empty: nobody could log in with it; take it out");
+fn verifier(
+    reader: &mut Reader<'_>,
+    written: &Written<'_>,
+    source: Option<&SecretSource>,
+) -> Option<Verifier> {
+    match source?.text(reader.sources.files) {
+        Ok(text) => {
+            let verifier = Verifier::parse(&text);
+            if verifier.is_none() {
+                reader.problem(written, "is empty: nobody could log in with it; take it out");
+            }
+            verifier
         }
-        Ok(_) => {}
-        Err(error) => reader.problem(written, format!("names a file: {error}")),
+        Err(error) => {
+            reader.problem(written, format!("names a file: {error}"));
+            None
+        }
     }
 }
 
-fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
+/// `[tls]` or `[server_tls]`, as it is written.
+#[derive(Default)]
+struct TlsSection {
+    mode: Option<TlsMode>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
+
+fn tls(reader: &mut Reader<'_>, section: &Written<'_>) -> TlsSection {
+    let mut tls = TlsSection::default();
     let Some(table) = reader.table(section) else {
-        return;
+        return tls;
     };
     reader.remember(section);
-    let mut mode = None;
     for written in entries(table, &section.path) {
         match written.name {
-            "mode" => mode = reader.word(&written, &TLS_MODES),
+            "mode" => tls.mode = reader.word(&written, &TLS_MODES),
             "cert" => tls.cert = existing(reader, &written),
             "key" => tls.key = existing(reader, &written),
             "ca" => tls.ca = existing(reader, &written),
@@ -114,13 +210,33 @@ fn tls(reader: &mut Reader<'_>, tls: &mut TlsSettings, section: &Written<'_>) {
         }
         reader.remember(&written);
     }
+    tls
+}
+
+fn client_tls(reader: &mut Reader<'_>, section: &Written<'_>) -> ClientTlsSettings {
+    let TlsSection { mode, cert, key, ca } = tls(reader, section);
     // A certificate is there to be offered.
-    let default = if tls.cert.is_some() {
+    let default = if cert.is_some() {
         TlsMode::Prefer
     } else {
-        tls.mode
+        TlsMode::Disable
     };
-    tls.mode = mode.unwrap_or(default);
+    ClientTlsSettings {
+        mode: mode.unwrap_or(default),
+        cert,
+        key,
+        ca,
+    }
+}
+
+fn server_tls(reader: &mut Reader<'_>, section: &Written<'_>) -> ServerTlsSettings {
+    let TlsSection { mode, cert, key, ca } = tls(reader, section);
+    ServerTlsSettings {
+        mode: mode.unwrap_or_default(),
+        ca,
+        cert,
+        key,
+    }
 }
 
 fn databases(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>) {
@@ -180,10 +296,7 @@ fn database(reader: &mut Reader<'_>, named: &Written<'_>, table: &DeTable<'_>) -
     })
 }
 
-fn server_url(
-    reader: &mut Reader<'_>,
-    written: &Written<'_>,
-) -> Option<(crate::config::SecretSource, ServerUrl)> {
+fn server_url(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(SecretSource, ServerUrl)> {
     let source = reader.source(written)?;
     let text = source
         .text(reader.sources.files)
@@ -196,7 +309,7 @@ fn server_url(
         .into_iter()
         .flatten()
     {
-        readable(reader, written, path);
+        bytes(reader, written, path);
     }
     Some((source, url))
 }
@@ -204,17 +317,8 @@ fn server_url(
 /// The path of a file that can be read.
 fn existing(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<PathBuf> {
     let path = reader.path(written)?;
-    readable(reader, written, &path);
+    bytes(reader, written, &path)?;
     Some(path)
-}
-
-fn readable(reader: &mut Reader<'_>, written: &Written<'_>, path: &Path) {
-    if let Err(error) = reader.sources.files.read(path) {
-        reader.problem(
-            written,
-            format!("names a file: cannot read \"{}\": {error}", path.display()),
-        );
-    }
 }
 
 /// The database name that stands for every other.
@@ -234,11 +338,11 @@ const AUTH_KEYS: [&str; 6] = [
 
 const TLS_KEYS: [&str; 4] = ["mode", "cert", "key", "ca"];
 
-const METHODS: [(&str, AuthMethod); 6] = [
-    ("trust", AuthMethod::Trust),
-    ("password", AuthMethod::Password),
-    ("md5", AuthMethod::Md5),
-    ("scram-sha-256", AuthMethod::ScramSha256),
-    ("cert", AuthMethod::Cert),
-    ("hba", AuthMethod::Hba),
+const METHODS: [Method; 6] = [
+    Method::Trust,
+    Method::Password,
+    Method::Md5,
+    Method::ScramSha256,
+    Method::Cert,
+    Method::Hba,
 ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::{Method, Secret};
 use crate::pool::settings::PoolMode;
 
 mod bad;
@@ -28,6 +29,14 @@ impl Files for Memory {
             .get(path)
             .cloned()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    }
+
+    fn client_tls_problem(&self, _: &ClientTlsSettings) -> Option<String> {
+        None
+    }
+
+    fn server_tls_problem(&self, _: &ServerTlsSettings) -> Option<String> {
+        None
     }
 }
 
@@ -295,12 +304,12 @@ fn a_url_alone_is_a_configuration() {
         .unwrap();
     assert_eq!(config.listen, Config::default().listen);
     assert_eq!(config.databases.keys().collect::<Vec<_>>(), ["shop"]);
-    assert_eq!(config.auth.method, AuthMethod::ScramSha256);
+    assert_eq!(config.auth.method, Method::ScramSha256);
     assert_eq!(config.users["app"].secret, Some(SecretSource::fixed("s@same")));
     assert!(!format!("{config:?}").contains("same"));
     // As in libpq, the database is named like the user where the URL does not say.
     let config = Given::default().url("postgresql://app@db").unwrap();
-    assert!(config.database("app").is_some() && config.auth.method == AuthMethod::Trust);
+    assert!(config.database("app").is_some() && config.auth.method == Method::Trust);
 }
 
 #[test]
@@ -431,3 +440,79 @@ const WORDS: &[&str] = &[
     "\"127.0.0.1:1\"",
     "shards",
 ];
+
+#[test]
+fn stored_secrets_are_read_from_the_users_file_and_the_inline_ones_win() {
+    let files = Memory::default()
+        .with(
+            "/etc/users.txt",
+            "\"app\" \"from-file\"\n\"other\" \"from-file\"\n\"locked\" \"\"\n",
+        )
+        .with("/etc/pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    let given = Given {
+        files,
+        ..Given::default()
+    };
+    let config = given
+        .parse(&format!(
+            "[auth]\nmethod = \"hba\"\nusers_file = \"users.txt\"\nhba_file = \"pg_hba.conf\"\n{GOOD}"
+        ))
+        .unwrap();
+    assert_eq!(
+        config.verifier("app"),
+        Some(&Verifier::Plain(Secret::from("sesame")))
+    );
+    assert_eq!(
+        config.verifier("other"),
+        Some(&Verifier::Plain(Secret::from("from-file")))
+    );
+    assert_eq!(
+        (config.verifier("locked"), config.is_listed("locked")),
+        (None, true)
+    );
+    assert!(!config.is_listed("nobody") && config.lists_users());
+    assert_eq!(
+        config.auth.hba.as_ref().map(|file| file.rules.rules().len()),
+        Some(1)
+    );
+    assert!(!format!("{config:?}").contains("from-file"));
+}
+
+#[test]
+fn a_url_says_for_itself_how_its_servers_are_reached() {
+    let files = ["ca", "cert", "key", "own"]
+        .iter()
+        .fold(Memory::default(), |files, name| {
+            files.with(&format!("/etc/{name}"), "")
+        });
+    let given = Given {
+        files,
+        ..Given::default()
+    };
+    let config = given
+        .parse(&format!(
+            "tcp_user_timeout = \"9s\"\n[server_tls]\nmode = \"verify-full\"\nca = \"ca\"\ncert = \"cert\"\nkey = \"key\"\n{GOOD}\
+             [databases.b]\nurl = \"postgresql://b?sslmode=require&sslrootcert=own&sslcert=own&sslkey=own&keepalives=0\"\n"
+        ))
+        .unwrap();
+    let own = Some(PathBuf::from("/etc/own"));
+    let of = |name: &str| config.server_tls(&config.databases[name].url);
+    assert_eq!(of("app"), config.server_tls);
+    assert_eq!(
+        of("b"),
+        ServerTlsSettings {
+            mode: TlsMode::Require,
+            cert: own.clone(),
+            key: own.clone(),
+            ca: own
+        }
+    );
+    let keepalive = config.server_keepalive(&config.databases["b"].url);
+    assert_eq!(
+        keepalive,
+        Keepalive {
+            idle: Duration::ZERO,
+            user_timeout: Duration::from_secs(9)
+        }
+    );
+}

@@ -252,6 +252,10 @@ fn settings_that_exclude_each_other_are_told() {
             "7:14: \"query_user\" says who runs \"query\", and there is no \"query\"",
         ),
         (
+            "[auth]\nquery = \"SELECT 1\"\n[databases.b]\nurl = \"postgresql://db\"",
+            "7:9: \"query\" needs \"query_user\": the URL of database \"b\" has no user",
+        ),
+        (
             "[tls]\nmode = \"require\"",
             "7:8: mode = \"require\" needs \"cert\" and \"key\", to offer TLS to clients",
         ),
@@ -333,5 +337,57 @@ fn a_problem_is_one_short_line_whatever_it_names() {
     assert!(
         said.starts_with("6:1: unknown key \"a\\nb\\u{1b}[2Jx") && said.len() < 1100,
         "{said}"
+    );
+}
+
+#[test]
+fn lines_of_the_files_that_are_named_have_places_of_their_own() {
+    let files = Memory::default()
+        .with("/etc/users.txt", "\"app\" \"sesame\"\napp sesame\n")
+        .with("/etc/pg_hba.conf", "hist all all trust\n");
+    let given = Given {
+        files,
+        ..Given::default()
+    };
+    let text = format!(
+        "[auth]\nmethod = \"hba\"\nusers_file = \"users.txt\"\nhba_file = \"pg_hba.conf\"\nquery_usr = \"x\"{GOOD}"
+    );
+    let said = given.parse(&text).unwrap_err().to_string();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(
+        lines[0],
+        "/etc/pgweir.toml:5:1: unknown key \"query_usr\": did you mean \"query_user\"?"
+    );
+    assert!(lines[1].starts_with("/etc/pg_hba.conf:1:1: "), "{said}");
+    assert!(lines[2].starts_with("/etc/users.txt:2:1: "), "{said}");
+    assert!(lines.len() == 3 && !said.contains("sesame"), "{said}");
+}
+
+#[test]
+fn certificates_that_are_none_are_told_with_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = |name: &str, content: &str| std::fs::write(directory.path().join(name), content).unwrap();
+    written("server.crt", "nothing");
+    written("server.key", "nothing");
+    written("root.crt", "nothing");
+    let text = format!(
+        "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\n{GOOD}pool_sice = 1\n\
+         [databases.b]\nurl = \"postgresql://b?sslmode=verify-ca&sslrootcert=root.crt\"\n"
+    );
+    written("pgweir.toml", &text);
+    let path = directory.path().join("pgweir.toml");
+    let sources = Sources {
+        environment: &Environment::default(),
+        files: &Disk,
+        flags: &Flags::default(),
+    };
+    let said = check(&path, &sources).unwrap_err().to_string();
+    let said = said.replace(&format!("{}/", directory.path().display()), "");
+    assert_eq!(
+        said,
+        "\
+pgweir.toml:2:8: server.crt: there is no certificate in this file
+pgweir.toml:9:1: unknown key \"pool_sice\": did you mean \"pool_size\"?
+pgweir.toml:11:7: root.crt: there is no certificate in this file"
     );
 }

@@ -75,7 +75,7 @@ fn every_default_is_really_written_there() {
     assert_eq!(with_password().parse(&changed).unwrap().pool.pool_size, Some(21));
     let changed = written.replace(
         "query_cache = \"1min\"",
-        "query_cache = \"2min\"\nquery = \"SELECT 1\"",
+        "query_cache = \"2min\"\nquery = \"SELECT 1\"\nquery_user = \"q\"",
     );
     assert_eq!(
         with_password().parse(&changed).unwrap().auth.query.unwrap().cache,

@@ -1,8 +1,7 @@
 //! Where a database is: libpq's connection strings, in both of their forms, as far as a pooler can follow them.
 //!
 //! Both forms are cut into pairs of a name and a value first (`uri`, `keywords`), as libpq does it in
-//! `src/interfaces/libpq/fe-connect.c`; what the pairs mean is decided here, once. No error repeats any part of the text that
-//! may be a password.
+//! `src/interfaces/libpq/fe-connect.c`; what the pairs mean is decided here, once. No error repeats a value.
 
 mod error;
 mod keywords;
@@ -13,8 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::secret::Secret;
-use crate::net::ServerAddr;
+use crate::auth::Secret;
+use crate::net::{ServerAddr, TlsMode};
 
 pub use error::UrlError;
 pub(super) use parameters::TLS_MODES;
@@ -84,26 +83,6 @@ impl fmt::Display for ServerUrl {
             Some(database) => write!(formatter, "/{database}"),
             None => Ok(()),
         }
-    }
-}
-
-/// libpq's `sslmode`, and the same words for the clients' side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsMode {
-    Disable,
-    Allow,
-    #[default]
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl TlsMode {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        let found = TLS_MODES.iter().find(|(_, mode)| *mode == self);
-        found.map_or("", |(word, _)| word)
     }
 }
 

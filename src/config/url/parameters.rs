@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::secret::Secret;
+use crate::auth::Secret;
 use crate::config::suggest;
 use crate::config::units;
 use crate::config::url::error::UrlError;
-use crate::config::url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, TlsMode};
-use crate::net::ServerAddr;
+use crate::config::url::{ChannelBinding, HostOrder, ServerUrl, TargetSession};
+use crate::net::{ServerAddr, TlsMode};
 
 /// Pairs in the order they were written; where a name stands twice, the last one counts, as in libpq.
 pub(super) fn understand(pairs: Vec<(String, String)>, directory: &Path) -> Result<ServerUrl, UrlError> {
@@ -73,7 +73,7 @@ impl<'a> Reading<'a> {
             "host" => self.hosts = value,
             "port" => self.ports = value,
             "user" => url.user = text("user", value)?,
-            "password" => url.password = text("password", value)?.map(|value| Secret::from(value.as_str())),
+            "password" => url.password = text("password", value)?.map(Secret::from),
             "dbname" => url.database = text("dbname", value)?,
             "sslmode" => url.tls_mode = word("sslmode", &value, &TLS_MODES)?,
             "sslrootcert" if value == "system" => return Err(unsupported(name)),
