@@ -18,7 +18,7 @@ impl Md5Secret {
         let digits: [u8; HEX_LEN] = stored.strip_prefix("md5")?.as_bytes().try_into().ok()?;
         digits
             .iter()
-            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            .all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit))
             .then_some(Self(digits))
     }
 

@@ -6,11 +6,13 @@
 pub mod client;
 pub mod error;
 pub mod flow;
+pub mod login;
 pub mod outbox;
 pub mod pipeline;
 pub mod screen;
 pub mod server;
 pub mod settings;
+pub mod startup;
 pub mod statement;
 
 pub use client::ClientSession;

@@ -189,22 +189,22 @@ impl Binding {
     fn read_flag<'a>(&'a self, input: &mut Attributes<'_>) -> Result<Flag<'a>, ScramError> {
         let first = input.rest().first().copied();
         let flag = match (first, self) {
-            (Some(b'n' | b'y'), Self::Bound(_)) => {
+            (Some(FLAG_NO | FLAG_YES), Self::Bound(_)) => {
                 return Err(malformed(format!(
                     "The client selected {SCRAM_SHA_256_PLUS}, but the SCRAM message does not include channel binding data."
                 )));
             }
-            (Some(b'y'), Self::Declined) => return Err(ScramError::Downgrade),
-            (Some(b'n'), Self::Unavailable | Self::Declined) => Flag::No,
-            (Some(b'y'), Self::Unavailable) => Flag::Yes,
-            (Some(b'p'), Self::Bound(data)) => {
-                let kind = input.value(b'p')?;
+            (Some(FLAG_YES), Self::Declined) => return Err(ScramError::Downgrade),
+            (Some(FLAG_NO), Self::Unavailable | Self::Declined) => Flag::No,
+            (Some(FLAG_YES), Self::Unavailable) => Flag::Yes,
+            (Some(FLAG_BOUND), Self::Bound(data)) => {
+                let kind = input.value(FLAG_BOUND)?;
                 if kind != BINDING_TYPE.as_bytes() {
                     return Err(ScramError::UnsupportedBindingType(shown_text(kind)));
                 }
                 return Ok(Flag::Bound(data));
             }
-            (Some(b'p'), Self::Unavailable | Self::Declined) => {
+            (Some(FLAG_BOUND), Self::Unavailable | Self::Declined) => {
                 return Err(malformed(format!(
                     "The client selected {SCRAM_SHA_256} without channel binding, but the SCRAM message includes channel binding data."
                 )));
@@ -285,7 +285,7 @@ fn read_proof<'a>(
     loop {
         let start = message.len().saturating_sub(input.rest().len());
         let (name, value) = input.any()?;
-        if name != b'p' {
+        if name != ATTRIBUTE_PROOF {
             continue;
         }
         let Some(proof) = STANDARD
@@ -304,3 +304,9 @@ fn read_proof<'a>(
         return Ok((without_proof, proof));
     }
 }
+
+// The gs2 flags, and the one attribute that is looked for.
+const FLAG_NO: u8 = b'n';
+const FLAG_YES: u8 = b'y';
+const FLAG_BOUND: u8 = b'p';
+const ATTRIBUTE_PROOF: u8 = b'p';

@@ -6,6 +6,7 @@ mod cancel;
 mod error;
 mod negotiate;
 mod options;
+mod replication;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ pub use cancel::{CANCEL_SECRET_LEN_MAX, CANCEL_SECRET_LEN_MIN};
 pub use error::StartupError;
 pub use negotiate::{NegotiateProtocolVersion, ProtocolVersion};
 pub use options::parse_options;
+pub use replication::Replication;
 
 use super::body::split_cstr;
 use super::cancel::CancelKey;
