@@ -23,6 +23,8 @@ pub enum LoginError {
     Malformed(u8),
     TooManyParameters,
     NoCancelKey,
+    /// The connection ended before the login did.
+    Lost,
 }
 
 impl fmt::Display for LoginError {
@@ -55,6 +57,7 @@ impl fmt::Display for LoginError {
             ),
             Self::TooManyParameters => f.write_str("the server reports more parameters than are accepted"),
             Self::NoCancelKey => f.write_str("the server did not send a cancellation key"),
+            Self::Lost => f.write_str("the connection to the server was lost during login"),
         }
     }
 }
@@ -82,7 +85,8 @@ impl From<&LoginError> for Report {
             | LoginError::Unexpected(_)
             | LoginError::Malformed(_)
             | LoginError::TooManyParameters
-            | LoginError::NoCancelKey => report(),
+            | LoginError::NoCancelKey
+            | LoginError::Lost => report(),
         }
     }
 }
