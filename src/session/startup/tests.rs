@@ -343,10 +343,11 @@ fn certificates_must_be_there_and_name_the_user() {
             certificate,
             ..Credentials::new(demand, None)
         };
-        match ask(credentials, tls).0 {
-            Step::Authenticated(_) => "in".to_owned(),
-            step => refused(step).1,
+        let step = ask(credentials, tls).0;
+        if matches!(step, Step::Authenticated(_)) {
+            return "in".to_owned();
         }
+        refused(step).1
     };
     let (missing, wrong) = (
         "connection requires a valid client certificate",

@@ -64,6 +64,15 @@ fn md5_against_every_verifier() {
     assert_eq!(refused(step), (SqlState::INVALID_PASSWORD, WRONG.to_owned()));
 }
 
+/// The step after a derivation, where one is due.
+fn derived(step: Step, out: &mut Vec<u8>) -> Step {
+    if let Step::Derive(wait) = step {
+        let keys = wait.work().run();
+        return wait.on_keys(&keys, out);
+    }
+    step
+}
+
 /// A whole SCRAM login; also what the client thinks of the server's last words.
 fn by_scram(
     verifier: Option<Verifier>,
@@ -73,13 +82,7 @@ fn by_scram(
 ) -> (Step, Option<ScramKeys>) {
     let binding = tls.as_ref().and_then(|facts| facts.channel_binding.clone());
     let (step, mut out) = ask(Credentials::new(Demand::Scram, verifier), tls);
-    let step = match step {
-        Step::Derive(wait) => {
-            let keys = wait.work().run();
-            wait.on_keys(&keys, &mut out)
-        }
-        step => step,
-    };
+    let step = derived(step, &mut out);
     let Some(Authentication::Sasl(offered)) = Authentication::decode(&out[5..]) else {
         panic!()
     };
@@ -151,13 +154,7 @@ fn scram_in_all_its_ways() {
 fn a_user_stored_in_the_clear_looks_like_an_unknown_one() {
     let server_first = |verifier: Option<Verifier>| {
         let (step, mut out) = ask(Credentials::new(Demand::Scram, verifier), None);
-        let step = match step {
-            Step::Derive(wait) => {
-                let keys = wait.work().run();
-                wait.on_keys(&keys, &mut out)
-            }
-            step => step,
-        };
+        let step = derived(step, &mut out);
         let response = SaslInitialResponse {
             mechanism: b"SCRAM-SHA-256",
             data: Some(b"n,,n=,r=abc"),
