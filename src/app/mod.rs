@@ -1,1 +1,365 @@
-//! (filled in by the next commits)
+//! The wiring, once: from a configuration to a process that serves, reloads and ends.
+
+mod client;
+mod directory;
+mod logging;
+mod reload;
+mod worker;
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use rand::Rng;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Config, Problems};
+use crate::net::addr::ListenAddr;
+use crate::net::listener::{Acceptor, Listener};
+use crate::pool::clock::Clock;
+use crate::pool::derive::Deriver;
+use crate::pool::mail::{Inquiry, Mail, Post};
+use crate::pool::registry::Registry;
+use crate::pool::worker::WORKERS_MAX;
+use crate::relay::hub::{Control, Hub, Parts, Shutdown};
+
+pub use logging::Log;
+
+/// Reads the configuration, at the start and at each reload.
+pub type Loader = Box<dyn Fn() -> Result<Config, Problems>>;
+
+/// A process that serves clients.
+#[derive(Debug)]
+pub struct App {
+    hub: Arc<Hub>,
+    control: mpsc::Receiver<Control>,
+    acceptors: Vec<JoinHandle<()>>,
+    mock_secret: [u8; 32],
+    drain_timeout: std::time::Duration,
+}
+
+impl App {
+    /// Serves until it is told to end. Says so in the log when clients can connect. Runs on a runtime of its own, beside the
+    /// workers' threads.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub fn run(loader: &Loader, config: Config, log: &Log) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut app = Self::start(config)?;
+            app.steer(loader, log).await
+        })
+    }
+
+    fn start(config: Config) -> io::Result<Self> {
+        let workers = workers(config.workers);
+        let listeners = bind(&config.listen)?;
+        let clock = Clock::starting_at(Instant::now());
+        let (post, boxes) = Post::new(workers);
+        let (control_sender, control) = mpsc::channel(CONTROL_MAX);
+        let mut secrets = [[0; 32]; 2];
+        rand::rng().fill(secrets.as_flattened_mut());
+        let [mock_secret, deriver_key] = secrets;
+        let drain_timeout = config.drain_timeout;
+        let config = Arc::new(config);
+        let directory = directory::directory(&config, mock_secret).map_err(io::Error::other)?;
+        let hub = Hub::new(Parts {
+            registry: Registry::new(workers, clock),
+            post,
+            directory,
+            deriver: Deriver::new(workers.div_ceil(2), deriver_key),
+            control: control_sender,
+            started: SystemTime::now(),
+        });
+        for (index, mail) in boxes.into_iter().enumerate() {
+            worker::spawn(Arc::clone(&hub), index, mail)?;
+        }
+        found_pools(&hub);
+        let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+        let acceptors = listeners.into_iter().map(|listener| accept(&hub, listener));
+        let acceptors = acceptors.collect::<io::Result<_>>()?;
+        tracing::info!(workers, listen = addresses.join(", "), "pgweir ready");
+        Ok(Self {
+            hub,
+            control,
+            acceptors,
+            mock_secret,
+            drain_timeout,
+        })
+    }
+
+    /// Obeys signals and the console until the end.
+    async fn steer(&mut self, loader: &Loader, log: &Log) -> io::Result<()> {
+        let mut signals = Signals::new()?;
+        loop {
+            let ends = tokio::select! {
+                signal = signals.next() => self.on_signal(signal, loader, log).await,
+                control = self.control.recv() => match control {
+                    Some(control) => self.on_control(control, loader, log).await,
+                    None => pending().await,
+                },
+            };
+            match ends {
+                None => {}
+                Some(Shutdown::Now) => return Ok(()),
+                Some(Shutdown::Drain) => return self.drain(&mut signals).await,
+            }
+        }
+    }
+
+    async fn on_signal(&mut self, signal: Wish, loader: &Loader, log: &Log) -> Option<Shutdown> {
+        match signal {
+            Wish::Reload => {
+                if let Err(problems) = self.reload(loader, log).await {
+                    tracing::error!("reload failed, nothing has changed: {problems}");
+                }
+                None
+            }
+            Wish::Pause => {
+                self.set_paused(None, true).await;
+                None
+            }
+            Wish::Resume => {
+                self.set_paused(None, false).await;
+                None
+            }
+            Wish::Drain => Some(Shutdown::Drain),
+            Wish::Quit => Some(Shutdown::Now),
+        }
+    }
+
+    async fn on_control(&mut self, control: Control, loader: &Loader, log: &Log) -> Option<Shutdown> {
+        match control {
+            Control::Reload(reply) => {
+                let _ = reply.send(self.reload(loader, log).await);
+                None
+            }
+            Control::Pause(database, reply) => {
+                self.set_paused(database.as_deref(), true).await;
+                self.answer_when_closed(database, reply);
+                None
+            }
+            Control::Resume(database, reply) => {
+                let was_paused = self.hub.registry.is_paused(database.as_deref());
+                self.set_paused(database.as_deref(), false).await;
+                let answer = if was_paused {
+                    Ok(())
+                } else {
+                    Err("pooler is not paused/suspended".to_owned())
+                };
+                let _ = reply.send(answer);
+                None
+            }
+            Control::Shutdown(how) => Some(how),
+        }
+    }
+
+    async fn reload(&mut self, loader: &Loader, log: &Log) -> Result<(), String> {
+        let config = loader().map_err(|problems| problems.to_string())?;
+        log.change(config.log_level, config.log_format);
+        self.drain_timeout = config.drain_timeout;
+        let directory =
+            directory::directory(&Arc::new(config), self.mock_secret).map_err(|error| error.to_string())?;
+        reload::apply(&self.hub, directory).await;
+        found_pools(&self.hub);
+        tracing::info!("configuration reloaded");
+        Ok(())
+    }
+
+    async fn set_paused(&self, database: Option<&str>, paused: bool) {
+        self.hub.registry.set_paused(database, paused);
+        reload::tell(&self.hub, || Inquiry::Recheck).await;
+        tracing::info!(database, "{}", if paused { "paused" } else { "resumed" });
+    }
+
+    /// PAUSE is done when every server connection is closed; a RESUME meanwhile ends the wait.
+    fn answer_when_closed(&self, database: Option<String>, reply: oneshot::Sender<Result<(), String>>) {
+        let hub = Arc::clone(&self.hub);
+        tokio::spawn(async move {
+            while hub.registry.is_paused(database.as_deref()) && hub.registry.open(database.as_deref()) > 0 {
+                if reply.is_closed() {
+                    return;
+                }
+                sleep(PAUSE_LOOK).await;
+            }
+            let _ = reply.send(Ok(()));
+        });
+    }
+
+    /// Stops accepting and lets transactions end. Another INT or TERM ends it at once.
+    async fn drain(&mut self, signals: &mut Signals) -> io::Result<()> {
+        tracing::info!(clients = self.hub.clients(), "draining");
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.abort();
+            let _ = acceptor.await;
+        }
+        self.hub.drain();
+        reload::tell(&self.hub, || Inquiry::Drain).await;
+        let hub = Arc::clone(&self.hub);
+        let empty = async move {
+            while hub.clients() > 0 {
+                sleep(PAUSE_LOOK).await;
+            }
+        };
+        let limit = self.drain_timeout;
+        tokio::select! {
+            done = timeout(limit, empty) => {
+                if done.is_err() {
+                    tracing::warn!(clients = self.hub.clients(), "not everybody has left in time");
+                    reload::tell(&self.hub, || Inquiry::Kill).await;
+                    let last = async { while self.hub.clients() > 0 { sleep(PAUSE_LOOK).await } };
+                    let _ = timeout(KILL_MAX, last).await;
+                }
+            }
+            () = signals.impatience() => tracing::warn!(clients = self.hub.clients(), "ending at once"),
+        }
+        tracing::info!("pgweir ends");
+        Ok(())
+    }
+}
+
+/// Pools whose user is in the URL need not wait for a client: they keep their minimum from the start.
+fn found_pools(hub: &Arc<Hub>) {
+    let directory = hub.directory.load_full();
+    for (name, entry) in &directory.databases {
+        let Some(user) = &entry.user else { continue };
+        let settings = (directory.settings)(name, user);
+        if settings.min_pool_size == 0 {
+            continue;
+        }
+        let target = entry.target(name, user, entry.secret.clone());
+        let pool = hub.registry.pool(name, user, || (settings, target));
+        let _ = hub.post.try_send(0, Mail::Inquiry(Inquiry::Found(pool)));
+    }
+}
+
+fn workers(wanted: usize) -> usize {
+    let wanted = match wanted {
+        // What the scheduler and the control group allow.
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        wanted => wanted,
+    };
+    wanted.min(usize::try_from(WORKERS_MAX).unwrap_or(usize::MAX))
+}
+
+fn bind(entries: &[ListenAddr]) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for entry in entries {
+        listeners.extend(Listener::bind(entry).map_err(io::Error::other)?);
+    }
+    Ok(listeners)
+}
+
+/// Accepts clients and gives them to the workers in turn.
+fn accept(hub: &Arc<Hub>, listener: Listener) -> io::Result<JoinHandle<()>> {
+    let mut acceptor = Acceptor::new(listener)?;
+    let post = hub.post.clone();
+    Ok(tokio::spawn(async move {
+        let mut next = 0;
+        loop {
+            match acceptor.accept().await {
+                Ok((socket, address)) => {
+                    if !post
+                        .send(next % post.workers().max(1), Mail::Client(socket, address))
+                        .await
+                    {
+                        tracing::error!("a worker is gone; its clients cannot be served");
+                    }
+                    next += 1;
+                }
+                Err(error) => {
+                    tracing::error!("a listening socket is lost: {error}");
+                    return;
+                }
+            }
+        }
+    }))
+}
+
+/// Watches for INT and TERM from now on, on a thread of its own: the answer says whether one has come.
+///
+/// # Errors
+/// The system gives no thread or no handler.
+pub fn watch_interrupts() -> io::Result<impl Fn() -> bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let come = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&come);
+    std::thread::Builder::new()
+        .name("interrupts".to_owned())
+        .spawn(move || {
+            runtime.block_on(signals.impatience());
+            flag.store(true, Ordering::Release);
+        })?;
+    Ok(move || come.load(Ordering::Acquire))
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Reload,
+    Drain,
+    Quit,
+    Pause,
+    Resume,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.hangup.recv() => Wish::Reload,
+            _ = self.terminate.recv() => Wish::Drain,
+            _ = self.interrupt.recv() => Wish::Drain,
+            _ = self.quit.recv() => Wish::Quit,
+            _ = self.user1.recv() => Wish::Pause,
+            _ = self.user2.recv() => Wish::Resume,
+        }
+    }
+
+    /// While it drains: somebody does not want to wait.
+    async fn impatience(&mut self) {
+        loop {
+            if matches!(self.next().await, Wish::Drain | Wish::Quit) {
+                return;
+            }
+        }
+    }
+}
+
+/// Wishes of the console that wait for each other.
+const CONTROL_MAX: usize = 64;
+/// How often a pause and a drain look whether they are done.
+const PAUSE_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
+/// For the last words to those who did not leave in time.
+const KILL_MAX: std::time::Duration = std::time::Duration::from_secs(2);

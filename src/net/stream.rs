@@ -132,6 +132,14 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// A stream that is no more: what stands in while the real one is being changed.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::Plain(Socket { state: State::Closed })
+    }
+}
+
 impl From<Socket> for Stream {
     fn from(socket: Socket) -> Self {
         Self::Plain(socket)

@@ -30,7 +30,11 @@ pub fn micros(duration: Duration) -> u64 {
 /// The moment a timeout ends that begins at `now`; 0, that is never, when it is off.
 #[must_use]
 pub fn deadline(now: u64, timeout: Duration) -> u64 {
-    if timeout.is_zero() { 0 } else { now.saturating_add(micros(timeout)).max(1) }
+    if timeout.is_zero() {
+        0
+    } else {
+        now.saturating_add(micros(timeout)).max(1)
+    }
 }
 
 /// The earlier of two deadlines, of which 0 is never.

@@ -69,12 +69,16 @@ impl ServerConn {
     /// What a server says to an idle connection: values that a reload has changed, notices; or that it closes.
     fn on_idle_messages(&mut self) -> Result<(), Broken> {
         loop {
-            let Ok(head) = Head::read(&self.carry) else { return Err(Broken::Nonsense) };
+            let Ok(head) = Head::read(&self.carry) else {
+                return Err(Broken::Nonsense);
+            };
             let Some(head) = head else { return Ok(()) };
             if head.body > IDLE_MESSAGE_MAX {
                 return Err(Broken::Nonsense);
             }
-            let Some(body) = self.carry.get(HEAD_LEN..head.len()) else { return Ok(()) };
+            let Some(body) = self.carry.get(HEAD_LEN..head.len()) else {
+                return Ok(());
+            };
             match head.tag {
                 tag::PARAMETER_STATUS => {
                     if let Some((name, value)) = body::parameter_status(body) {
@@ -87,7 +91,9 @@ impl ServerConn {
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
                 tag::ERROR_RESPONSE => {
                     let fields = ErrorFields::read(body);
-                    return Err(Broken::Error(String::from_utf8_lossy(fields.message).into_owned()));
+                    return Err(Broken::Error(
+                        String::from_utf8_lossy(fields.message).into_owned(),
+                    ));
                 }
                 _ => return Err(Broken::Nonsense),
             }
@@ -108,7 +114,10 @@ impl ServerConn {
 
 impl fmt::Debug for ServerConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerConn").field("id", &self.info.id).field("address", &self.info.address).finish()
+        f.debug_struct("ServerConn")
+            .field("id", &self.info.id)
+            .field("address", &self.info.address)
+            .finish()
     }
 }
 
@@ -168,8 +177,13 @@ impl Cancels {
     pub fn enter(info: &Arc<ServerInfo>) -> Option<CancelUnderWay> {
         let cancels = &info.cancels;
         let more = |count: u32| (count < CANCELS_MAX).then_some(count + 1);
-        cancels.under_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(CancelUnderWay { info: Arc::clone(info) })
+        cancels
+            .under_way
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .ok()?;
+        Some(CancelUnderWay {
+            info: Arc::clone(info),
+        })
     }
 
     /// Waits until none is under way.

@@ -29,7 +29,11 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
     pool.connecting(1);
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
-        let order = Order { shared: &pool.shared, extra: &[], replication: Replication::None };
+        let order = Order {
+            shared: &pool.shared,
+            extra: &[],
+            replication: Replication::None,
+        };
         let opened = open(&order, &pool.worker.deriver, pool.worker.take_id(), slot).await;
         pool.connecting(-1);
         match opened {
@@ -43,10 +47,31 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
                     user = &*pool.shared.user,
                     "cannot open a server connection: {failure}"
                 );
+                if failure.report.code == SqlState::INVALID_PASSWORD {
+                    read_secret_again(&pool.shared).await;
+                }
                 pool.on_connect_failed(&failure.report, failure.is_passing);
             }
         }
     });
+}
+
+/// The server refuses the password: perhaps there is a new one where it came from.
+async fn read_secret_again(shared: &Arc<PoolShared>) {
+    let target = shared.target.load_full();
+    let Some(reread) = target.reread.clone() else {
+        return;
+    };
+    let read = tokio::task::spawn_blocking(move || (reread.0)()).await;
+    if let Ok(Some(secret)) = read
+        && secret != target.secret
+    {
+        shared.target.store(Arc::new(Target {
+            secret,
+            ..Target::clone(&target)
+        }));
+        shared.retry_now();
+    }
 }
 
 /// A connection to be opened.
@@ -91,10 +116,17 @@ pub async fn open(
         return opening.await;
     }
     timeout(limit, opening).await.unwrap_or_else(|_| {
-        let report = Report::error(SqlState::CANNOT_ESTABLISH_CONNECTION, "cannot connect to the server")
-            .with_detail("It did not complete the login in time.")
-            .with_hint("See connect_timeout.");
-        Err(Failure { text: format!("no login within {limit:?}"), report, is_passing: false })
+        let report = Report::error(
+            SqlState::CANNOT_ESTABLISH_CONNECTION,
+            "cannot connect to the server",
+        )
+        .with_detail("It did not complete the login in time.")
+        .with_hint("See connect_timeout.");
+        Err(Failure {
+            text: format!("no login within {limit:?}"),
+            report,
+            is_passing: false,
+        })
     })
 }
 
@@ -107,8 +139,15 @@ async fn open_some(
     let target = order.shared.target.load_full();
     let epoch = order.shared.epoch();
     let (opened, info) = reach(order, &target, deriver, id).await?;
-    let Opened { dialed, settled, carry } = opened;
-    order.shared.welcome.store(Some(Arc::new(settled.parameters.clone())));
+    let Opened {
+        dialed,
+        settled,
+        carry,
+    } = opened;
+    order
+        .shared
+        .welcome
+        .store(Some(Arc::new(settled.parameters.clone())));
     let state = ServerState::new(id, settled.cancel_key, settled.parameters);
     let mut conn = Box::new(ServerConn::new(dialed.stream, state, info, epoch, slot));
     conn.carry = carry;
@@ -200,11 +239,19 @@ async fn try_host(
             .map_err(|error| dial_failed(host, &error))?;
         let other = dialed.other_encryption(&target.tls);
         match log_in(order, target, &mut dialed, deriver).await {
-            Ok((settled, carry)) => return Ok(Opened { dialed, settled, carry }),
-            Err(Snag::Login(LoginError::Server(error))) if error.code == SqlState::INVALID_AUTHORIZATION => match other {
-                Some(other) if other != encryption => encryption = other,
-                _ => return Err(login_failed(host, &Snag::Login(LoginError::Server(error)))),
-            },
+            Ok((settled, carry)) => {
+                return Ok(Opened {
+                    dialed,
+                    settled,
+                    carry,
+                });
+            }
+            Err(Snag::Login(LoginError::Server(error))) if error.code == SqlState::INVALID_AUTHORIZATION => {
+                match other {
+                    Some(other) if other != encryption => encryption = other,
+                    _ => return Err(login_failed(host, &Snag::Login(LoginError::Server(error)))),
+                }
+            }
             Err(error) => return Err(login_failed(host, &error)),
         }
     }
@@ -218,7 +265,10 @@ async fn log_in(
 ) -> Result<(Settled, Vec<u8>), Snag> {
     let mut nonce = [0; NONCE_LEN];
     rand::rng().fill(&mut nonce);
-    let binding = dialed.tls.as_ref().and_then(|peer| peer.channel_binding.as_deref());
+    let binding = dialed
+        .tls
+        .as_ref()
+        .and_then(|peer| peer.channel_binding.as_deref());
     let plan = LoginPlan {
         user: target.user.to_string(),
         database: target.database.to_string(),
@@ -284,7 +334,11 @@ async fn next_message(
 }
 
 fn dial_failed(host: &ServerAddr, error: &DialError) -> Failure {
-    Failure { text: format!("{host}: {error}"), report: error.into(), is_passing: false }
+    Failure {
+        text: format!("{host}: {error}"),
+        report: error.into(),
+        is_passing: false,
+    }
 }
 
 fn login_failed(host: &ServerAddr, snag: &Snag) -> Failure {
@@ -292,13 +346,23 @@ fn login_failed(host: &ServerAddr, snag: &Snag) -> Failure {
         Snag::Login(error) => {
             let is_passing =
                 matches!(error, LoginError::Server(server) if server.code == SqlState::CANNOT_CONNECT_NOW);
-            Failure { text: format!("{host}: {error}"), report: error.into(), is_passing }
+            Failure {
+                text: format!("{host}: {error}"),
+                report: error.into(),
+                is_passing,
+            }
         }
         Snag::Lost => {
-            let report =
-                Report::error(SqlState::CANNOT_ESTABLISH_CONNECTION, "cannot connect to the server")
-                    .with_detail("The connection was lost during the login.");
-            Failure { text: format!("{host}: the connection was lost during the login"), report, is_passing: false }
+            let report = Report::error(
+                SqlState::CANNOT_ESTABLISH_CONNECTION,
+                "cannot connect to the server",
+            )
+            .with_detail("The connection was lost during the login.");
+            Failure {
+                text: format!("{host}: the connection was lost during the login"),
+                report,
+                is_passing: false,
+            }
         }
     }
 }
@@ -310,10 +374,16 @@ enum Snag {
 }
 
 fn unsuitable(attrs: SessionAttrs) -> Failure {
-    let report =
-        Report::error(SqlState::CANNOT_ESTABLISH_CONNECTION, "no host has the session attributes asked for")
-            .with_hint("See target_session_attrs in the URL of the database.");
-    Failure { text: format!("no host is {attrs:?}"), report, is_passing: false }
+    let report = Report::error(
+        SqlState::CANNOT_ESTABLISH_CONNECTION,
+        "no host has the session attributes asked for",
+    )
+    .with_hint("See target_session_attrs in the URL of the database.");
+    Failure {
+        text: format!("no host is {attrs:?}"),
+        report,
+        is_passing: false,
+    }
 }
 
 const LOGIN_READ_LEN: usize = 4096;

@@ -67,14 +67,19 @@ impl Trouble {
 }
 
 async fn talk(conn: &mut ServerConn, request: &[u8]) -> Result<Rows, Trouble> {
-    conn.stream.write_all(request).await.map_err(|_| lost("The connection was lost."))?;
+    conn.stream
+        .write_all(request)
+        .await
+        .map_err(|_| lost("The connection was lost."))?;
     let mut answer = Answer::default();
     let mut buf = vec![0; READ_LEN];
     loop {
         while let Some(len) = answer.on_message(conn)? {
             conn.carry.drain(..len);
             if answer.is_ready {
-                return answer.error.map_or(Ok(answer.rows), |report| Err(Trouble::Error(report)));
+                return answer
+                    .error
+                    .map_or(Ok(answer.rows), |report| Err(Trouble::Error(report)));
             }
         }
         let count = conn.stream.read(&mut buf).await.unwrap_or(0);
@@ -98,14 +103,17 @@ impl Answer {
     fn on_message(&mut self, conn: &mut ServerConn) -> Result<Option<usize>, Trouble> {
         let head = Head::read(&conn.carry).map_err(|_| lost("The server broke the protocol."))?;
         let Some(head) = head else { return Ok(None) };
-        let Some(body) = conn.carry.get(HEAD_LEN..head.len()) else { return Ok(None) };
+        let Some(body) = conn.carry.get(HEAD_LEN..head.len()) else {
+            return Ok(None);
+        };
         match head.tag {
             tag::DATA_ROW => {
                 self.bytes += body.len();
                 if self.bytes > ANSWER_LEN_MAX {
                     return Err(lost("The answer is too large."));
                 }
-                self.rows.push(row(body).ok_or_else(|| lost("The server broke the protocol."))?);
+                self.rows
+                    .push(row(body).ok_or_else(|| lost("The server broke the protocol."))?);
             }
             tag::ERROR_RESPONSE => {
                 let fields = ErrorFields::read(body);
@@ -153,7 +161,9 @@ fn row(body: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
 }
 
 fn lost(detail: &'static str) -> Trouble {
-    Trouble::Lost(Report::error(SqlState::CONNECTION_FAILURE, "the server connection was lost").with_detail(detail))
+    Trouble::Lost(
+        Report::error(SqlState::CONNECTION_FAILURE, "the server connection was lost").with_detail(detail),
+    )
 }
 
 const READ_LEN: usize = 4096;

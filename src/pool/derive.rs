@@ -22,7 +22,11 @@ impl Deriver {
     /// `parallel` derivations at a time; `key` is random, so that the digests mean nothing outside of this process.
     #[must_use]
     pub fn new(parallel: usize, key: [u8; 32]) -> Arc<Self> {
-        Arc::new(Self { permits: Semaphore::new(parallel.max(1)), known: Mutex::default(), key })
+        Arc::new(Self {
+            permits: Semaphore::new(parallel.max(1)),
+            known: Mutex::default(),
+            key,
+        })
     }
 
     /// The keys of a password. `None` only when the process is ending.

@@ -18,7 +18,10 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(conn: Box<ServerConn>, pool: Rc<LocalPool>) -> Self {
         count(&pool.numbers().active, 1);
-        Self { conn, active: Active { pool } }
+        Self {
+            conn,
+            active: Active { pool },
+        }
     }
 
     pub fn conn(&mut self) -> &mut ServerConn {

@@ -18,7 +18,9 @@ impl Account {
     /// Counts one more, unless that would be more than `max`.
     fn enter(&self, max: u32) -> bool {
         let more = |open: u32| (open < max).then_some(open + 1);
-        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+        self.open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .is_ok()
     }
 
     fn leave(&self) {
@@ -69,7 +71,10 @@ impl Accounts {
             self.database.leave();
             return Err(Full::User);
         }
-        Ok(Slot { accounts: self.clone(), starving: Arc::clone(starving) })
+        Ok(Slot {
+            accounts: self.clone(),
+            starving: Arc::clone(starving),
+        })
     }
 }
 
@@ -101,7 +106,10 @@ pub struct Starving {
 impl Starving {
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { waiting: AtomicUsize::new(0), bells: (0..workers).map(|_| tokio::sync::Notify::new()).collect() }
+        Self {
+            waiting: AtomicUsize::new(0),
+            bells: (0..workers).map(|_| tokio::sync::Notify::new()).collect(),
+        }
     }
 
     /// Rings when capacity has come free and somebody waited.
@@ -135,24 +143,50 @@ mod tests {
     use super::*;
 
     fn accounts() -> Accounts {
-        Accounts { pool: Arc::default(), database: Arc::default(), user: Arc::default() }
+        Accounts {
+            pool: Arc::default(),
+            database: Arc::default(),
+            user: Arc::default(),
+        }
     }
 
     #[test]
     fn a_slot_counts_against_every_account_until_it_is_dropped() {
         let (accounts, starving) = (accounts(), Arc::new(Starving::new(1)));
-        let limits = Limits { pool: 2, database: 1, user: 2 };
+        let limits = Limits {
+            pool: 2,
+            database: 1,
+            user: 2,
+        };
         let slot = accounts.try_open(limits, &starving).unwrap();
         assert_eq!(accounts.try_open(limits, &starving).unwrap_err(), Full::Database);
-        assert_eq!((accounts.pool.open(), accounts.database.open(), accounts.user.open()), (1, 1, 1));
+        assert_eq!(
+            (
+                accounts.pool.open(),
+                accounts.database.open(),
+                accounts.user.open()
+            ),
+            (1, 1, 1)
+        );
         drop(slot);
-        assert_eq!((accounts.pool.open(), accounts.database.open(), accounts.user.open()), (0, 0, 0));
+        assert_eq!(
+            (
+                accounts.pool.open(),
+                accounts.database.open(),
+                accounts.user.open()
+            ),
+            (0, 0, 0)
+        );
     }
 
     #[test]
     fn threads_that_open_at_once_never_exceed_a_limit() {
         let (accounts, starving) = (accounts(), Arc::new(Starving::new(1)));
-        let limits = Limits { pool: 5, database: 7, user: 3 };
+        let limits = Limits {
+            pool: 5,
+            database: 7,
+            user: 3,
+        };
         let most = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {

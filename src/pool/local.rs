@@ -125,7 +125,9 @@ impl LocalPool {
             return;
         }
         while !self.waiters.borrow().is_empty() {
-            let Some(conn) = self.idle.borrow_mut().pop() else { break };
+            let Some(conn) = self.idle.borrow_mut().pop() else {
+                break;
+            };
             count(&self.numbers().idle, -1);
             self.accept(conn);
         }
@@ -166,12 +168,18 @@ impl LocalPool {
             return self.keep(conn);
         };
         let overtaken = here.is_none_or(|here| since + micros(OVERTAKING_MAX) < here);
-        if overtaken { self.lend(conn, worker) } else { self.keep(conn) }
+        if overtaken {
+            self.lend(conn, worker)
+        } else {
+            self.keep(conn)
+        }
     }
 
     fn keep(self: &Rc<Self>, mut conn: Box<ServerConn>) {
         let next = self.waiters.borrow_mut().pop_front();
-        let Some(seat) = next else { return self.put_idle(conn) };
+        let Some(seat) = next else {
+            return self.put_idle(conn);
+        };
         self.shared.starving().leave();
         self.note_waiters();
         match conn.poll_idle(&mut self.worker.idle_context()) {
@@ -205,7 +213,9 @@ impl LocalPool {
         if !self.waiters.borrow().is_empty() {
             return;
         }
-        let Some(conn) = self.idle.borrow_mut().pop() else { return };
+        let Some(conn) = self.idle.borrow_mut().pop() else {
+            return;
+        };
         count(&self.numbers().idle, -1);
         self.lend(conn, worker);
     }
@@ -214,8 +224,10 @@ impl LocalPool {
         if conn.stream.park().is_err() {
             return;
         }
-        if let Err(Mail::Conn(_, mut conn)) =
-            self.worker.post.try_send(worker, Mail::Conn(Arc::clone(&self.shared), conn))
+        if let Err(Mail::Conn(_, mut conn)) = self
+            .worker
+            .post
+            .try_send(worker, Mail::Conn(Arc::clone(&self.shared), conn))
             && conn.stream.unpark().is_ok()
         {
             self.keep(conn);
@@ -238,7 +250,10 @@ impl LocalPool {
             return;
         }
         if let Some(worker) = self.shared.idle_elsewhere(self.worker.index) {
-            let lend = Mail::Lend { pool: Arc::clone(&self.shared), to: self.worker.index };
+            let lend = Mail::Lend {
+                pool: Arc::clone(&self.shared),
+                to: self.worker.index,
+            };
             let _ = self.worker.post.try_send(worker, lend);
         }
         while self.connecting.get() < waiting.min(CONNECTING_MAX) && self.shared.may_connect() {
@@ -258,7 +273,9 @@ impl LocalPool {
             && self.connecting.get() < CONNECTING_MAX
             && self.shared.may_connect()
         {
-            let Ok(slot) = self.shared.try_open(false) else { return };
+            let Ok(slot) = self.shared.try_open(false) else {
+                return;
+            };
             connect::spawn(self, slot);
         }
     }
@@ -267,13 +284,19 @@ impl LocalPool {
         let settings = self.settings.borrow();
         let since = self.waiters.borrow().front().map(|seat| seat.since.get());
         let timeout = micros(settings.reserve_pool_timeout);
-        settings.reserve_pool_size > 0 && since.is_some_and(|since| since + timeout <= self.shared.clock.now())
+        settings.reserve_pool_size > 0
+            && since.is_some_and(|since| since + timeout <= self.shared.clock.now())
     }
 
     /// A limit that several pools share is reached: connections that are idle elsewhere make room.
     fn ask_to_evict(&self) {
         for worker in 0..self.worker.post.workers() {
-            let _ = self.worker.post.try_send(worker, Mail::Evict { pool: Arc::clone(&self.shared) });
+            let _ = self.worker.post.try_send(
+                worker,
+                Mail::Evict {
+                    pool: Arc::clone(&self.shared),
+                },
+            );
         }
     }
 
@@ -292,7 +315,8 @@ impl LocalPool {
     }
 
     pub fn connecting(&self, more: i32) {
-        self.connecting.set(self.connecting.get().saturating_add_signed(more));
+        self.connecting
+            .set(self.connecting.get().saturating_add_signed(more));
         count(&self.numbers().connecting, more);
     }
 
@@ -387,14 +411,20 @@ impl LocalPool {
     fn note_waiters(&self) {
         let waiters = self.waiters.borrow();
         let oldest = waiters.front().map_or(0, |seat| seat.since.get());
-        self.numbers().waiting.store(u32::try_from(waiters.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.numbers().waiting.store(
+            u32::try_from(waiters.len()).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
         self.numbers().oldest.store(oldest, Ordering::SeqCst);
     }
 }
 
 /// Changes a count that only this thread writes. Sequentially consistent, since other workers decide by it.
 pub(super) fn count(counter: &AtomicU32, more: i32) {
-    counter.store(counter.load(Ordering::Relaxed).saturating_add_signed(more), Ordering::SeqCst);
+    counter.store(
+        counter.load(Ordering::Relaxed).saturating_add_signed(more),
+        Ordering::SeqCst,
+    );
 }
 
 /// Connections a worker opens for one pool at a time: enough for a quick start, few enough not to flood a server with logins.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::net::addr::ClientAddr;
+use crate::net::dial::{Encryption, ExactAddr};
 use crate::net::stream::Socket;
 
-use super::conn::ServerConn;
+use super::conn::{ServerConn, ServerInfo};
 use super::shared::PoolShared;
 
 /// A letter to a worker.
@@ -22,7 +23,11 @@ pub enum Mail {
     /// The worker is asked to close its longest idle connection that counts against these accounts.
     Evict { pool: Arc<PoolShared> },
     /// A `CancelRequest` for one of its clients.
-    Cancel { process_id: u32, secret: Box<[u8]> },
+    Cancel {
+        process_id: u32,
+        secret: Box<[u8]>,
+        done: oneshot::Sender<()>,
+    },
     /// The console asks or tells something.
     Inquiry(Inquiry),
 }
@@ -34,10 +39,14 @@ pub enum Inquiry {
     Servers(oneshot::Sender<Vec<ServerRow>>),
     /// Pools were paused, resumed, replaced or given other settings: look at the queues again.
     Recheck,
+    /// A pool that exists before it has clients.
+    Found(Arc<PoolShared>),
     /// Every client is to leave at its next rest.
     Drain,
     /// Every client is to leave now.
     Kill,
+    /// Every client of a database is to leave at its next rest: it is gone from the configuration.
+    KillDatabase(Arc<str>),
     KillClient(u64, oneshot::Sender<bool>),
 }
 
@@ -80,6 +89,32 @@ pub struct ServerRow {
     pub application_name: Arc<str>,
 }
 
+impl ServerRow {
+    #[must_use]
+    pub fn of(info: &ServerInfo, state: &'static str) -> Self {
+        let (address, port) = match &info.address {
+            ExactAddr::Tcp { address, .. } => (address.ip().to_string(), address.port()),
+            ExactAddr::Unix(file) => (file.display().to_string(), 0),
+        };
+        Self {
+            id: info.id,
+            user: Arc::clone(&info.user),
+            database: Arc::clone(&info.database),
+            state,
+            address: address.into(),
+            port,
+            connected_at: info.connected_at,
+            request_at: 0,
+            close_needed: false,
+            client: None,
+            process_id: info.cancel_key.process_id,
+            is_tls: info.encryption == Encryption::Required,
+            prepared_statements: 0,
+            application_name: "".into(),
+        }
+    }
+}
+
 /// The letter boxes of all workers.
 #[derive(Clone, Debug)]
 pub struct Post {
@@ -91,7 +126,12 @@ impl Post {
     #[must_use]
     pub fn new(workers: usize) -> (Self, Vec<mpsc::Receiver<Mail>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAIL_MAX)).unzip();
-        (Self { boxes: senders.into() }, receivers)
+        (
+            Self {
+                boxes: senders.into(),
+            },
+            receivers,
+        )
     }
 
     #[must_use]
@@ -104,7 +144,9 @@ impl Post {
     /// # Errors
     /// The letter, when the box is full or its worker gone.
     pub fn try_send(&self, worker: usize, mail: Mail) -> Result<(), Mail> {
-        let Some(sender) = self.boxes.get(worker) else { return Err(mail) };
+        let Some(sender) = self.boxes.get(worker) else {
+            return Err(mail);
+        };
         sender.try_send(mail).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail) => mail,
         })

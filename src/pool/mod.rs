@@ -12,6 +12,7 @@ pub mod lease;
 pub mod ledger;
 pub mod local;
 pub mod mail;
+pub mod registry;
 pub mod reset;
 pub mod seat;
 pub mod settings;

@@ -53,6 +53,7 @@ pub struct Cell {
 /// What a worker has done for a pool since the start. Times are microseconds.
 #[derive(Debug, Default)]
 pub struct Stats {
+    pub logins: AtomicU64,
     pub leases: AtomicU64,
     pub transactions: AtomicU64,
     pub queries: AtomicU64,
@@ -68,7 +69,10 @@ pub struct Stats {
 
 /// Adds to a counter that only this thread writes.
 pub fn add(counter: &AtomicU64, more: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(more),
+        Ordering::Relaxed,
+    );
 }
 
 /// Logins that failed, and when the next is tried.
@@ -167,7 +171,9 @@ impl PoolShared {
     /// Connections that are logged in, in the whole process.
     #[must_use]
     pub fn established(&self) -> u32 {
-        self.cells().map(|cell| sum(&[&cell.idle, &cell.active, &cell.tested])).sum()
+        self.cells()
+            .map(|cell| sum(&[&cell.idle, &cell.active, &cell.tested]))
+            .sum()
     }
 
     #[must_use]
@@ -205,20 +211,26 @@ impl PoolShared {
     pub fn oldest_elsewhere(&self, worker: usize) -> Option<(usize, u64)> {
         let elsewhere = self.cells().enumerate().filter(|(index, _)| *index != worker);
         let waiting = elsewhere.map(|(index, cell)| (index, cell.oldest.load(Ordering::SeqCst)));
-        waiting.filter(|(_, since)| *since != 0).min_by_key(|(_, since)| *since)
+        waiting
+            .filter(|(_, since)| *since != 0)
+            .min_by_key(|(_, since)| *since)
     }
 
     /// A worker other than this one that has an idle connection.
     #[must_use]
     pub fn idle_elsewhere(&self, worker: usize) -> Option<usize> {
         let mut elsewhere = self.cells().enumerate().filter(|(index, _)| *index != worker);
-        elsewhere.find(|(_, cell)| cell.idle.load(Ordering::SeqCst) > 0).map(|(index, _)| index)
+        elsewhere
+            .find(|(_, cell)| cell.idle.load(Ordering::SeqCst) > 0)
+            .map(|(index, _)| index)
     }
 
     /// A login failed: the next is tried after a while that doubles each time.
     pub fn on_failure(&self, report: Report) {
         let mut failure = self.failure();
-        let wait = micros(BACK_OFF_MIN).saturating_mul(1 << failure.in_a_row.min(10)).min(micros(BACK_OFF_MAX));
+        let wait = micros(BACK_OFF_MIN)
+            .saturating_mul(1 << failure.in_a_row.min(10))
+            .min(micros(BACK_OFF_MAX));
         failure.in_a_row = failure.in_a_row.saturating_add(1);
         failure.retry_at = self.clock.now().saturating_add(wait);
         failure.last = Some(report);

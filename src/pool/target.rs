@@ -1,5 +1,6 @@
 //! Where a pool's connections go, and as whom.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::net::addr::ServerAddr;
@@ -24,6 +25,30 @@ pub struct Target {
     pub parameters: Vec<(String, String)>,
     pub session_attrs: SessionAttrs,
     pub secret: ServerSecret,
+    pub reread: Option<Reread>,
+}
+
+/// Reads the secret again where it came from: tried after a server has refused it.
+#[derive(Clone)]
+pub struct Reread(pub Arc<dyn Fn() -> Option<ServerSecret> + Send + Sync>);
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+impl Target {
+    /// Whether connections to the one are as good as connections to the other.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.hosts == other.hosts
+            && self.database == other.database
+            && self.user == other.user
+            && self.parameters == other.parameters
+            && self.session_attrs == other.session_attrs
+            && self.tls.mode() == other.tls.mode()
+    }
 }
 
 /// libpq's `target_session_attrs`.

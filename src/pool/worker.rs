@@ -89,7 +89,11 @@ impl Worker {
     /// This worker's part of a pool.
     pub fn pool(self: &Rc<Self>, shared: &Arc<PoolShared>) -> Rc<LocalPool> {
         let mut pools = self.pools.borrow_mut();
-        Rc::clone(pools.entry(shared.id).or_insert_with(|| LocalPool::new(Arc::clone(shared), Rc::clone(self))))
+        Rc::clone(
+            pools
+                .entry(shared.id)
+                .or_insert_with(|| LocalPool::new(Arc::clone(shared), Rc::clone(self))),
+        )
     }
 
     /// This worker's parts of all pools.
@@ -100,7 +104,9 @@ impl Worker {
 
     /// Forgets the parts of pools that are retired and empty.
     pub fn forget_retired(&self) {
-        self.pools.borrow_mut().retain(|_, pool| !(pool.shared.is_retired() && pool.is_empty()));
+        self.pools
+            .borrow_mut()
+            .retain(|_, pool| !(pool.shared.is_retired() && pool.is_empty()));
     }
 
     /// Room for one more client: the process id that its cancel key will show. It tells this worker and the seat.
@@ -259,8 +265,12 @@ fn is_due(seat: &Seat, now: u64) -> bool {
 
 /// The process id of a client's cancel key: worker and seat, and never negative, since some drivers read it so.
 fn process_id(worker: usize, place: usize) -> Option<u32> {
-    let worker = u32::try_from(worker).ok().filter(|worker| *worker < WORKERS_MAX)?;
-    let place = u32::try_from(place).ok().filter(|place| *place < (1 << SEAT_BITS) - 1)?;
+    let worker = u32::try_from(worker)
+        .ok()
+        .filter(|worker| *worker < WORKERS_MAX)?;
+    let place = u32::try_from(place)
+        .ok()
+        .filter(|place| *place < (1 << SEAT_BITS) - 1)?;
     Some((worker << SEAT_BITS) | (place + 1))
 }
 

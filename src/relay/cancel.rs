@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::net::dial;
 use crate::pool::conn::{CancelUnderWay, Cancels, ServerInfo};
 
 /// Sends a cancel request for whatever runs on a connection, in the background. The connection serves nobody else until
-/// the request has settled.
-pub(crate) fn spawn(info: &Arc<ServerInfo>) {
-    let Some(under_way) = Cancels::enter(info) else { return };
+/// the request has settled. `done` is told, or dropped, when that is over.
+pub fn spawn(info: &Arc<ServerInfo>, done: Option<oneshot::Sender<()>>) {
+    let Some(under_way) = Cancels::enter(info) else {
+        return;
+    };
     tokio::task::spawn_local(async move {
+        let _done = done;
         if timeout(CANCEL_MAX, send(&under_way)).await.is_err() {
             tracing::warn!(server = %under_way.info.address, "a cancel request was not taken in time");
         }

@@ -2,15 +2,17 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use crate::net::stream::Stream;
 use crate::pool::clock;
 use crate::pool::local::LocalPool;
+use crate::pool::registry::Profile;
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::protocol::{Report, SqlState};
-use crate::session::{ClientSession, Outbox};
 use crate::session::client::Wants;
+use crate::session::{ClientSession, Outbox};
 
 use super::context::{Context, Scratch};
 use super::exchange::Exchange;
@@ -24,6 +26,8 @@ pub struct Client {
     pub seat: Rc<Seat>,
     pub context: Rc<Context>,
     pub pool: Rc<LocalPool>,
+    /// What is set for clients of its user at its database.
+    pub profile: Arc<Profile>,
     /// Bytes that have come and are not dealt with.
     pub carry: Vec<u8>,
     /// Bytes of a message still to come that are passed over.
@@ -123,7 +127,9 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
-            let Some(report) = self.pending.take() else { return Some(self.ask(rest, out, cx)) };
+            let Some(report) = self.pending.take() else {
+                return Some(self.ask(rest, out, cx));
+            };
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
         }
@@ -140,7 +146,8 @@ impl Client {
         let mut exchange = Exchange::begin(lease, self, now);
         match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {
-                self.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+                self.carry
+                    .extend_from_slice(input.get(consumed..).unwrap_or_default());
                 Turn::Serve(exchange)
             }
             Err(farewell) => {
@@ -170,7 +177,8 @@ impl Client {
         let read = &mut context.scratch.borrow_mut().read;
         let count = ready!(self.stream.poll_read(cx, read))?;
         self.note_received(count);
-        self.carry.extend_from_slice(read.get(..count).unwrap_or_default());
+        self.carry
+            .extend_from_slice(read.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
     }
 
@@ -207,11 +215,14 @@ impl Client {
     /// From now on the client is idle, and its idle timeout runs.
     pub fn enter_idle(&mut self, now: u64) {
         self.seat.enter(Phase::Idle, now);
-        let timeout = self.pool.settings().client_idle_timeout;
+        let timeout = self.profile.settings.load().client_idle_timeout;
         self.seat.deadline.set(clock::deadline(now, timeout));
     }
 
     fn note_received(&self, count: usize) {
-        crate::pool::shared::add(&self.pool.numbers().stats.received, u64::try_from(count).unwrap_or(0));
+        crate::pool::shared::add(
+            &self.pool.numbers().stats.received,
+            u64::try_from(count).unwrap_or(0),
+        );
     }
 }

@@ -31,7 +31,10 @@ impl Context {
         let index = u16::try_from(worker.index).unwrap_or(u16::MAX);
         Rc::new(Self {
             worker,
-            scratch: RefCell::new(Scratch { read: vec![0; READ_LEN].into(), out: Outbox::new() }),
+            scratch: RefCell::new(Scratch {
+                read: vec![0; READ_LEN].into(),
+                out: Outbox::new(),
+            }),
             cache: RefCell::new(StatementCache::new(index)),
             log_slow: Cell::new(Duration::ZERO),
         })

@@ -103,12 +103,14 @@ pub enum End {
 
 impl Exchange {
     pub fn begin(mut lease: Lease, client: &mut Client, now: u64) -> Self {
-        let pool_settings = lease.pool().settings();
+        let pool_settings = client.profile.settings.load();
         let is_session = pool_settings.pool_mode == PoolMode::Session || client.is_replication;
         let naming = if is_session || pool_settings.prepared_statements == 0 {
             Naming::Verbatim
         } else {
-            Naming::Mapped { max: usize::try_from(pool_settings.prepared_statements).unwrap_or(usize::MAX) }
+            Naming::Mapped {
+                max: usize::try_from(pool_settings.prepared_statements).unwrap_or(usize::MAX),
+            }
         };
         let keeping = match pool_settings.pool_mode {
             _ if is_session => Keeping::Session,
@@ -161,7 +163,11 @@ impl Exchange {
         let mut consumed = 0;
         if self.stage != Stage::Preparing {
             let mut cache = client.context.cache.borrow_mut();
-            let mut parties = Parties { client: &mut client.session, server: &mut conn.state, cache: &mut cache };
+            let mut parties = Parties {
+                client: &mut client.session,
+                server: &mut conn.state,
+                cache: &mut cache,
+            };
             let was_idle = parties.server.pipeline.is_empty();
             let passed = self
                 .flow
@@ -191,7 +197,9 @@ impl Exchange {
         let out = &mut context.scratch.borrow_mut().out;
         let input = std::mem::take(&mut client.carry);
         let consumed = self.on_client_input(client, &input, out, cx)?;
-        client.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+        client
+            .carry
+            .extend_from_slice(input.get(consumed..).unwrap_or_default());
         Ok(())
     }
 
@@ -260,7 +268,7 @@ impl Exchange {
         self.depart(client);
         let conn = self.lease.conn();
         if self.flow.is_busy(&conn.state) && self.stage != Stage::Cancelling {
-            cancel::spawn(&conn.info);
+            cancel::spawn(&conn.info, None);
         }
         drop(self.lease);
         client.session.on_server_gone();
@@ -287,7 +295,10 @@ impl Exchange {
         add(&stats.client_parses, tally.client_parses.into());
         add(&stats.server_parses, tally.server_parses.into());
         add(&stats.binds, tally.binds.into());
-        add(&stats.transaction_time, now.saturating_sub(self.transaction_since));
+        add(
+            &stats.transaction_time,
+            now.saturating_sub(self.transaction_since),
+        );
         add(&stats.query_time, now.saturating_sub(self.busy_since));
         client.enter_idle(now);
     }
@@ -332,7 +343,11 @@ impl Exchange {
         let conn = self.lease.conn();
         let heard = {
             let mut cache = client.context.cache.borrow_mut();
-            let mut parties = Parties { client: &mut client.session, server: &mut conn.state, cache: &mut cache };
+            let mut parties = Parties {
+                client: &mut client.session,
+                server: &mut conn.state,
+                cache: &mut cache,
+            };
             self.flow.on_server(input, out, &mut parties)
         };
         let heard = match heard {
@@ -342,12 +357,20 @@ impl Exchange {
                 return Some(End::Lost(None));
             }
         };
-        conn.carry.extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
+        conn.carry
+            .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
         let ends = self.is_over(client);
         let bytes = out.bytes(input);
-        add(&client.pool.numbers().stats.sent, u64::try_from(bytes.len()).unwrap_or(0));
+        add(
+            &client.pool.numbers().stats.sent,
+            u64::try_from(bytes.len()).unwrap_or(0),
+        );
         if !bytes.is_empty() && client.send(cx, bytes).is_err() {
-            return Some(if ends { End::Leave(Farewell::Lost) } else { self.client_is_gone(client) });
+            return Some(if ends {
+                End::Leave(Farewell::Lost)
+            } else {
+                self.client_is_gone(client)
+            });
         }
         if let Some(words) = heard.end {
             return Some(End::Lost(Some(words)));
@@ -355,7 +378,11 @@ impl Exchange {
         if self.stage == Stage::Preparing {
             return self.on_prepared(client, out, cx);
         }
-        if ends { Some(self.rest(client)) } else { self.on_progress(client) }
+        if ends {
+            Some(self.rest(client))
+        } else {
+            self.on_progress(client)
+        }
     }
 
     /// Whether the connection can go back now.
@@ -376,17 +403,25 @@ impl Exchange {
         if self.leaves {
             return End::Leave(Farewell::Goodbye);
         }
-        if client.seat.is_leaving() { End::Leave(Farewell::shutdown()) } else { End::Rest }
+        if client.seat.is_leaving() {
+            End::Leave(Farewell::shutdown())
+        } else {
+            End::Rest
+        }
     }
 
     /// The server has said something, and the exchange goes on.
     fn on_progress(&mut self, client: &mut Client) -> Option<End> {
         let conn = self.lease.conn();
         let is_busy = self.flow.is_busy(&conn.state);
-        if self.keeping == Keeping::Statement && conn.state.transaction != TransactionState::Idle && !is_busy {
+        if self.keeping == Keeping::Statement && conn.state.transaction != TransactionState::Idle && !is_busy
+        {
             return Some(End::Leave(Farewell::Told(
-                Report::fatal(SqlState::FEATURE_NOT_SUPPORTED, "transaction blocks are not allowed in statement pooling mode")
-                    .with_hint("Use pool_mode = \"transaction\" for this database or user."),
+                Report::fatal(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "transaction blocks are not allowed in statement pooling mode",
+                )
+                .with_hint("Use pool_mode = \"transaction\" for this database or user."),
             )));
         }
         if self.steps != self.flow.tally.steps {
@@ -402,7 +437,12 @@ impl Exchange {
     }
 
     /// The connection has the client's settings now, or never will.
-    fn on_prepared(&mut self, client: &mut Client, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Option<End> {
+    fn on_prepared(
+        &mut self,
+        client: &mut Client,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<End> {
         let conn = self.lease.conn();
         if !conn.state.pipeline.is_empty() {
             return None;
@@ -414,7 +454,9 @@ impl Exchange {
         let input = std::mem::take(&mut client.carry);
         match self.on_client_input(client, &input, out, cx) {
             Ok(consumed) => {
-                client.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+                client
+                    .carry
+                    .extend_from_slice(input.get(consumed..).unwrap_or_default());
                 None
             }
             Err(farewell) => Some(End::Leave(farewell)),
@@ -430,7 +472,10 @@ impl Exchange {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(self.client_is_gone(client))),
             Poll::Ready(Ok(count)) => count,
         };
-        add(&client.pool.numbers().stats.received, u64::try_from(count).unwrap_or(0));
+        add(
+            &client.pool.numbers().stats.received,
+            u64::try_from(count).unwrap_or(0),
+        );
         let came = read.get(..count).unwrap_or_default();
         let mut held = std::mem::take(&mut client.carry);
         let input = if held.is_empty() {
@@ -441,7 +486,9 @@ impl Exchange {
         };
         match self.on_client_input(client, input, out, cx) {
             Ok(consumed) => {
-                client.carry.extend_from_slice(input.get(consumed..).unwrap_or_default());
+                client
+                    .carry
+                    .extend_from_slice(input.get(consumed..).unwrap_or_default());
                 if self.leaves && self.is_over(client) {
                     return Poll::Ready(Some(End::Leave(Farewell::Goodbye)));
                 }
@@ -452,7 +499,10 @@ impl Exchange {
     }
 
     fn client_is_gone(&mut self, client: &Client) -> End {
-        tracing::debug!(client = client.seat.id, "client left in the middle of an exchange");
+        tracing::debug!(
+            client = client.seat.id,
+            "client left in the middle of an exchange"
+        );
         End::Leave(Farewell::Lost)
     }
 
@@ -513,14 +563,18 @@ impl Exchange {
         let in_block = conn.state.transaction != TransactionState::Idle;
         let limit = self.timeouts.transaction;
         if !limit.is_zero() && (is_busy || in_block) && self.transaction_since + micros(limit) <= now {
-            return Some(told(SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout"));
+            return Some(told(
+                SqlState::TRANSACTION_TIMEOUT,
+                "terminating connection due to transaction timeout",
+            ));
         }
         match (is_busy, in_block) {
-            (true, _) if self.stage == Stage::Cancelling => {
-                Some(told(SqlState::QUERY_CANCELED, "terminating connection: the server did not cancel the statement in time"))
-            }
+            (true, _) if self.stage == Stage::Cancelling => Some(told(
+                SqlState::QUERY_CANCELED,
+                "terminating connection: the server did not cancel the statement in time",
+            )),
             (true, _) => {
-                cancel::spawn(&conn.info);
+                cancel::spawn(&conn.info, None);
                 self.flow.on_statement_timeout();
                 self.stage = Stage::Cancelling;
                 self.set_deadline(client, true);
@@ -530,9 +584,10 @@ impl Exchange {
                 SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
                 "terminating connection due to idle-in-transaction timeout",
             )),
-            (false, false) => {
-                Some(told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to client idle timeout"))
-            }
+            (false, false) => Some(told(
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to client idle timeout",
+            )),
         }
     }
 

@@ -19,8 +19,11 @@ impl Farewell {
     #[must_use]
     pub fn shutdown() -> Self {
         Self::Told(
-            Report::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
-                .with_hint("Connect again."),
+            Report::fatal(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+            )
+            .with_hint("Connect again."),
         )
     }
 

@@ -82,7 +82,9 @@ pub(super) fn tell(
         }
         return None;
     }
-    client.session.on_lost(&conn.state.pipeline, in_block, &report, &mut client.owed);
+    client
+        .session
+        .on_lost(&conn.state.pipeline, in_block, &report, &mut client.owed);
     client.skip += flow.client_rest();
     None
 }

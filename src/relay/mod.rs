@@ -3,10 +3,15 @@
 pub mod cancel;
 pub mod client;
 pub mod context;
+pub mod directory;
 pub mod exchange;
 pub mod farewell;
+pub mod handshake;
+pub mod hub;
+pub mod lookup;
 mod lost;
 pub mod wait;
+pub mod welcome;
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -35,6 +40,13 @@ pub async fn serve(client: &mut Client) -> Farewell {
             break farewell;
         }
     };
+    say_farewell(client, &farewell).await;
+    farewell
+}
+
+/// Serves a client that has a server connection of its own, until it leaves.
+pub async fn serve_own(client: &mut Client, exchange: Exchange) -> Farewell {
+    let farewell = run(client, exchange).await.unwrap_or(Farewell::Goodbye);
     say_farewell(client, &farewell).await;
     farewell
 }
@@ -96,7 +108,7 @@ fn refuse(client: &mut Client, report: &Report) {
 }
 
 /// Sends the last words, as far as the client takes them within a moment.
-async fn say_farewell(client: &mut Client, farewell: &Farewell) {
+pub async fn say_farewell(client: &mut Client, farewell: &Farewell) {
     if let Farewell::Told(report) = farewell {
         report.encode(&mut client.owed);
     }

@@ -29,11 +29,14 @@ pub enum Waited {
 pub async fn wait(client: &mut Client) -> Waited {
     let worker = Rc::clone(&client.context.worker);
     let now = worker.clock.now();
-    let timeout = client.pool.settings().pool_timeout;
+    let timeout = client.profile.settings.load().pool_timeout;
     client.seat.enter(Phase::Waiting, now);
     client.seat.deadline.set(clock::deadline(now, timeout));
     worker.enter_busy(&client.seat);
-    let place = Place { pool: Rc::clone(&client.pool), seat: Rc::clone(&client.seat) };
+    let place = Place {
+        pool: Rc::clone(&client.pool),
+        seat: Rc::clone(&client.seat),
+    };
     place.pool.enqueue(&place.seat);
     let waited = poll_fn(|cx| poll(client, cx)).await;
     let elapsed = worker.clock.now().saturating_sub(now);
@@ -79,7 +82,10 @@ fn poll(client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Granted> {
     match client.seat.take_poke() {
         Some(Poke::Deadline) => return Poll::Ready(Granted::TimedOut),
         Some(Poke::Cancel) => {
-            let report = Report::error(SqlState::QUERY_CANCELED, "canceling statement due to user request");
+            let report = Report::error(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request",
+            );
             return Poll::Ready(Granted::Refused(report));
         }
         Some(Poke::Drain | Poke::Kill) => return Poll::Ready(Granted::Leave(Farewell::shutdown())),
@@ -108,17 +114,23 @@ fn timed_out(pool: &LocalPool, elapsed: u64) -> Report {
         return Report::error(SqlState::CANNOT_CONNECT_NOW, "the pool is paused")
             .with_hint("Wait until it is resumed.");
     }
-    let waiting: u32 =
-        pool.shared.cells().map(|cell| cell.waiting.load(std::sync::atomic::Ordering::Relaxed)).sum();
+    let waiting: u32 = pool
+        .shared
+        .cells()
+        .map(|cell| cell.waiting.load(std::sync::atomic::Ordering::Relaxed))
+        .sum();
     let millis = elapsed / 1000;
     let mut detail = format!("Waited {millis} ms; {waiting} more clients wait for this pool.");
     if let Some(failure) = pool.shared.last_failure() {
         detail.push_str(" The last login to the server failed: ");
         detail.push_str(&failure.message);
     }
-    Report::error(SqlState::TOO_MANY_CONNECTIONS, "no server connection became free in time")
-        .with_detail(detail)
-        .with_hint("Raise pool_size or pool_timeout, or shorten transactions.")
+    Report::error(
+        SqlState::TOO_MANY_CONNECTIONS,
+        "no server connection became free in time",
+    )
+    .with_detail(detail)
+    .with_hint("Raise pool_size or pool_timeout, or shorten transactions.")
 }
 
 /// What a waiting client may have sent ahead.

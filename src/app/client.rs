@@ -1,0 +1,294 @@
+//! One task a client: from its socket to its goodbye.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rand::Rng;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::net::addr::ClientAddr;
+use crate::net::stream::{Socket, Stream};
+use crate::pool::mail::Mail;
+use crate::pool::registry::Admission;
+use crate::pool::seat::{Occupant, Seat};
+use crate::pool::shared::add;
+use crate::pool::worker::{Worker, worker_of};
+use crate::protocol::{CancelKey, Parameters, Report, SqlState};
+use crate::relay::client::Client;
+use crate::relay::context::Context;
+use crate::relay::exchange::Exchange;
+use crate::relay::farewell::Farewell;
+use crate::relay::handshake::{Arrival, Handshake, Newcomer};
+use crate::relay::hub::{Hub, Presence};
+use crate::relay::lookup::Lookup;
+use crate::relay::{self, welcome};
+use crate::session::ClientSession;
+use crate::session::startup::welcome as encode_welcome;
+
+/// Serves a connection until it ends. The states that are passed through but once are boxed, so that an idle client's task
+/// is small.
+pub(super) async fn serve(hub: Arc<Hub>, context: Rc<Context>, socket: Socket, address: ClientAddr) {
+    let Some(mut guest) = Box::pin(let_in(&hub, &context, socket, address)).await else {
+        return;
+    };
+    let farewell = match guest.own.take() {
+        Some(exchange) => Box::pin(relay::serve_own(&mut guest.client, *exchange)).await,
+        None => relay::serve(&mut guest.client).await,
+    };
+    log_farewell(&guest.client, &farewell);
+}
+
+/// A client that is let in, and everything that is to be put in order when it goes.
+struct Guest {
+    client: Box<Client>,
+    /// A replication client's exchange, which lasts as long as the client.
+    own: Option<Box<Exchange>>,
+    _seated: Seated,
+    _admission: Admission,
+    _presence: Presence,
+}
+
+/// A seat that is given back when its client's task ends, however it ends.
+struct Seated {
+    worker: Rc<Worker>,
+    seat: Rc<Seat>,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.worker.leave_busy(&self.seat);
+        self.worker.vacate(self.seat.key.process_id);
+    }
+}
+
+async fn let_in(
+    hub: &Arc<Hub>,
+    context: &Rc<Context>,
+    mut socket: Socket,
+    address: ClientAddr,
+) -> Option<Guest> {
+    socket.unpark().ok()?;
+    let stream = Stream::from(socket);
+    let directory = hub.directory.load_full();
+    let _ = stream.set_keepalive(&directory.keepalive);
+    let lookup = Lookup {
+        directory: &directory,
+        answers: &hub.answers,
+        registry: &hub.registry,
+        worker: &context.worker,
+    };
+    let handshake = Handshake::new(stream, address, &directory, &hub.deriver, &lookup);
+    let limit = directory.login_timeout;
+    let arrival = if limit.is_zero() {
+        handshake.run().await
+    } else {
+        timeout(limit, handshake.run()).await.unwrap_or(Arrival::Gone)
+    };
+    match arrival {
+        Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
+        Arrival::Cancel(key) => {
+            cancel(hub, key).await;
+            None
+        }
+        Arrival::Refused(report) => {
+            tracing::warn!(client = %address, "login refused: {report}");
+            None
+        }
+        Arrival::Gone => {
+            tracing::debug!(client = %address, "left during its login");
+            None
+        }
+    }
+}
+
+/// Finds a place for a client that is who it says; tells it why if there is none.
+async fn seat(
+    hub: &Arc<Hub>,
+    context: &Rc<Context>,
+    mut newcomer: Newcomer,
+    address: ClientAddr,
+) -> Option<Guest> {
+    let refused = match find_place(hub, context, &newcomer) {
+        Ok(place) => match greet(hub, context, newcomer, address, place).await {
+            Ok(guest) => return Some(guest),
+            Err(_) => return None,
+        },
+        Err(report) => report,
+    };
+    log_refusal(&newcomer, address, &refused);
+    refused.encode(&mut newcomer.out);
+    if newcomer.stream.write_all(&newcomer.out).await.is_ok() {
+        let _ = newcomer.stream.shutdown().await;
+    }
+    None
+}
+
+struct Place {
+    presence: Presence,
+    admission: Admission,
+    pool: Rc<crate::pool::local::LocalPool>,
+    process_id: u32,
+}
+
+fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Result<Place, Report> {
+    if hub.is_draining() {
+        return Err(
+            Report::fatal(SqlState::CANNOT_CONNECT_NOW, "the pooler is shutting down")
+                .with_hint("Connect again in a moment."),
+        );
+    }
+    let directory = hub.directory.load();
+    let too_many = || {
+        Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            .with_detail("The limit max_clients is reached.")
+    };
+    let presence = hub.admit(directory.max_clients).ok_or_else(too_many)?;
+    let (shared, admission) = welcome::find_pool(&newcomer.login, &directory, &hub.registry)?;
+    let pool = context.worker.pool(&shared);
+    let process_id = context.worker.reserve().ok_or_else(too_many)?;
+    Ok(Place {
+        presence,
+        admission,
+        pool,
+        process_id,
+    })
+}
+
+/// Gets a client its settings and says hello.
+async fn greet(
+    hub: &Arc<Hub>,
+    context: &Rc<Context>,
+    newcomer: Newcomer,
+    address: ClientAddr,
+    place: Place,
+) -> Result<Guest, Farewell> {
+    let Newcomer {
+        stream,
+        login,
+        carry,
+        out,
+    } = newcomer;
+    let worker = &context.worker;
+    let startup = welcome::startup_settings(&login);
+    let mut secret = vec![0; welcome::secret_len(login.request.version)];
+    rand::rng().fill(secret.as_mut_slice());
+    let is_replication = welcome::is_replication(&login);
+    let seat = worker.seat(Occupant {
+        key: CancelKey {
+            process_id: place.process_id,
+            secret: secret.into(),
+        },
+        database: Arc::clone(&place.admission.profile.database),
+        user: Arc::clone(&place.admission.profile.user),
+        application_name: startup.value("application_name").unwrap_or_default().into(),
+        address,
+        is_tls: stream.is_tls(),
+        replication: is_replication,
+    });
+    let seated = Seated {
+        worker: Rc::clone(worker),
+        seat: Rc::clone(&seat),
+    };
+    let mut client = Box::new(Client {
+        stream,
+        session: ClientSession::new(startup),
+        seat,
+        context: Rc::clone(context),
+        pool: place.pool,
+        profile: Arc::clone(&place.admission.profile),
+        carry,
+        skip: 0,
+        owed: out,
+        pending: None,
+        is_replication,
+    });
+    let mut own = None;
+    let greeted = if is_replication {
+        client.session = ClientSession::new(Parameters::new());
+        welcome::open_own(&client.pool, &login)
+            .await
+            .map(|(lease, reported)| {
+                let now = worker.clock.now();
+                own = Some(Box::new(Exchange::begin(lease, &mut client, now)));
+                reported
+            })
+    } else {
+        welcome::greet(&mut client, &hub.greetings).await
+    };
+    match greeted {
+        Ok(reported) => {
+            encode_welcome(&reported, &client.seat.key, &mut client.owed);
+            add(&client.pool.numbers().stats.logins, 1);
+            tracing::info!(
+                client = client.seat.id,
+                address = %address,
+                database = &*client.seat.database,
+                user = &*client.seat.user,
+                tls = client.seat.is_tls,
+                "login"
+            );
+            Ok(Guest {
+                client,
+                own,
+                _seated: seated,
+                _admission: place.admission,
+                _presence: place.presence,
+            })
+        }
+        Err(farewell) => {
+            if let Farewell::Told(report) = &farewell {
+                tracing::warn!(
+                    address = %address,
+                    database = &*client.seat.database,
+                    user = &*client.seat.user,
+                    "login refused: {report}"
+                );
+            }
+            relay::say_farewell(&mut client, &farewell).await;
+            Err(farewell)
+        }
+    }
+}
+
+/// Passes a cancel request on to the worker that has the client. The requester is kept until the server has taken it, since
+/// it may send its next statement when we close.
+async fn cancel(hub: &Hub, key: CancelKey) {
+    let (done, taken) = oneshot::channel();
+    let worker = worker_of(key.process_id);
+    let mail = Mail::Cancel {
+        process_id: key.process_id,
+        secret: key.secret,
+        done,
+    };
+    if hub.post.send(worker, mail).await {
+        let _ = taken.await;
+    }
+}
+
+fn log_refusal(newcomer: &Newcomer, address: ClientAddr, report: &Report) {
+    let request = &newcomer.login.request;
+    tracing::warn!(
+        address = %address,
+        database = request.database,
+        user = request.user,
+        "login refused: {report}"
+    );
+}
+
+fn log_farewell(client: &Client, farewell: &Farewell) {
+    match farewell {
+        Farewell::Goodbye | Farewell::Lost => {
+            tracing::debug!(client = client.seat.id, "session ended: {}", farewell.as_str());
+        }
+        Farewell::Told(_) | Farewell::Silent => {
+            tracing::info!(
+                client = client.seat.id,
+                database = &*client.seat.database,
+                user = &*client.seat.user,
+                "session ended: {}",
+                farewell.as_str()
+            );
+        }
+    }
+}

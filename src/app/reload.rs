@@ -1,0 +1,76 @@
+//! Taking up another configuration while clients are served.
+
+use std::sync::Arc;
+
+use crate::pool::mail::{Inquiry, Mail};
+use crate::pool::shared::PoolShared;
+use crate::relay::directory::Directory;
+use crate::relay::hub::Hub;
+use crate::session::login::ServerSecret;
+
+/// What becomes of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Its database is gone.
+    Retire,
+    /// Its connections go elsewhere from now on: those that are open are closed at their next rest.
+    Renew,
+    /// Its connections stay good.
+    Keep,
+}
+
+/// Puts a new directory in force.
+pub(super) async fn apply(hub: &Hub, directory: Directory) {
+    let directory = Arc::new(directory);
+    for pool in hub.registry.pools() {
+        match update(&pool, &directory) {
+            Change::Retire => {
+                hub.registry.retire(&pool);
+                tell(hub, || Inquiry::KillDatabase(Arc::clone(&pool.database))).await;
+            }
+            Change::Renew => pool.renew(),
+            Change::Keep => {}
+        }
+        pool.retry_now();
+    }
+    for profile in hub.registry.profiles() {
+        profile
+            .settings
+            .store(Arc::new((directory.settings)(&profile.database, &profile.user)));
+    }
+    hub.directory.store(directory);
+    hub.greetings.forget();
+    tell(hub, || Inquiry::Recheck).await;
+}
+
+fn update(pool: &PoolShared, directory: &Directory) -> Change {
+    let Some(entry) = directory.database(&pool.database) else {
+        return Change::Retire;
+    };
+    if entry.user.as_deref().is_some_and(|user| *user != *pool.user) {
+        return Change::Retire;
+    }
+    let old = pool.target.load_full();
+    let mut target = entry.target(&pool.database, &pool.user, ServerSecret::None);
+    if target.secret == ServerSecret::None {
+        target.secret = old.secret.clone();
+    }
+    let is_same = old.is_same_as(&target);
+    pool.target.store(Arc::new(target));
+    let old_settings = pool.settings();
+    let settings = (directory.settings)(&pool.database, &pool.user);
+    let queries = old_settings.connect_query == settings.connect_query;
+    pool.set_settings(settings);
+    if is_same && queries {
+        Change::Keep
+    } else {
+        Change::Renew
+    }
+}
+
+/// Tells every worker.
+pub(super) async fn tell(hub: &Hub, inquiry: impl Fn() -> Inquiry) {
+    for worker in 0..hub.post.workers() {
+        hub.post.send(worker, Mail::Inquiry(inquiry())).await;
+    }
+}

@@ -1,0 +1,263 @@
+//! Every pool there is, and the accounts they share. Asked at logins and reloads, never by a query.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::clock::Clock;
+use super::ledger::{Account, Accounts, Starving};
+use super::settings::PoolSettings;
+use super::shared::{Founding, PoolShared};
+use super::target::Target;
+
+/// All pools of the process.
+#[derive(Debug)]
+pub struct Registry {
+    pub clock: Clock,
+    pub starving: Arc<Starving>,
+    workers: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next_id: u64,
+    all_paused: bool,
+    paused: HashSet<String>,
+    /// By the name clients know the database by, and the user's name on the server.
+    pools: HashMap<(Arc<str>, Arc<str>), Arc<PoolShared>>,
+    databases: HashMap<Arc<str>, Arc<Account>>,
+    users: HashMap<Arc<str>, Arc<Account>>,
+    profiles: HashMap<(Arc<str>, Arc<str>), Arc<Profile>>,
+    database_clients: HashMap<Arc<str>, Arc<AtomicU32>>,
+    user_clients: HashMap<Arc<str>, Arc<AtomicU32>>,
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new(workers: usize, clock: Clock) -> Arc<Self> {
+        let starving = Arc::new(Starving::new(workers));
+        Arc::new(Self {
+            clock,
+            starving,
+            workers,
+            inner: Mutex::default(),
+        })
+    }
+
+    /// The pool of a database and a user on its server; founded when it is asked for first.
+    pub fn pool(
+        &self,
+        database: &str,
+        user: &str,
+        found: impl FnOnce() -> (PoolSettings, Target),
+    ) -> Arc<PoolShared> {
+        let inner = &mut *self.lock();
+        let (database, user): (Arc<str>, Arc<str>) = (database.into(), user.into());
+        if let Some(pool) = inner.pools.get(&(Arc::clone(&database), Arc::clone(&user))) {
+            return Arc::clone(pool);
+        }
+        let accounts = Accounts {
+            pool: Arc::default(),
+            database: Arc::clone(inner.databases.entry(Arc::clone(&database)).or_default()),
+            user: Arc::clone(inner.users.entry(Arc::clone(&user)).or_default()),
+        };
+        inner.next_id += 1;
+        let (settings, target) = found();
+        let founding = Founding {
+            id: inner.next_id,
+            database: Arc::clone(&database),
+            user: Arc::clone(&user),
+            accounts,
+            settings,
+            target,
+            workers: self.workers,
+        };
+        let pool = Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)));
+        pool.set_paused(inner.all_paused || inner.paused.contains(&*database));
+        inner.pools.insert((database, user), Arc::clone(&pool));
+        pool
+    }
+
+    /// A pool beside the others: for connections that serve no clients. They count against the database's limit alone.
+    #[must_use]
+    pub fn outside(
+        &self,
+        database: &str,
+        user: &str,
+        settings: PoolSettings,
+        target: Target,
+    ) -> Arc<PoolShared> {
+        let database_account = Arc::clone(self.lock().databases.entry(Arc::from(database)).or_default());
+        let accounts = Accounts {
+            pool: Arc::default(),
+            database: database_account,
+            user: Arc::default(),
+        };
+        let (database, user) = (Arc::from(database), Arc::from(user));
+        let founding = Founding {
+            id: 0,
+            database,
+            user,
+            accounts,
+            settings,
+            target,
+            workers: self.workers,
+        };
+        Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)))
+    }
+
+    /// Stops or goes on lending connections: of one database, or of all. Holds for pools that are founded later, too.
+    pub fn set_paused(&self, database: Option<&str>, paused: bool) {
+        let inner = &mut *self.lock();
+        match (database, paused) {
+            (Some(database), true) => _ = inner.paused.insert(database.to_owned()),
+            (Some(database), false) => _ = inner.paused.remove(database),
+            (None, paused) => inner.all_paused = paused,
+        }
+        for pool in inner.pools.values() {
+            pool.set_paused(inner.all_paused || inner.paused.contains(&*pool.database));
+        }
+    }
+
+    /// Whether a database, or everything, is paused.
+    #[must_use]
+    pub fn is_paused(&self, database: Option<&str>) -> bool {
+        let inner = self.lock();
+        database.map_or(inner.all_paused, |database| inner.paused.contains(database))
+    }
+
+    /// Server connections open to a database, or to all.
+    #[must_use]
+    pub fn open(&self, database: Option<&str>) -> u32 {
+        let inner = self.lock();
+        let counted = |pool: &&Arc<PoolShared>| database.is_none_or(|database| *pool.database == *database);
+        inner.pools.values().filter(counted).map(|pool| pool.open()).sum()
+    }
+
+    /// All pools, by database and user.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Arc<PoolShared>> {
+        let mut pools: Vec<_> = self.lock().pools.values().map(Arc::clone).collect();
+        pools.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
+        pools
+    }
+
+    /// Forgets a pool whose database is gone from the configuration.
+    pub fn retire(&self, pool: &PoolShared) {
+        pool.retire();
+        self.lock().pools.retain(|_, known| known.id != pool.id);
+    }
+
+    /// What is set for a client's user at a database; made when it is asked for first.
+    pub fn profile(&self, database: &str, user: &str, make: impl FnOnce() -> PoolSettings) -> Arc<Profile> {
+        let inner = &mut *self.lock();
+        let (database, user): (Arc<str>, Arc<str>) = (database.into(), user.into());
+        if inner.profiles.len() >= PROFILES_MAX {
+            inner.profiles.retain(|_, profile| Arc::strong_count(profile) > 1);
+        }
+        let database_clients = Arc::clone(inner.database_clients.entry(Arc::clone(&database)).or_default());
+        let user_clients = Arc::clone(inner.user_clients.entry(Arc::clone(&user)).or_default());
+        let make = || {
+            let (database, user) = (Arc::clone(&database), Arc::clone(&user));
+            let settings = ArcSwap::from_pointee(make());
+            Arc::new(Profile {
+                database,
+                user,
+                settings,
+                database_clients,
+                user_clients,
+            })
+        };
+        Arc::clone(
+            inner
+                .profiles
+                .entry((Arc::clone(&database), Arc::clone(&user)))
+                .or_insert_with(make),
+        )
+    }
+
+    #[must_use]
+    pub fn profiles(&self) -> Vec<Arc<Profile>> {
+        self.lock().profiles.values().map(Arc::clone).collect()
+    }
+
+    /// Connections open to a database's servers, and clients connected to it.
+    #[must_use]
+    pub fn database_load(&self, database: &str) -> (u32, u32) {
+        let inner = self.lock();
+        let open = inner.databases.get(database).map_or(0, |account| account.open());
+        let clients = inner
+            .database_clients
+            .get(database)
+            .map_or(0, |count| count.load(Ordering::Relaxed));
+        (open, clients)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is set for the clients of one user at one database.
+#[derive(Debug)]
+pub struct Profile {
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub settings: ArcSwap<PoolSettings>,
+    database_clients: Arc<AtomicU32>,
+    user_clients: Arc<AtomicU32>,
+}
+
+/// Which limit a client does not fit into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    Database,
+    User,
+}
+
+impl Profile {
+    /// Counts a client in, if the limits allow it.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn admit(self: &Arc<Self>) -> Result<Admission, Crowded> {
+        let settings = self.settings.load();
+        if !enter(&self.database_clients, settings.max_db_clients) {
+            return Err(Crowded::Database);
+        }
+        if !enter(&self.user_clients, settings.max_user_clients) {
+            self.database_clients.fetch_sub(1, Ordering::AcqRel);
+            return Err(Crowded::User);
+        }
+        Ok(Admission {
+            profile: Arc::clone(self),
+        })
+    }
+}
+
+fn enter(count: &AtomicU32, max: u32) -> bool {
+    let max = if max == 0 { u32::MAX } else { max };
+    let more = |count: u32| (count < max).then_some(count + 1);
+    count
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+        .is_ok()
+}
+
+/// A client that is counted in until this is dropped.
+#[derive(Debug)]
+pub struct Admission {
+    pub profile: Arc<Profile>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.profile.database_clients.fetch_sub(1, Ordering::AcqRel);
+        self.profile.user_clients.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Above this, the profiles of users that are not connected are forgotten.
+const PROFILES_MAX: usize = 10_000;

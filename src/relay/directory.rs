@@ -1,0 +1,103 @@
+//! What a login needs to know: databases, users, methods. Made anew at each reload, and never changed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::{Hba, Method, Mock, Verifier};
+use crate::net::addr::ServerAddr;
+use crate::net::keepalive::Keepalive;
+use crate::net::tls::{ClientTls, ServerTls};
+use crate::pool::settings::PoolSettings;
+use crate::pool::target::{Reread, SessionAttrs, Target};
+use crate::session::login::ServerSecret;
+
+/// The directory, as it stands between two reloads.
+pub struct Directory {
+    pub databases: HashMap<String, Arc<DatabaseEntry>>,
+    /// Serves every other name.
+    pub wildcard: Option<Arc<DatabaseEntry>>,
+    /// `None` for a user that no password lets in.
+    pub users: HashMap<String, Option<Verifier>>,
+    pub method: Method,
+    pub hba: Option<Arc<Hba>>,
+    pub auth_query: Option<AuthQuery>,
+    pub tls: Arc<ClientTls>,
+    pub keepalive: Keepalive,
+    pub mock: Mock,
+    pub admin_users: Vec<String>,
+    pub stats_users: Vec<String>,
+    pub max_clients: u32,
+    pub login_timeout: Duration,
+    /// What `SHOW CONFIG` shows: key, value, default, and whether a reload changes it.
+    pub rows: Vec<(&'static str, String, String, bool)>,
+    /// Resolves the levels of settings for a database and a user.
+    pub settings: Box<dyn Fn(&str, &str) -> PoolSettings + Send + Sync>,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory")
+            .field("databases", &self.databases.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<&Arc<DatabaseEntry>> {
+        self.databases.get(name).or(self.wildcard.as_ref())
+    }
+
+    /// Under `trust`, whether this name is let in: any, unless users are listed.
+    #[must_use]
+    pub fn trusts(&self, user: &str) -> bool {
+        self.users.is_empty() || self.users.contains_key(user)
+    }
+}
+
+/// How an unknown user's secret is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthQuery {
+    pub sql: Arc<str>,
+    pub user: Option<String>,
+    pub cache: Duration,
+}
+
+/// One database.
+#[derive(Clone, Debug)]
+pub struct DatabaseEntry {
+    pub hosts: Vec<ServerAddr>,
+    pub shuffled: bool,
+    pub tls: Arc<ServerTls>,
+    pub keepalive: Keepalive,
+    /// The database's name on the server; the client's own where there is none.
+    pub database: Option<String>,
+    /// The user's name on the server; the client's own where there is none.
+    pub user: Option<String>,
+    pub parameters: Vec<(String, String)>,
+    pub session_attrs: SessionAttrs,
+    pub secret: ServerSecret,
+    pub reread: Option<Reread>,
+}
+
+impl DatabaseEntry {
+    /// Where the connections of a user's pool go. `secret` is what is known of a user that is passed through.
+    #[must_use]
+    pub fn target(&self, database: &str, user: &str, secret: ServerSecret) -> Target {
+        let own = self.user.is_some() || self.secret != ServerSecret::None;
+        Target {
+            hosts: self.hosts.clone(),
+            shuffled: self.shuffled,
+            tls: Arc::clone(&self.tls),
+            keepalive: self.keepalive,
+            database: self.database.as_deref().unwrap_or(database).into(),
+            user: self.user.as_deref().unwrap_or(user).into(),
+            parameters: self.parameters.clone(),
+            session_attrs: self.session_attrs,
+            secret: if own { self.secret.clone() } else { secret },
+            reread: self.reread.clone(),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! From a client that is known to one that is served: its pool, its settings, its greeting.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::auth::Verifier;
+use crate::pool::connect::{self, Order};
+use crate::pool::converse;
+use crate::pool::lease::Lease;
+use crate::pool::local::LocalPool;
+use crate::pool::registry::{Admission, Crowded, Registry};
+use crate::pool::shared::PoolShared;
+use crate::protocol::startup::{ProtocolVersion, Replication};
+use crate::protocol::{Parameters, Report, SqlState};
+use crate::session::flow::{Flow, Naming};
+use crate::session::login::ServerSecret;
+use crate::session::startup::{ClientLogin, Evidence};
+use crate::session::{ClientSession, Hygiene, settings};
+
+use super::client::Client;
+use super::directory::Directory;
+use super::farewell::Farewell;
+use super::wait::{self, Waited};
+
+/// What servers have made of the settings that clients start with: the same settings need be tried once only.
+#[derive(Debug, Default)]
+pub struct Greetings {
+    known: Mutex<HashMap<(u64, Parameters), Greeting>>,
+}
+
+/// A client's settings in the server's own spelling, and every value it is told.
+#[derive(Clone, Debug)]
+struct Greeting {
+    settings: Parameters,
+    reported: Parameters,
+}
+
+/// The pool a login leads to. Refused with what the client is told.
+///
+/// # Errors
+/// No such database; too many clients.
+pub fn find_pool(
+    login: &ClientLogin,
+    directory: &Directory,
+    registry: &Registry,
+) -> Result<(Arc<PoolShared>, Admission), Report> {
+    let request = &login.request;
+    let Some(entry) = directory.database(&request.database) else {
+        return Err(Report::fatal(
+            SqlState::INVALID_DATABASE,
+            format!("database \"{}\" does not exist", request.database),
+        )
+        .with_hint("The configuration has no database of this name."));
+    };
+    let settings = || (directory.settings)(&request.database, &request.user);
+    let profile = registry.profile(&request.database, &request.user, settings);
+    let admission = profile.admit().map_err(|crowded| {
+        let what = match crowded {
+            Crowded::Database => "max_db_clients",
+            Crowded::User => "max_user_clients",
+        };
+        Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            .with_detail(format!("The limit {what} is reached."))
+    })?;
+    let server_user = entry.user.as_deref().unwrap_or(&request.user);
+    let secret = secret_of(login, directory);
+    let pool = registry.pool(&request.database, server_user, || {
+        let target = entry.target(&request.database, &request.user, secret.clone());
+        ((directory.settings)(&request.database, server_user), target)
+    });
+    keep_secret(
+        &pool,
+        &secret,
+        entry.user.is_none() && entry.secret == ServerSecret::None,
+    );
+    Ok((pool, admission))
+}
+
+/// What the client's own login leaves to log in to a server with.
+fn secret_of(login: &ClientLogin, directory: &Directory) -> ServerSecret {
+    let stored = directory.users.get(&login.request.user).and_then(Option::as_ref);
+    match (&login.evidence, stored) {
+        (_, Some(Verifier::Plain(password))) => ServerSecret::Plain(password.clone()),
+        (Evidence::Password(password), _) => ServerSecret::Plain(password.clone()),
+        (Evidence::Scram(keys), _) => ServerSecret::Scram(keys.clone()),
+        (Evidence::None, Some(Verifier::Md5(secret))) => ServerSecret::Md5(secret.clone()),
+        (Evidence::None, _) => ServerSecret::None,
+    }
+}
+
+/// A user that is passed through may have another password than at its last login.
+fn keep_secret(pool: &Arc<PoolShared>, secret: &ServerSecret, is_passed_through: bool) {
+    let target = pool.target.load();
+    if is_passed_through && *secret != ServerSecret::None && target.secret != *secret {
+        let target = crate::pool::target::Target {
+            secret: secret.clone(),
+            ..(**target).clone()
+        };
+        pool.target.store(Arc::new(target));
+        pool.retry_now();
+    }
+}
+
+/// The settings a client starts with. Of equal names the last counts.
+#[must_use]
+pub fn startup_settings(login: &ClientLogin) -> Parameters {
+    let mut settings = Parameters::new();
+    for (name, value) in &login.request.settings {
+        settings.set(name, value);
+    }
+    settings
+}
+
+/// Finds out what the client is to be told at its login, and brings its settings into the server's spelling.
+///
+/// # Errors
+/// What ends the login.
+pub async fn greet(client: &mut Client, greetings: &Greetings) -> Result<Parameters, Farewell> {
+    // A name for the log changes nothing else: it need not be tried.
+    let mut tried = Parameters::clone(&client.session.startup);
+    let application_name = tried.value(APPLICATION_NAME).map(str::to_owned);
+    tried.remove(APPLICATION_NAME);
+    let shared = Arc::clone(&client.pool.shared);
+    let known = if tried.is_empty() {
+        let reported = shared.welcome.load_full();
+        reported.map(|reported| Greeting {
+            settings: Parameters::new(),
+            reported: (*reported).clone(),
+        })
+    } else {
+        greetings.find(shared.id, &tried)
+    };
+    let mut greeting = match known {
+        Some(known) => known,
+        None => {
+            let found = ask(client, &tried).await?;
+            greetings.remember(shared.id, tried, &found);
+            found
+        }
+    };
+    if let Some(name) = application_name {
+        greeting.settings.set(APPLICATION_NAME, &name);
+        greeting.reported.set(APPLICATION_NAME, &name);
+    }
+    client.session = ClientSession::new(greeting.settings);
+    Ok(greeting.reported)
+}
+
+/// Tries the settings on a server.
+async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewell> {
+    let mut lease = match client.pool.try_lease() {
+        Some(lease) => lease,
+        None => match wait::wait(client).await {
+            Waited::Leased(lease) => lease,
+            Waited::Refused(report) => return Err(Farewell::Told(report.into_fatal())),
+            Waited::Leave(farewell) => return Err(farewell),
+        },
+    };
+    let conn = lease.conn();
+    let session = ClientSession::new(tried.clone());
+    if let Some(sql) = settings::difference(&session, &mut conn.state) {
+        if let Err(trouble) = converse::query(conn, &sql).await {
+            let report = trouble.report().clone().into_fatal();
+            if matches!(trouble, converse::Trouble::Error(_)) {
+                give_back(lease);
+            }
+            return Err(Farewell::Told(report));
+        }
+        settings::on_applied(&session, &mut conn.state);
+    }
+    let reported = conn.state.reported.clone();
+    let mut settings = tried.clone();
+    for (name, _) in tried.iter() {
+        if let Some(value) = reported.value(name) {
+            settings.set(name, value);
+        }
+    }
+    give_back(lease);
+    Ok(Greeting { settings, reported })
+}
+
+fn give_back(mut lease: Lease) {
+    let state = &mut lease.conn().state;
+    if let Ok(rest) = Flow::new(Naming::Verbatim, state).into_rest(state) {
+        lease.give_back(&rest);
+    }
+}
+
+/// A server connection of the client's own: replication.
+///
+/// # Errors
+/// What ends the login.
+pub async fn open_own(pool: &Rc<LocalPool>, login: &ClientLogin) -> Result<(Lease, Parameters), Farewell> {
+    let extra = &login.request.settings;
+    let order = Order {
+        shared: &pool.shared,
+        extra,
+        replication: login.request.replication,
+    };
+    let limit = pool.settings().pool_timeout;
+    let slot = async {
+        loop {
+            match pool.shared.try_open(false) {
+                Ok(slot) => return slot,
+                Err(_) if pool.evict() => {}
+                Err(_) => tokio::time::sleep(SLOT_LOOK).await,
+            }
+        }
+    };
+    let Ok(slot) = tokio::time::timeout(limit, slot).await else {
+        return Err(Farewell::Told(
+            Report::fatal(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "no server connection became free in time",
+            )
+            .with_hint("Raise pool_size: a replication connection has a server connection of its own."),
+        ));
+    };
+    let worker = &pool.worker;
+    let opened = connect::open(&order, &worker.deriver, worker.take_id(), slot).await;
+    let mut conn = opened.map_err(|failure| Farewell::Told(failure.report.into_fatal()))?;
+    // It was opened with the client's own parameters: nobody else can use it.
+    conn.state.hygiene = Hygiene::Unfit;
+    let reported = conn.state.reported.clone();
+    Ok((pool.lease(conn), reported))
+}
+
+/// Whether a login asks for a connection of its own.
+#[must_use]
+pub fn is_replication(login: &ClientLogin) -> bool {
+    login.request.replication != Replication::None
+}
+
+/// The length of the secret in a client's cancel key: longer from protocol 3.2 on.
+#[must_use]
+pub fn secret_len(version: ProtocolVersion) -> usize {
+    if version >= ProtocolVersion::V3_2 {
+        SECRET_LEN_3_2
+    } else {
+        4
+    }
+}
+
+impl Greetings {
+    fn find(&self, pool: u64, tried: &Parameters) -> Option<Greeting> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(pool, tried.clone())).cloned()
+    }
+
+    fn remember(&self, pool: u64, tried: Parameters, greeting: &Greeting) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= GREETINGS_MAX {
+            known.clear();
+        }
+        known.insert((pool, tried), greeting.clone());
+    }
+
+    /// The servers may have changed.
+    pub fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+const APPLICATION_NAME: &str = "application_name";
+/// As PostgreSQL 18 has it (`MAX_CANCEL_KEY_LENGTH` allows 256).
+const SECRET_LEN_3_2: usize = 32;
+const GREETINGS_MAX: usize = 1024;
+/// How often a replication client looks whether there is room for its connection.
+const SLOT_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
