@@ -161,8 +161,25 @@ pub enum Answer {
 pub enum ClientUndo {
     #[default]
     None,
-    Named(Box<(Box<[u8]>, Option<Arc<Statement>>)>),
+    Named(Box<Renaming>),
     Unnamed(Option<Arc<Statement>>),
+}
+
+impl ClientUndo {
+    #[must_use]
+    pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
+        Self::Named(Box::new(Renaming {
+            name: name.into(),
+            previous,
+        }))
+    }
+}
+
+/// A name that was given or taken away, and what it meant before.
+#[derive(Debug)]
+pub struct Renaming {
+    pub name: Box<[u8]>,
+    pub previous: Option<Arc<Statement>>,
 }
 
 /// What to undo in the server's statements when the request was not carried out.

@@ -128,16 +128,13 @@ fn inside(text: &[u8]) -> Option<PinReason> {
 }
 
 fn inside_reason(text: &[u8], at: usize, rest: &[u8], word: &str, reason: PinReason) -> Option<PinReason> {
-    match reason {
-        PinReason::TemporaryTable => {
-            let before = at.checked_sub(1).and_then(|index| text.get(index)).copied();
-            let after = rest.get(word.len()).copied();
-            let alone =
-                |byte: Option<u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'_');
-            (alone(before) && alone(after)).then_some(reason)
-        }
-        _ => Some(reason),
+    if reason != PinReason::TemporaryTable {
+        return Some(reason);
     }
+    let before = at.checked_sub(1).and_then(|index| text.get(index)).copied();
+    let after = rest.get(word.len()).copied();
+    let alone = |byte: Option<u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'_');
+    (alone(before) && alone(after)).then_some(reason)
 }
 
 /// The words of a text: runs of letters, digits and underscores, comments passed over.

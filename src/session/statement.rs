@@ -142,9 +142,11 @@ impl StatementCache {
 #[derive(Debug, Default)]
 pub struct ClientStatements {
     /// Boxed: most clients never name a statement.
-    named: Option<Box<HashMap<Box<[u8]>, Arc<Statement>, RandomState>>>,
+    named: Option<Box<Names>>,
     pub unnamed: Option<Arc<Statement>>,
 }
+
+type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
 
 impl ClientStatements {
     #[must_use]

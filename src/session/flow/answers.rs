@@ -271,7 +271,7 @@ impl Flow {
             .collect();
         let later_names: Vec<Box<[u8]>> = entries()
             .filter_map(|entry| match &entry.client_undo {
-                ClientUndo::Named(named) => Some(named.0.clone()),
+                ClientUndo::Named(named) => Some(named.name.clone()),
                 ClientUndo::None | ClientUndo::Unnamed(_) => None,
             })
             .collect();
@@ -431,8 +431,7 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
     match entry.client_undo {
         ClientUndo::None => {}
         ClientUndo::Named(named) => {
-            let (name, previous) = *named;
-            parties.client.statements.replace(&name, previous);
+            parties.client.statements.replace(&named.name, named.previous);
         }
         ClientUndo::Unnamed(previous) => {
             parties.client.statements.unnamed = if is_failed { None } else { previous };

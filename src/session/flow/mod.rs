@@ -6,6 +6,7 @@
 
 pub mod answers;
 mod copy;
+mod prepared;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,7 @@ pub struct Flow {
     batch: u64,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
-    /// Something that may be a COMMIT was sent since the last `ReadyForQuery`.
-    may_commit: bool,
+    stakes: Stakes,
     /// The statement in flight was cancelled because its time was over.
     timed_out: bool,
     pub tally: Tally,
@@ -60,6 +60,14 @@ enum Unsynced {
     Open,
     /// An error has come: the server skips to the next `Sync`, and so do we.
     Skipping,
+}
+
+/// What is lost with the connection, beside the transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stakes {
+    Nothing,
+    /// To know whether the block was committed: something that may end it was sent since the last `ReadyForQuery`.
+    Commit,
 }
 
 /// What a message that is longer than the input does with its rest.
@@ -148,7 +156,7 @@ impl Flow {
             flushed: false,
             batch: server.statements.clock(),
             own_error: None,
-            may_commit: false,
+            stakes: Stakes::Nothing,
             timed_out: false,
             tally: Tally::default(),
         }
@@ -214,7 +222,7 @@ impl Flow {
     /// Whether something in flight may end a transaction block.
     #[must_use]
     pub fn may_commit(&self) -> bool {
-        self.may_commit
+        self.stakes == Stakes::Commit
     }
 
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
