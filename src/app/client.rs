@@ -15,7 +15,7 @@ use crate::pool::seat::{Occupant, Seat};
 use crate::pool::shared::add;
 use crate::pool::worker::{Worker, worker_of};
 use crate::protocol::{CancelKey, Parameters, Report, SqlState};
-use crate::relay::client::Client;
+use crate::relay::client::{Client, Settings};
 use crate::relay::context::Context;
 use crate::relay::exchange::Exchange;
 use crate::relay::farewell::Farewell;
@@ -196,7 +196,7 @@ async fn greet(
         seat,
         context: Rc::clone(context),
         pool: place.pool,
-        profile: Arc::clone(&place.admission.profile),
+        settings: Settings::new(&place.admission.profile, worker),
         carry,
         skip: 0,
         owed: out,

@@ -106,7 +106,7 @@ fn answer(worker: &Rc<Worker>, inquiry: Inquiry) {
     match inquiry {
         Inquiry::Clients(reply) => _ = reply.send(clients(worker)),
         Inquiry::Servers(reply) => _ = reply.send(servers(worker)),
-        Inquiry::Recheck => worker.recheck(),
+        Inquiry::Recheck => worker.renew(),
         Inquiry::Found(shared) => worker.pool(&shared).recheck(),
         Inquiry::Drain => worker.seats().iter().for_each(|seat| seat.poke(Poke::Drain)),
         Inquiry::Kill => worker.seats().iter().for_each(|seat| seat.poke(Poke::Kill)),

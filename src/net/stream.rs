@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 
@@ -41,6 +41,21 @@ impl Stream {
             Self::ClientTls(session) => Pin::new(&mut **session).poll_read(cx, &mut buf),
         };
         done.map_ok(|()| buf.filled().len())
+    }
+
+    /// Whether nothing has come since the last read, as far as that is known without a system call. A plain stream alone can
+    /// tell; TLS may hold records that carry no data.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(Socket {
+                state: State::Tcp(socket),
+            }) => {
+                let looked = socket.try_io(Interest::READABLE, || Ok(()));
+                looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            }
+            Self::Plain(_) | Self::ServerTls(_) | Self::ClientTls(_) => false,
+        }
     }
 
     /// Writes what fits.

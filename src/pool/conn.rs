@@ -66,6 +66,12 @@ impl ServerConn {
         }
     }
 
+    /// Whether an idle connection is known to be of use, without looking further.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.carry.is_empty() && self.stream.is_quiet()
+    }
+
     /// What a server says to an idle connection: values that a reload has changed, notices; or that it closes.
     fn on_idle_messages(&mut self) -> Result<(), Broken> {
         loop {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::session::Rest;
 
 use super::conn::ServerConn;
-use super::local::{LocalPool, count};
+use super::local::{LocalPool, note};
 
 /// Whoever has it has the connection. Dropping it closes the connection; giving it back takes a proof that it is at rest.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn new(conn: Box<ServerConn>, pool: Rc<LocalPool>) -> Self {
-        count(&pool.numbers().active, 1);
+        note(&pool.numbers().active, 1);
         Self {
             conn,
             active: Active { pool },
@@ -50,6 +50,6 @@ struct Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        count(&self.pool.numbers().active, -1);
+        note(&self.pool.numbers().active, -1);
     }
 }

@@ -73,9 +73,12 @@ impl LocalPool {
         loop {
             let mut conn = self.idle.borrow_mut().pop()?;
             count(&self.numbers().idle, -1);
-            if self.is_stale(&conn, self.shared.clock.now()) {
+            if self.is_stale(&conn, self.worker.recent()) {
                 conn.close();
                 continue;
+            }
+            if conn.is_quiet() {
+                return Some(self.lease(conn));
             }
             match conn.poll_idle(&mut self.worker.idle_context()) {
                 Poll::Pending => return Some(self.lease(conn)),
@@ -149,7 +152,7 @@ impl LocalPool {
 
     /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
     pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
-        if self.is_stale(&conn, self.shared.clock.now()) {
+        if self.is_stale(&conn, self.worker.recent()) {
             conn.close();
             self.grow();
             return;
@@ -182,6 +185,10 @@ impl LocalPool {
         };
         self.shared.starving().leave();
         self.note_waiters();
+        if conn.is_quiet() {
+            seat.grant(Grant::Conn(conn));
+            return;
+        }
         match conn.poll_idle(&mut self.worker.idle_context()) {
             Poll::Pending => seat.grant(Grant::Conn(conn)),
             Poll::Ready(broken) => {
@@ -195,11 +202,8 @@ impl LocalPool {
     }
 
     fn put_idle(self: &Rc<Self>, mut conn: Box<ServerConn>) {
-        conn.idle_since = self.shared.clock.now();
-        if let Poll::Ready(broken) = conn.poll_idle(&mut self.worker.idle_context()) {
-            self.lost_idle(conn, &broken);
-            return;
-        }
+        conn.idle_since = self.worker.recent();
+        // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.
         self.idle.borrow_mut().push(conn);
         count(&self.numbers().idle, 1);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
@@ -353,6 +357,7 @@ impl LocalPool {
     /// Closes what is too old, and opens what is missing. Once a second.
     pub fn tidy_up(self: &Rc<Self>, now: u64) {
         self.recheck();
+        self.reap_idle();
         let timeout = self.settings.borrow().idle_timeout;
         let minimum = self.settings.borrow().min_pool_size;
         let mut closed = Vec::new();
@@ -417,6 +422,14 @@ impl LocalPool {
         );
         self.numbers().oldest.store(oldest, Ordering::SeqCst);
     }
+}
+
+/// Changes a count that only this thread writes, and that nobody decides by.
+pub(super) fn note(counter: &AtomicU32, more: i32) {
+    counter.store(
+        counter.load(Ordering::Relaxed).saturating_add_signed(more),
+        Ordering::Relaxed,
+    );
 }
 
 /// Changes a count that only this thread writes. Sequentially consistent, since other workers decide by it.

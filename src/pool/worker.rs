@@ -36,6 +36,10 @@ pub struct Worker {
     reaper: Arc<Bell>,
     reaper_waker: Waker,
     next_id: Cell<u64>,
+    /// Changes whenever settings may have changed.
+    generation: Cell<u32>,
+    /// The time as it was read last: good enough where a query would otherwise read the clock again.
+    recent: Cell<u64>,
 }
 
 /// Wakes the task that looks after idle connections.
@@ -75,7 +79,28 @@ impl Worker {
             reaper_waker: Waker::from(Arc::clone(&reaper)),
             reaper,
             next_id: Cell::new(0),
+            generation: Cell::new(0),
+            recent: Cell::new(clock.now()),
         })
+    }
+
+    /// Whoever keeps a copy of settings looks again when this has changed.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation.get()
+    }
+
+    /// The time, read now.
+    pub fn now(&self) -> u64 {
+        let now = self.clock.now();
+        self.recent.set(now);
+        now
+    }
+
+    /// The time as this worker has read it last.
+    #[must_use]
+    pub fn recent(&self) -> u64 {
+        self.recent.get()
     }
 
     /// A number that no other worker gives out.
@@ -198,6 +223,12 @@ impl Worker {
         }
     }
 
+    /// Settings have changed, or pools were paused or resumed.
+    pub fn renew(&self) {
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.recheck();
+    }
+
     /// Something has changed that queues may have waited for.
     pub fn recheck(&self) {
         for pool in self.pools() {
@@ -218,7 +249,7 @@ impl Worker {
                 self.ticker_sleeps.set(false);
                 quiet = 0;
             }
-            let now = self.clock.now();
+            let now = self.now();
             quiet = if self.tick_busy(now) { 0 } else { quiet + 1 };
             if now >= swept_at + micros(SWEEP) {
                 swept_at = now;

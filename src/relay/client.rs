@@ -10,6 +10,8 @@ use crate::pool::clock;
 use crate::pool::local::LocalPool;
 use crate::pool::registry::Profile;
 use crate::pool::seat::{Phase, Poke, Seat};
+use crate::pool::settings::PoolSettings;
+use crate::pool::worker::Worker;
 use crate::protocol::{Report, SqlState};
 use crate::session::client::Wants;
 use crate::session::{ClientSession, Outbox};
@@ -26,8 +28,7 @@ pub struct Client {
     pub seat: Rc<Seat>,
     pub context: Rc<Context>,
     pub pool: Rc<LocalPool>,
-    /// What is set for clients of its user at its database.
-    pub profile: Arc<Profile>,
+    pub settings: Settings,
     /// Bytes that have come and are not dealt with.
     pub carry: Vec<u8>,
     /// Bytes of a message still to come that are passed over.
@@ -38,6 +39,27 @@ pub struct Client {
     pub pending: Option<Box<Report>>,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
+}
+
+/// A copy of what is set for clients of a user at a database.
+#[derive(Debug)]
+pub struct Settings {
+    profile: Arc<Profile>,
+    copy: Arc<PoolSettings>,
+    /// The worker's generation when the copy was made.
+    generation: u32,
+}
+
+impl Settings {
+    #[must_use]
+    pub fn new(profile: &Arc<Profile>, worker: &Worker) -> Self {
+        let copy = profile.settings.load_full();
+        Self {
+            profile: Arc::clone(profile),
+            copy,
+            generation: worker.generation(),
+        }
+    }
 }
 
 /// What an idle client's turn comes to.
@@ -91,12 +113,22 @@ impl Client {
         }
     }
 
+    /// What is set for it, now.
+    pub fn settings(&mut self) -> &PoolSettings {
+        let generation = self.context.worker.generation();
+        if self.settings.generation != generation {
+            self.settings.copy = self.settings.profile.settings.load_full();
+            self.settings.generation = generation;
+        }
+        &self.settings.copy
+    }
+
     fn on_idle_poke(&self, poke: Poke) -> Option<Farewell> {
         match poke {
             Poke::Look | Poke::Cancel => None,
             Poke::Deadline => {
                 let deadline = self.seat.deadline.get();
-                let is_due = deadline != 0 && deadline <= self.context.worker.clock.now();
+                let is_due = deadline != 0 && deadline <= self.context.worker.now();
                 is_due.then(|| {
                     Farewell::Told(Report::fatal(
                         SqlState::IDLE_SESSION_TIMEOUT,
@@ -137,7 +169,7 @@ impl Client {
 
     /// The client needs a server connection for what stands next.
     fn ask(&mut self, input: &[u8], out: &mut Outbox, cx: &mut TaskContext<'_>) -> Turn {
-        let now = self.context.worker.clock.now();
+        let now = self.context.worker.now();
         self.seat.request_at.set(now);
         let Some(lease) = self.pool.try_lease() else {
             self.carry.extend_from_slice(input);
@@ -215,7 +247,7 @@ impl Client {
     /// From now on the client is idle, and its idle timeout runs.
     pub fn enter_idle(&mut self, now: u64) {
         self.seat.enter(Phase::Idle, now);
-        let timeout = self.profile.settings.load().client_idle_timeout;
+        let timeout = self.settings().client_idle_timeout;
         self.seat.deadline.set(clock::deadline(now, timeout));
     }
 

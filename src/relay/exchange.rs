@@ -103,8 +103,9 @@ pub enum End {
 
 impl Exchange {
     pub fn begin(mut lease: Lease, client: &mut Client, now: u64) -> Self {
-        let pool_settings = client.profile.settings.load();
-        let is_session = pool_settings.pool_mode == PoolMode::Session || client.is_replication;
+        let is_replication = client.is_replication;
+        let pool_settings = client.settings();
+        let is_session = pool_settings.pool_mode == PoolMode::Session || is_replication;
         let naming = if is_session || pool_settings.prepared_statements == 0 {
             Naming::Verbatim
         } else {
@@ -117,6 +118,7 @@ impl Exchange {
             PoolMode::Statement => Keeping::Statement,
             PoolMode::Session | PoolMode::Transaction => Keeping::Transaction,
         };
+        let timeouts = Timeouts::of(pool_settings);
         client.seat.enter(Phase::Active, now);
         client.seat.deadline.set(0);
         client.context.worker.enter_busy(&client.seat);
@@ -129,7 +131,7 @@ impl Exchange {
             owed: Vec::new(),
             stage: Stage::Running,
             keeping,
-            timeouts: Timeouts::of(&pool_settings),
+            timeouts,
             looks: false,
             leaves: false,
             transaction_since: now,
@@ -287,7 +289,7 @@ impl Exchange {
     fn depart(&mut self, client: &mut Client) {
         *client.seat.server.borrow_mut() = None;
         client.context.worker.leave_busy(&client.seat);
-        let now = client.context.worker.clock.now();
+        let now = client.context.worker.now();
         let stats = &client.pool.numbers().stats;
         let tally = std::mem::take(&mut self.flow.tally);
         add(&stats.queries, tally.queries.into());
@@ -524,7 +526,7 @@ impl Exchange {
 
     /// A request has gone to a server that had nothing to do.
     fn on_busy(&mut self, client: &Client) {
-        let now = client.context.worker.clock.now();
+        let now = client.context.worker.now();
         let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
         if !in_block {
             self.transaction_since = now;
@@ -535,7 +537,7 @@ impl Exchange {
     }
 
     fn set_deadline(&mut self, client: &Client, is_busy: bool) {
-        let now = client.context.worker.clock.now();
+        let now = client.context.worker.now();
         let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
         let idle = match (is_busy, in_block) {
             (true, _) if self.stage == Stage::Cancelling => clock::deadline(now, CANCEL_PATIENCE),
@@ -553,7 +555,7 @@ impl Exchange {
 
     /// Some timeout has passed. Which one, the state tells.
     fn on_deadline(&mut self, client: &mut Client) -> Option<End> {
-        let now = client.context.worker.clock.now();
+        let now = client.context.worker.now();
         if client.seat.deadline.get() == 0 || client.seat.deadline.get() > now {
             return None;
         }

@@ -25,7 +25,7 @@ use wait::Waited;
 
 /// Serves a logged-in client until it leaves.
 pub async fn serve(client: &mut Client) -> Farewell {
-    client.enter_idle(client.context.worker.clock.now());
+    client.enter_idle(client.context.worker.now());
     let farewell = loop {
         let exchange = match poll_fn(|cx| client.poll_idle(cx)).await {
             Turn::Serve(exchange) => exchange,
@@ -55,7 +55,7 @@ pub async fn serve_own(client: &mut Client, exchange: Exchange) -> Farewell {
 async fn wait_for_turn(client: &mut Client) -> Result<Option<Exchange>, Farewell> {
     match wait::wait(client).await {
         Waited::Leased(lease) => {
-            let now = client.context.worker.clock.now();
+            let now = client.context.worker.now();
             let mut exchange = Exchange::begin(lease, client, now);
             let begun = poll_fn(|cx| std::task::Poll::Ready(exchange.on_carry(client, cx))).await;
             match begun {
@@ -68,7 +68,7 @@ async fn wait_for_turn(client: &mut Client) -> Result<Option<Exchange>, Farewell
         }
         Waited::Refused(report) => {
             refuse(client, &report);
-            client.enter_idle(client.context.worker.clock.now());
+            client.enter_idle(client.context.worker.now());
             Ok(None)
         }
         Waited::Leave(farewell) => Err(farewell),

@@ -28,8 +28,8 @@ pub enum Waited {
 /// connection granted meanwhile goes to the next.
 pub async fn wait(client: &mut Client) -> Waited {
     let worker = Rc::clone(&client.context.worker);
-    let now = worker.clock.now();
-    let timeout = client.profile.settings.load().pool_timeout;
+    let now = worker.now();
+    let timeout = client.settings().pool_timeout;
     client.seat.enter(Phase::Waiting, now);
     client.seat.deadline.set(clock::deadline(now, timeout));
     worker.enter_busy(&client.seat);
@@ -39,7 +39,7 @@ pub async fn wait(client: &mut Client) -> Waited {
     };
     place.pool.enqueue(&place.seat);
     let waited = poll_fn(|cx| poll(client, cx)).await;
-    let elapsed = worker.clock.now().saturating_sub(now);
+    let elapsed = worker.now().saturating_sub(now);
     add(&client.pool.numbers().stats.wait_time, elapsed);
     drop(place);
     match waited {
@@ -67,7 +67,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.pool.dequeue(&self.seat);
         self.pool.worker.leave_busy(&self.seat);
-        self.seat.enter(Phase::Idle, self.pool.worker.clock.now());
+        self.seat.enter(Phase::Idle, self.pool.worker.now());
         self.seat.deadline.set(0);
     }
 }

@@ -11,6 +11,8 @@ use super::statement::Statement;
 #[derive(Debug, Default)]
 pub struct Pipeline {
     entries: VecDeque<Entry>,
+    /// How many of `entries` are answered here.
+    fakes: usize,
 }
 
 impl Pipeline {
@@ -29,17 +31,26 @@ impl Pipeline {
         self.entries.is_empty()
     }
 
+    /// Whether some answer in the queue is made here.
+    #[must_use]
+    pub fn has_fakes(&self) -> bool {
+        self.fakes > 0
+    }
+
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.entries.len() >= PIPELINE_LEN_MAX
     }
 
     pub fn push(&mut self, entry: Entry) {
+        self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.entries.push_back(entry);
     }
 
     pub fn pop(&mut self) -> Option<Entry> {
-        self.entries.pop_front()
+        let entry = self.entries.pop_front()?;
+        self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
+        Some(entry)
     }
 
     /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
@@ -50,7 +61,9 @@ impl Pipeline {
             .iter()
             .position(|entry| entry.kind == Kind::Sync)
             .unwrap_or(self.entries.len());
-        sync.checked_sub(1).and_then(|last| self.entries.remove(last))
+        let entry = self.entries.remove(sync.checked_sub(1)?)?;
+        self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
+        Some(entry)
     }
 
     /// Takes out the `Sync`s that a server in copy-in mode ignores: those sent before the end of the copy

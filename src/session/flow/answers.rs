@@ -117,7 +117,7 @@ impl Flow {
 
     /// Answers that are made here and whose turn has come, when nothing from the server will bring them along.
     pub fn answer_fakes(&mut self, input: &[u8], out: &mut Outbox, parties: &mut Parties<'_>) {
-        if self.is_inside_answer() {
+        if !parties.server.pipeline.has_fakes() || self.is_inside_answer() {
             return;
         }
         while parties
