@@ -51,7 +51,7 @@ pub(super) fn on_prepared(flow: &mut Flow, client: &mut Client, conn: &mut Serve
 pub(super) fn tell(
     client: &mut Client,
     flow: &Flow,
-    conn: &ServerConn,
+    conn: &mut ServerConn,
     is_kept: bool,
     words: Option<&Ending>,
 ) -> Option<Farewell> {
@@ -75,16 +75,14 @@ pub(super) fn tell(
         }
         return Some(Farewell::Told(report.into_fatal()));
     }
-    if conn.state.pipeline.is_empty() && !flow.is_busy(&conn.state) {
+    if conn.state.pipeline.is_empty() && !flow.is_busy(&conn.state) && !flow.is_in_batch() {
         if in_block {
             client.session.block = Block::Failed;
             client.pending = Some(Box::new(report));
         }
         return None;
     }
-    client
-        .session
-        .on_lost(&conn.state.pipeline, in_block, &report, &mut client.owed);
+    flow.on_lost(&mut client.session, &mut conn.state, &report, &mut client.owed);
     client.skip += flow.client_rest();
     None
 }

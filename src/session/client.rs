@@ -6,7 +6,7 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
 
 use super::error::SessionError;
-use super::pipeline::{Kind, Pipeline};
+use super::pipeline::{Answer, ClientUndo, Kind, Pipeline};
 use super::screen::PinReason;
 use super::statement::ClientStatements;
 
@@ -17,6 +17,8 @@ pub struct ClientSession {
     pub startup: Arc<Parameters>,
     /// The settings it has now, where they differ from the server's defaults.
     pub settings: Arc<Parameters>,
+    /// The settings before the present transaction, if it has changed them: what a lost connection goes back to.
+    pub settled: Option<Arc<Parameters>>,
     pub statements: ClientStatements,
     pub pin: Option<PinReason>,
     pub block: Block,
@@ -141,39 +143,67 @@ impl ClientSession {
         head.len()
     }
 
-    /// The server connection is lost: answers every request that was in flight, so that the client stays in step.
-    /// `in_block` says whether a transaction block was open.
-    pub fn on_lost(&mut self, pipeline: &Pipeline, in_block: bool, report: &Report, out: &mut Vec<u8>) {
+    /// The server connection is lost: answers every request that was in flight, so that the client stays in step, and takes
+    /// back what they were going to change. `batch` is where the client stands behind them.
+    pub fn on_lost(&mut self, lost: Lost<'_>, out: &mut Vec<u8>) {
+        let Lost {
+            pipeline,
+            batch,
+            in_block,
+            report,
+        } = lost;
         if in_block {
             self.block = Block::Failed;
         }
         let mut told = false;
-        for entry in pipeline.iter() {
-            if matches!(entry.answer, super::pipeline::Answer::Skip) {
-                continue;
-            }
+        for entry in pipeline
+            .iter()
+            .filter(|entry| !matches!(entry.answer, Answer::Skip))
+        {
             match (entry.kind, told) {
-                (Kind::Query | Kind::FunctionCall, _) => {
-                    report.encode(out);
-                    self.ready(out);
-                }
                 (Kind::Sync, _) => {
                     told = false;
                     self.ready(out);
                 }
                 (Kind::CopyEnd, _) | (_, true) => {}
+                (Kind::Query | Kind::FunctionCall, false) => {
+                    report.encode(out);
+                    self.ready(out);
+                }
                 (_, false) => {
                     told = true;
                     report.encode(out);
                 }
             }
         }
-        self.local = if told { Local::ToSync } else { Local::Between };
+        if batch == Batch::Open && !told {
+            report.encode(out);
+        }
+        self.local = if batch == Batch::None {
+            Local::Between
+        } else {
+            Local::ToSync
+        };
+        while let Some(entry) = pipeline.pop_latest() {
+            self.undo(entry.client_undo);
+        }
+    }
+
+    /// Takes back what a request was going to change.
+    pub fn undo(&mut self, undo: ClientUndo) {
+        match undo {
+            ClientUndo::None => {}
+            ClientUndo::Named(renaming) => _ = self.statements.replace(&renaming.name, renaming.previous),
+            ClientUndo::Unnamed(previous) => self.statements.unnamed = previous,
+        }
     }
 
     /// The server connection it was pinned to is gone, and with it what lived there alone.
     pub fn on_server_gone(&mut self) {
         self.pin = None;
+        if let Some(settled) = self.settled.take() {
+            self.settings = settled;
+        }
         self.statements.forget_unmovable();
     }
 
@@ -184,6 +214,27 @@ impl ClientSession {
         };
         ready_for_query(state, out);
     }
+}
+
+/// A server connection that was lost while a client had it.
+#[derive(Debug)]
+pub struct Lost<'a> {
+    /// What was in flight; empty afterwards.
+    pub pipeline: &'a mut Pipeline,
+    pub batch: Batch,
+    pub in_block: bool,
+    pub report: &'a Report,
+}
+
+/// Where the client stands between two `Sync`s of the extended protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// No extended message since the last `Sync`.
+    None,
+    /// Some: the server keeps a transaction open for them, whatever it said last.
+    Open,
+    /// An error has come: the server skips to the next `Sync`, and so do we.
+    Skipping,
 }
 
 /// Appends a `ReadyForQuery`.

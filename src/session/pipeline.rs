@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use crate::protocol::Report;
 
-use super::statement::Statement;
+use super::statement::{Statement, key};
 
 /// The requests sent and not yet answered, oldest first. The queue is the protocol state.
 #[derive(Debug, Default)]
 pub struct Pipeline {
     entries: VecDeque<Entry>,
-    /// How many of `entries` are answered here.
+    /// How many of them are answered here.
     fakes: usize,
+    /// How many of them are a `Sync`.
+    syncs: usize,
+    /// How many of them change what is prepared.
+    changes: usize,
 }
 
 impl Pipeline {
@@ -31,12 +35,6 @@ impl Pipeline {
         self.entries.is_empty()
     }
 
-    /// Whether some answer in the queue is made here.
-    #[must_use]
-    pub fn has_fakes(&self) -> bool {
-        self.fakes > 0
-    }
-
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.entries.len() >= PIPELINE_LEN_MAX
@@ -44,55 +42,202 @@ impl Pipeline {
 
     pub fn push(&mut self, entry: Entry) {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
+        self.syncs += usize::from(entry.kind == Kind::Sync);
+        self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
 
+    /// Takes out the oldest entry, with the ends of copies behind it: those have no answer of their own.
     pub fn pop(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
-        Some(entry)
+        let entry = self.take(0);
+        while self.head().is_some_and(|head| head.kind == Kind::CopyEnd) {
+            self.take(0);
+        }
+        entry
+    }
+
+    /// Takes out the latest entry.
+    pub fn pop_latest(&mut self) -> Option<Entry> {
+        self.take(self.entries.len().checked_sub(1)?)
     }
 
     /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
     /// Call until `None`; entries come latest first, so that their changes can be undone in that order.
     pub fn pop_skipped(&mut self) -> Option<Entry> {
-        let sync = self
-            .entries
-            .iter()
-            .position(|entry| entry.kind == Kind::Sync)
-            .unwrap_or(self.entries.len());
-        let entry = self.entries.remove(sync.checked_sub(1)?)?;
-        self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
-        Some(entry)
+        let sync = if self.syncs == 0 {
+            self.entries.len()
+        } else {
+            self.entries.iter().position(|entry| entry.kind == Kind::Sync)?
+        };
+        self.take(sync.checked_sub(1)?)
     }
 
     /// Takes out the `Sync`s that a server in copy-in mode ignores: those sent before the end of the copy
     /// (`CopyGetData` in `src/backend/commands/copyfromparse.c`). The head is the command that copies.
-    /// Says whether the end of the copy has been sent already.
-    pub fn ignore_syncs_in_copy(&mut self) -> bool {
+    pub fn ignore_syncs_in_copy(&mut self) -> EarlySyncs {
         let end = self.entries.iter().position(|entry| entry.kind == Kind::CopyEnd);
+        let before = self.syncs;
         let mut index = 0;
         self.entries.retain(|entry| {
             let inside = end.is_none_or(|end| index < end);
             index += 1;
             !(inside && entry.kind == Kind::Sync)
         });
-        end.is_some()
+        self.syncs = self
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Sync)
+            .count();
+        EarlySyncs {
+            count: before - self.syncs,
+            is_ended: end.is_some(),
+        }
+    }
+
+    /// Whether some answer in the queue is made here.
+    #[must_use]
+    pub fn has_fakes(&self) -> bool {
+        self.fakes > 0
     }
 
     #[must_use]
     pub fn has_sync(&self) -> bool {
-        self.entries.iter().any(|entry| entry.kind == Kind::Sync)
+        self.syncs > 0
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// Whether something behind the head may still do a thing of its own: more than `Sync`s.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.entries
+            .iter()
+            .skip(1)
+            .any(|entry| !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
+    }
+
+    /// Whether what a name or a statement means hangs on a request of an earlier batch that is not answered yet. If that one
+    /// fails, the present batch is carried out all the same.
+    #[must_use]
+    pub fn is_unsettled(&self, name: &[u8], id: Option<u64>) -> bool {
+        if self.changes == 0 {
+            return false;
+        }
+        if self.syncs > 0 && self.entries.len() > SEARCHED_MAX {
+            return true;
+        }
+        let mut behind_sync = false;
+        self.entries.iter().rev().any(|entry| {
+            behind_sync |= entry.kind == Kind::Sync;
+            (behind_sync && entry.touches(name, id))
+                || (entry.server_undo == ServerUndo::Unknown && (behind_sync || entry.kind == Kind::Query))
+        })
+    }
+
+    /// The same for the unnamed statement: its last change belongs to an earlier batch.
+    #[must_use]
+    pub fn is_unnamed_unsettled(&self) -> bool {
+        if self.changes == 0 || self.syncs == 0 {
+            return false;
+        }
+        let mut behind_sync = false;
+        for entry in self.entries.iter().rev() {
+            behind_sync |= entry.kind == Kind::Sync;
+            if entry.is_of_unnamed() {
+                return behind_sync;
+            }
+        }
+        false
+    }
+
+    /// Whether a request of the present batch may forget every prepared statement.
+    #[must_use]
+    pub fn may_forget(&self) -> bool {
+        self.changes > 0
+            && self
+                .entries
+                .iter()
+                .rev()
+                .take_while(|entry| entry.kind != Kind::Sync)
+                .any(|entry| entry.server_undo == ServerUndo::Unknown)
+    }
+
+    /// Whether the present batch closes a statement, or prepares it.
+    #[must_use]
+    pub fn changes_statement(&self, id: u64) -> bool {
+        self.changes > 0 && self.entries.iter().any(|entry| entry.touches(b"", Some(id)))
+    }
+
+    /// All statements were forgotten: what the requests in flight would bring back by their undoing is gone.
+    pub fn on_forgotten(&mut self) {
+        for entry in &mut self.entries {
+            if let ClientUndo::Named(renaming) = &mut entry.client_undo {
+                renaming.previous = None;
+            }
+            if let ServerUndo::Closed(_) = entry.server_undo {
+                entry.server_undo = ServerUndo::None;
+            }
+        }
+        self.changes = self.entries.iter().filter(|entry| entry.is_change()).count();
+    }
+
+    /// A change of the client's unnamed statement is undone: if a later batch has changed it again, its undoing goes back
+    /// further now. Gives the statement back if there is none.
+    pub fn hand_down_client(
+        &mut self,
+        previous: Option<Arc<Statement>>,
+    ) -> Result<(), Option<Arc<Statement>>> {
+        for entry in self.behind_sync() {
+            if let ClientUndo::Unnamed(later) = &mut entry.client_undo {
+                *later = previous;
+                return Ok(());
+            }
+        }
+        Err(previous)
+    }
+
+    /// The same for the server's. Says whether there was a later change.
+    pub fn hand_down_server(&mut self, previous: Option<u64>) -> bool {
+        for entry in self.behind_sync() {
+            if let ServerUndo::Unnamed(later) = &mut entry.server_undo {
+                *later = previous;
+                return true;
+            }
+        }
+        false
     }
 
     /// Gives up what a large batch has grown.
     pub fn shrink(&mut self) {
         self.entries.shrink_to(PIPELINE_KEPT_MAX);
     }
+
+    fn behind_sync(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let is_worth_it = self.syncs > 0 && self.changes > 0;
+        let count = if is_worth_it { self.entries.len() } else { 0 };
+        self.entries
+            .iter_mut()
+            .take(count)
+            .skip_while(|entry| entry.kind != Kind::Sync)
+    }
+
+    fn take(&mut self, index: usize) -> Option<Entry> {
+        let entry = if index == 0 { self.entries.pop_front()? } else { self.entries.remove(index)? };
+        self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
+        self.syncs -= usize::from(entry.kind == Kind::Sync);
+        self.changes -= usize::from(entry.is_change());
+        Some(entry)
+    }
+}
+
+/// The `Sync`s that a copy has swallowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlySyncs {
+    pub count: usize,
+    /// The end of the copy has been sent already.
+    pub is_ended: bool,
 }
 
 /// One request.
@@ -132,6 +277,27 @@ impl Entry {
             answer: Answer::Fake,
             ..Self::forward(kind)
         }
+    }
+
+    fn is_change(&self) -> bool {
+        !matches!(self.client_undo, ClientUndo::None) || self.server_undo != ServerUndo::None
+    }
+
+    fn is_of_unnamed(&self) -> bool {
+        matches!(self.client_undo, ClientUndo::Unnamed(_))
+            || matches!(self.server_undo, ServerUndo::Unnamed(_))
+    }
+
+    fn touches(&self, name: &[u8], id: Option<u64>) -> bool {
+        let renames = match &self.client_undo {
+            ClientUndo::Named(renaming) => *renaming.name == *key(name),
+            ClientUndo::None | ClientUndo::Unnamed(_) => false,
+        };
+        renames
+            || match self.server_undo {
+                ServerUndo::Prepared(changed) | ServerUndo::Closed(changed) => Some(changed) == id,
+                ServerUndo::None | ServerUndo::Unnamed(_) | ServerUndo::Unknown => false,
+            }
     }
 }
 
@@ -182,7 +348,7 @@ impl ClientUndo {
     #[must_use]
     pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
         Self::Named(Box::new(Renaming {
-            name: name.into(),
+            name: key(name).into(),
             previous,
         }))
     }
@@ -203,9 +369,70 @@ pub enum ServerUndo {
     Prepared(u64),
     Closed(u64),
     Unnamed(Option<u64>),
+    /// Nothing; but when it is carried out, any statement may be gone.
+    Unknown,
 }
 
 /// Requests in flight on one connection: far above what drivers pipeline, a few megabytes at the most. A client that sends
 /// more is read again when answers have come.
 const PIPELINE_LEN_MAX: usize = 32_768;
 const PIPELINE_KEPT_MAX: usize = 32;
+/// Entries that are searched for each message that names a statement; with more in flight it waits for answers.
+const SEARCHED_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(kinds: &[Kind]) -> Pipeline {
+        let mut pipeline = Pipeline::default();
+        for kind in kinds {
+            pipeline.push(Entry::forward(*kind));
+        }
+        pipeline
+    }
+
+    #[test]
+    fn what_an_error_skips_ends_at_the_sync() {
+        let mut pipeline = filled(&[Kind::Parse, Kind::Bind, Kind::Sync, Kind::Bind]);
+        assert_eq!(pipeline.pop_skipped().unwrap().kind, Kind::Bind);
+        assert_eq!(pipeline.pop_skipped().unwrap().kind, Kind::Parse);
+        assert!(pipeline.pop_skipped().is_none());
+        assert_eq!(pipeline.len(), 2);
+    }
+
+    #[test]
+    fn the_end_of_a_copy_goes_with_what_stands_before_it() {
+        let mut pipeline = filled(&[Kind::Query, Kind::CopyEnd, Kind::CopyEnd, Kind::Query]);
+        assert_eq!(pipeline.pop().unwrap().kind, Kind::Query);
+        assert_eq!(pipeline.len(), 1);
+    }
+
+    #[test]
+    fn a_copy_swallows_the_syncs_before_its_end_alone() {
+        let mut pipeline = filled(&[Kind::Execute, Kind::Sync, Kind::CopyEnd, Kind::Sync]);
+        let early = EarlySyncs {
+            count: 1,
+            is_ended: true,
+        };
+        assert_eq!(pipeline.ignore_syncs_in_copy(), early);
+        assert!(pipeline.has_sync());
+        assert_eq!(pipeline.len(), 3);
+    }
+
+    #[test]
+    fn a_change_is_unsettled_for_later_batches_alone() {
+        let mut pipeline = Pipeline::default();
+        pipeline.push(Entry {
+            client_undo: ClientUndo::named(b"a", None),
+            server_undo: ServerUndo::Prepared(7),
+            ..Entry::forward(Kind::Parse)
+        });
+        assert!(!pipeline.is_unsettled(b"a", Some(7)));
+        pipeline.push(Entry::forward(Kind::Sync));
+        assert!(pipeline.is_unsettled(b"a", None) && pipeline.is_unsettled(b"b", Some(7)));
+        assert!(!pipeline.is_unsettled(b"b", Some(8)));
+        pipeline.pop();
+        assert!(!pipeline.is_unsettled(b"a", Some(7)));
+    }
+}

@@ -12,6 +12,8 @@ pub enum PinReason {
     TemporaryTable,
     AdvisoryLock,
     Load,
+    /// Something else that a function leaves in the session: a connection of dblink, a backup, a replication origin.
+    Session,
     /// A statement whose text is too large to be prepared elsewhere.
     LargeStatement,
 }
@@ -27,148 +29,290 @@ impl PinReason {
             Self::TemporaryTable => "temporary table",
             Self::AdvisoryLock => "advisory lock",
             Self::Load => "load",
+            Self::Session => "session state",
             Self::LargeStatement => "large statement",
         }
     }
 }
 
-/// Looks at a text, which may hold several statements. `None`: it changes nothing that outlives its transaction.
-#[must_use]
-pub fn screen(text: &[u8]) -> Option<PinReason> {
-    let first = statement(text);
-    if first.is_some() {
-        return first;
-    }
-    let mut rest = text;
-    while let Some(at) = memchr::memchr(b';', rest) {
-        rest = rest.get(at + 1..).unwrap_or_default();
-        let found = statement(rest);
-        if found.is_some() {
-            return found;
-        }
-    }
-    inside(text)
+/// What a text may do beyond its transaction, as far as its words tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// It changes the session.
+    pub pin: Option<PinReason>,
+    pub block: BlockEffect,
+    pub names: NameEffect,
 }
 
-/// What a statement's first words say.
-fn statement(text: &[u8]) -> Option<PinReason> {
-    let mut words = Words(text);
-    let first = words.next()?;
-    match_word(first, &mut words)
+/// Whether a text may commit the block it runs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BlockEffect {
+    #[default]
+    None,
+    MayCommit,
+}
+
+/// Whether a text may forget prepared statements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameEffect {
+    #[default]
+    None,
+    MayForget,
+}
+
+impl Effects {
+    /// What is assumed of a text that was not seen whole.
+    #[must_use]
+    pub fn or_unseen(self, is_whole: bool) -> Self {
+        if is_whole {
+            return self;
+        }
+        Self {
+            block: BlockEffect::MayCommit,
+            names: NameEffect::MayForget,
+            ..self
+        }
+    }
+
+    fn on_statement(&mut self, text: &[u8]) {
+        let mut words = Words::new(text);
+        let Some(first) = words.next() else {
+            self.on_lost_words(&words);
+            return;
+        };
+        let found = match_word(first, &mut words);
+        self.pin = self.pin.or(found);
+        self.on_lost_words(&words);
+        if is_any(first, &["deallocate", "discard"]) {
+            self.names = NameEffect::MayForget;
+        }
+        if is_any(first, &["commit", "end", "prepare"]) {
+            self.block = BlockEffect::MayCommit;
+        }
+    }
+
+    /// What was not looked at to its end may do anything.
+    fn on_lost_words(&mut self, words: &Words<'_>) {
+        if words.patience == 0 {
+            *self = self.unknown();
+        }
+    }
+
+    fn unknown(self) -> Self {
+        Self {
+            pin: self.pin.or(Some(PinReason::Setting)),
+            block: BlockEffect::MayCommit,
+            names: NameEffect::MayForget,
+        }
+    }
+}
+
+/// Looks at a text, which may hold several statements.
+#[must_use]
+pub fn screen(text: &[u8]) -> Effects {
+    let mut effects = Effects::default();
+    effects.on_statement(text);
+    let mut rest = text;
+    let mut count = 0;
+    while let Some(at) = memchr::memchr(b';', rest) {
+        rest = rest.get(at + 1..).unwrap_or_default();
+        count += 1;
+        if count > STATEMENTS_MAX {
+            return effects.unknown();
+        }
+        if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+            break;
+        }
+        effects.block = BlockEffect::MayCommit;
+        effects.on_statement(rest);
+    }
+    effects.pin = effects.pin.or_else(|| inside(text));
+    effects
 }
 
 fn match_word(first: &[u8], words: &mut Words<'_>) -> Option<PinReason> {
-    let is = |word: &str| first.eq_ignore_ascii_case(word.as_bytes());
-    if is("set") {
-        return setting(words);
-    }
-    if is("reset") {
-        return match words.next() {
+    match first.first()? | 0x20 {
+        b's' if is(first, "set") => setting(words),
+        b'r' if is(first, "reset") => match words.next() {
             Some(name) if is_reported(name) => None,
             _ => Some(PinReason::Setting),
-        };
+        },
+        b'l' if is(first, "listen") => Some(PinReason::Listen),
+        b'l' if is(first, "load") => Some(PinReason::Load),
+        b'p' if is(first, "prepare") => (!is(words.next()?, "transaction")).then_some(PinReason::Prepare),
+        // Of a statement that the text of another made: what it does is not seen here.
+        b'e' if is(first, "execute") => Some(PinReason::Prepare),
+        b'd' if is(first, "declare") => is_held(words).then_some(PinReason::Cursor),
+        b'd' if is(first, "do") => words.find_map(procedural),
+        _ => None,
     }
-    if is("listen") {
-        return Some(PinReason::Listen);
+}
+
+/// Whether a cursor outlives its transaction. WITH HOLD stands before FOR.
+fn is_held(words: &mut Words<'_>) -> bool {
+    words
+        .take_while(|word| !is(word, "for"))
+        .any(|word| is(word, "hold"))
+}
+
+/// A word in the body of a `DO`, wherever it stands: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more.
+fn procedural(word: &[u8]) -> Option<PinReason> {
+    match word.first()? | 0x20 {
+        b's' if is(word, "set") => Some(PinReason::Setting),
+        b'r' if is(word, "reset") => Some(PinReason::Setting),
+        b'l' if is(word, "listen") => Some(PinReason::Listen),
+        b'l' if is(word, "load") => Some(PinReason::Load),
+        // EXECUTE runs a text that may be put together from pieces.
+        b'e' if is(word, "execute") => Some(PinReason::Setting),
+        _ => None,
     }
-    if is("prepare") {
-        return (!words.next()?.eq_ignore_ascii_case(b"transaction")).then_some(PinReason::Prepare);
-    }
-    if is("declare") {
-        let held = words.any(|word| word.eq_ignore_ascii_case(b"hold"));
-        return held.then_some(PinReason::Cursor);
-    }
-    is("load").then_some(PinReason::Load)
 }
 
 fn setting(words: &mut Words<'_>) -> Option<PinReason> {
     let mut name = words.next()?;
-    if ["local", "transaction", "constraints"]
-        .iter()
-        .any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
-    {
+    if is_any(name, &["local", "transaction", "constraints"]) {
         return None;
     }
-    if name.eq_ignore_ascii_case(b"session") {
+    if is(name, "session") {
         name = words.next()?;
     }
     // SET NAMES and SET TIME ZONE are client_encoding and TimeZone.
-    let reported = is_reported(name)
-        || ["names", "time"]
-            .iter()
-            .any(|word| name.eq_ignore_ascii_case(word.as_bytes()));
+    let reported = is_reported(name) || is_any(name, &["names", "time"]);
     (!reported).then_some(PinReason::Setting)
 }
 
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
 fn is_reported(name: &[u8]) -> bool {
-    REPORTED
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    is_any(name, &REPORTED)
 }
 
-/// What stands anywhere in a text: names of functions, and words that make a table temporary.
+fn is(word: &[u8], known: &str) -> bool {
+    word.eq_ignore_ascii_case(known.as_bytes())
+}
+
+fn is_any(word: &[u8], known: &[&str]) -> bool {
+    known.iter().any(|known| is(word, known))
+}
+
+/// What stands anywhere in a text: names of functions and of schemas, and words that make a table temporary. Each is looked
+/// for by a byte that is rare in it and around it, so that a text is passed over in a few strides.
 fn inside(text: &[u8]) -> Option<PinReason> {
-    for at in memchr::memchr3_iter(b's', b'a', b't', text).chain(memchr::memchr3_iter(b'S', b'A', b'T', text))
-    {
-        let rest = text.get(at..).unwrap_or_default();
-        for (word, reason) in INSIDE {
-            if rest
-                .get(..word.len())
-                .is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes()))
-            {
-                let found = inside_reason(text, at, rest, word, *reason);
-                if found.is_some() {
-                    return found;
-                }
-            }
-        }
-    }
-    None
+    let around = |at: usize| {
+        let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        (before, rest)
+    };
+    memchr::memchr_iter(b'_', text)
+        .find_map(|at| {
+            let (before, rest) = around(at);
+            UNDERSCORED
+                .iter()
+                .find(|(head, tail, _)| ends(before, head) && starts(rest, tail))
+                .map(|(_, _, reason)| *reason)
+        })
+        .or_else(|| {
+            let mut hits = memchr::memchr2_iter(b'm', b'M', text);
+            hits.find_map(|at| {
+                let (before, rest) = around(at);
+                is_temporary(before, rest).then_some(PinReason::TemporaryTable)
+            })
+        })
+        .or_else(|| {
+            // An identifier may be written in code points: U&"\0073et_config".
+            let hidden = memchr::memchr_iter(b'&', text).any(|at| {
+                let (before, rest) = around(at);
+                ends(before, "u") && starts(rest, "&\"")
+            });
+            let mut seeds = memchr::memchr2_iter(b'd', b'D', text);
+            let seeded = hidden || seeds.any(|at| ends(around(at).0, "setsee"));
+            seeded.then_some(PinReason::Setting)
+        })
 }
 
-fn inside_reason(text: &[u8], at: usize, rest: &[u8], word: &str, reason: PinReason) -> Option<PinReason> {
-    if reason != PinReason::TemporaryTable {
-        return Some(reason);
+/// Whether a text that goes on with `mp` or `MP` from `rest` on holds the word TEMP or TEMPORARY there.
+fn is_temporary(before: &[u8], rest: &[u8]) -> bool {
+    if !ends(before, "te") || !starts(rest, "mp") {
+        return false;
     }
-    let before = at.checked_sub(1).and_then(|index| text.get(index)).copied();
-    let after = rest.get(word.len()).copied();
-    let alone = |byte: Option<u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'_');
-    (alone(before) && alone(after)).then_some(reason)
+    let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !is_word(*byte));
+    let len = if starts(rest, "mporary") { 7 } else { 2 };
+    alone(before.iter().rev().nth(2)) && alone(rest.get(len))
+}
+
+fn ends(text: &[u8], word: &str) -> bool {
+    let tail = text.len().checked_sub(word.len()).and_then(|at| text.get(at..));
+    tail.is_some_and(|tail| is(tail, word))
+}
+
+fn starts(text: &[u8], word: &str) -> bool {
+    text.get(..word.len()).is_some_and(|head| is(head, word))
 }
 
 /// The words of a text: runs of letters, digits and underscores, comments passed over.
-struct Words<'a>(&'a [u8]);
+struct Words<'a> {
+    rest: &'a [u8],
+    /// Bytes that may still be looked at.
+    patience: usize,
+}
+
+impl<'a> Words<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self {
+            rest: text,
+            patience: PATIENCE_MAX,
+        }
+    }
+
+    fn advance(&mut self, len: usize) -> Option<()> {
+        self.patience = self.patience.saturating_sub(len);
+        self.rest = self.rest.get(len..)?;
+        (self.patience > 0).then_some(())
+    }
+}
 
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            let (&byte, rest) = self.0.split_first()?;
-            if is_word(byte) {
-                let len = self
-                    .0
-                    .iter()
-                    .position(|byte| !is_word(*byte))
-                    .unwrap_or(self.0.len());
-                let (word, rest) = self.0.split_at_checked(len)?;
-                self.0 = rest;
-                return Some(word);
-            }
-            self.0 = match (byte, rest.first()) {
-                (b'-', Some(b'-')) => after(rest, b"\n"),
-                (b'/', Some(b'*')) => after(rest, b"*/"),
-                _ => rest,
+            let text = self.rest;
+            let (&byte, rest) = text.split_first()?;
+            let len = match (byte, rest.first()) {
+                _ if is_word(byte) => {
+                    let len = 1 + rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
+                    self.advance(len)?;
+                    return text.get(..len);
+                }
+                (b'-', Some(b'-')) => memchr::memchr2(b'\n', b'\r', text).unwrap_or(text.len()),
+                (b'/', Some(b'*')) => comment_len(text.get(..self.patience).unwrap_or(text)),
+                _ => 1,
             };
+            self.advance(len)?;
         }
     }
 }
 
-fn after<'a>(text: &'a [u8], end: &[u8]) -> &'a [u8] {
-    memchr::memmem::find(text, end)
-        .and_then(|at| text.get(at + end.len()..))
-        .unwrap_or_default()
+/// The length of the comment that a text begins with; comments nest.
+fn comment_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    let mut depth = 0_usize;
+    loop {
+        let rest = text.get(at..).unwrap_or_default();
+        let Some(next) = memchr::memchr2(b'*', b'/', rest) else {
+            return text.len();
+        };
+        let here = rest.get(next..).unwrap_or_default();
+        at += next + 2;
+        if here.starts_with(b"/*") {
+            depth += 1;
+        } else if here.starts_with(b"*/") {
+            depth = depth.saturating_sub(1);
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at -= 1;
+        }
+    }
 }
 
 fn is_word(byte: u8) -> bool {
@@ -184,14 +328,22 @@ const REPORTED: [&str; 6] = [
     "intervalstyle",
 ];
 
-const INSIDE: &[(&str, PinReason)] = &[
-    ("set_config", PinReason::Setting),
-    ("setseed", PinReason::Setting),
-    // Not pg_advisory_xact_lock: that one ends with its transaction.
-    ("advisory_lock", PinReason::AdvisoryLock),
-    ("temp", PinReason::TemporaryTable),
-    ("temporary", PinReason::TemporaryTable),
+/// What stands before an underscore, and from it on. `pg_advisory_xact_lock` is none of them: it ends with its transaction.
+const UNDERSCORED: [(&str, &str, PinReason); 7] = [
+    ("set", "_config", PinReason::Setting),
+    ("advisory", "_lock", PinReason::AdvisoryLock),
+    ("pg", "_temp", PinReason::TemporaryTable),
+    ("dblink", "_connect", PinReason::Session),
+    ("origin", "_session", PinReason::Session),
+    ("pg", "_backup_start", PinReason::Session),
+    ("pg", "_start_backup", PinReason::Session),
 ];
+
+/// How much of a statement's beginning is looked at, comments included; a statement whose first words come later may do
+/// anything. Keeps the work linear in the length of the text.
+const PATIENCE_MAX: usize = 4 * 1024;
+/// The same for statements in one text.
+const STATEMENTS_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -215,8 +367,16 @@ mod tests {
             "DECLARE c CURSOR FOR SELECT 1",
             "-- set x = 1\nselect 2",
             "/* set x */ select 2",
+            "/* /* */ set x */ select 2",
+            "UNLISTEN *",
+            "CLOSE ALL",
+            "EXPLAIN SELECT 1",
+            "ALTER ROLE a SET work_mem = 1",
+            "SELECT attempt, contempt, temp_c FROM m",
+            "RESET TimeZone",
+            "DO $$ BEGIN PERFORM 1; END $$",
         ] {
-            assert_eq!(screen(text.as_bytes()), None, "{text}");
+            assert_eq!(screen(text.as_bytes()).pin, None, "{text}");
         }
     }
 
@@ -239,8 +399,115 @@ mod tests {
             ("SELECT 1 INTO TEMP x", PinReason::TemporaryTable),
             ("SELECT pg_try_ADVISORY_LOCK(1)", PinReason::AdvisoryLock),
             ("LOAD 'auto_explain'", PinReason::Load),
+            ("SELECT 'x'; SET a=1", PinReason::Setting),
+            ("SELECT 1;; \t/* ; */ sEt a=1", PinReason::Setting),
+            ("-- x\rSET a=1", PinReason::Setting),
+            ("/* /* */ x */ SET a=1", PinReason::Setting),
+            ("SET SESSION AUTHORIZATION a", PinReason::Setting),
+            ("SET ROLE a", PinReason::Setting),
+            ("RESET ROLE", PinReason::Setting),
+            ("RESET SESSION AUTHORIZATION", PinReason::Setting),
+            (
+                "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                PinReason::Setting,
+            ),
+            ("DO $$ BEGIN SET x = 1; END $$", PinReason::Setting),
+            (
+                "DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$",
+                PinReason::Setting,
+            ),
+            (
+                "DO 'BEGIN EXECUTE ''SE'' || ''T a = 1''; END'",
+                PinReason::Setting,
+            ),
+            ("SELECT Set_Config('a', 'b', true)", PinReason::Setting),
+            (
+                "SELECT U&\"\\0073et_config\"('a', 'b', false)",
+                PinReason::Setting,
+            ),
+            ("SELECT SetSeed(0.5)", PinReason::Setting),
+            ("SELECT 1; LISTEN a", PinReason::Listen),
+            (
+                "create global temporary table x (a int)",
+                PinReason::TemporaryTable,
+            ),
+            ("CREATE LOCAL TEMP VIEW x AS SELECT 1", PinReason::TemporaryTable),
+            (
+                "CREATE OR REPLACE TEMP VIEW x AS SELECT 1",
+                PinReason::TemporaryTable,
+            ),
+            ("CREATE TEMP SEQUENCE x", PinReason::TemporaryTable),
+            (
+                "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
+                PinReason::TemporaryTable,
+            ),
+            ("CREATE TABLE pg_temp.x (a int)", PinReason::TemporaryTable),
+            ("EXECUTE a", PinReason::Prepare),
+            ("SELECT pg_advisory_lock_shared(1)", PinReason::AdvisoryLock),
+            (
+                "SELECT pg_try_advisory_lock_shared(1, 2)",
+                PinReason::AdvisoryLock,
+            ),
+            ("SELECT dblink_connect('a', '')", PinReason::Session),
+            (
+                "SELECT pg_replication_origin_session_setup('a')",
+                PinReason::Session,
+            ),
+            ("SELECT pg_backup_start('a')", PinReason::Session),
         ] {
-            assert_eq!(screen(text.as_bytes()), Some(reason), "{text}");
+            assert_eq!(screen(text.as_bytes()).pin, Some(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_found_wherever_it_stands() {
+        for at in 0..40 {
+            for word in [
+                "set_config(",
+                " TEMP ",
+                "Pg_Advisory_Lock(",
+                "setseed(",
+                "pg_temp.",
+            ] {
+                let text = format!("{}{word}{}", " ".repeat(at), " ".repeat(40 - at));
+                assert!(screen(text.as_bytes()).pin.is_some(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_made_to_be_long_to_look_at_is_given_up() {
+        for piece in [";/*", ";declare ", ";do ", ";/* */", ";--", "/*;", "; ", "*/;/*"] {
+            let text = piece.repeat(100_000);
+            let end = "*/".repeat(1000);
+            assert!(screen(format!("{text}{end}").as_bytes()).pin.is_some(), "{piece}");
+        }
+    }
+
+    #[test]
+    fn what_may_commit_a_block_is_known() {
+        for (text, effect) in [
+            ("SELECT 1", BlockEffect::None),
+            ("SELECT 1;\0", BlockEffect::None),
+            ("ROLLBACK", BlockEffect::None),
+            ("commit", BlockEffect::MayCommit),
+            (" END;", BlockEffect::MayCommit),
+            ("PREPARE TRANSACTION 'x'", BlockEffect::MayCommit),
+            ("SELECT 1; COMMIT", BlockEffect::MayCommit),
+        ] {
+            assert_eq!(screen(text.as_bytes()).block, effect, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_forget_prepared_statements_is_known() {
+        for (text, effect) in [
+            ("SELECT 'deallocate'", NameEffect::None),
+            ("DEALLOCATE ALL", NameEffect::MayForget),
+            ("select 1; discard all", NameEffect::MayForget),
+            ("/* */ DISCARD PLANS", NameEffect::MayForget),
+        ] {
+            assert_eq!(screen(text.as_bytes()).names, effect, "{text}");
         }
     }
 }

@@ -47,25 +47,61 @@ pub fn on_applied(client: &ClientSession, server: &mut ServerState) {
     server.applied = Arc::clone(&client.settings);
 }
 
+/// Why a value was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    #[default]
+    Set,
+    /// Something was reset: to the connection's own default, where the client expects that of its session.
+    Reset,
+}
+
 /// The server reports a value during the client's exchange: from now on it is the client's, and goes where the client goes.
-pub fn on_reported(client: &mut ClientSession, server: &mut ServerState, name: &str, value: &str) {
+pub fn on_reported(
+    client: &mut ClientSession,
+    server: &mut ServerState,
+    name: &str,
+    value: &str,
+    cause: Cause,
+) {
     server.reported.set(name, value);
     if !is_settable(name) {
         return;
     }
-    let is_default = server.base.value(name) == Some(value) && client.startup.value(name).is_none();
-    let known = client.settings.value(name);
-    if known == Some(value) || (is_default && known.is_none()) {
-        return;
-    }
-    let mut settings = Parameters::clone(&client.settings);
-    if is_default {
-        settings.remove(name);
+    let is_base = server.base.value(name) == Some(value);
+    let default = client.startup.value(name);
+    let wanted = match cause {
+        Cause::Reset if is_base => default,
+        Cause::Set if is_base && default.is_none() => None,
+        Cause::Set | Cause::Reset => Some(value),
+    };
+    let applied = if is_base && wanted != Some(value) {
+        None
     } else {
-        settings.set(name, value);
+        Some(value)
+    };
+    let was_shared = Arc::ptr_eq(&client.settings, &server.applied);
+    if let Some(changed) = changed(&client.settings, name, wanted) {
+        let before = std::mem::replace(&mut client.settings, Arc::new(changed));
+        client.settled.get_or_insert(before);
     }
-    client.settings = Arc::new(settings);
-    server.applied = Arc::clone(&client.settings);
+    if was_shared && wanted == applied {
+        server.applied = Arc::clone(&client.settings);
+    } else if let Some(changed) = changed(&server.applied, name, applied) {
+        server.applied = Arc::new(changed);
+    }
+}
+
+fn changed(settings: &Parameters, name: &str, value: Option<&str>) -> Option<Parameters> {
+    if settings.value(name) == value {
+        return None;
+    }
+    let mut settings = settings.clone();
+    match value {
+        Some(value) => _ = settings.set(name, value),
+        None => _ = settings.remove(name),
+    }
+    Some(settings)
 }
 
 /// Reported parameters that describe the server or the transaction, and that no session sets for itself.
@@ -161,12 +197,35 @@ mod tests {
     #[test]
     fn a_reported_value_goes_with_the_client_and_a_default_is_forgotten() {
         let (mut server, mut client) = (server(), client(&[]));
-        on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin");
+        on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
         assert_eq!(client.settings.value("timezone"), Some("Europe/Berlin"));
         assert_eq!(difference(&client, &mut server), None);
-        on_reported(&mut client, &mut server, "TimeZone", "UTC");
+        on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert!(client.settings.is_empty());
-        on_reported(&mut client, &mut server, "server_version", "16");
+        on_reported(&mut client, &mut server, "server_version", "16", Cause::Set);
         assert!(client.settings.is_empty());
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_what_the_client_asked_for_at_its_start() {
+        let (mut server, mut client) = (server(), client(&[("TimeZone", "Asia/Tokyo")]));
+        on_applied(&client, &mut server);
+        on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
+        assert_eq!(difference(&client, &mut server), None);
+        on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Reset);
+        assert_eq!(client.settings.value("TimeZone"), Some("Asia/Tokyo"));
+        assert_eq!(
+            difference(&client, &mut server).unwrap(),
+            "SELECT pg_catalog.set_config(E'TimeZone',E'Asia/Tokyo',false)"
+        );
+    }
+
+    #[test]
+    fn the_servers_default_can_be_asked_for_although_the_start_said_otherwise() {
+        let (mut server, mut client) = (server(), client(&[("TimeZone", "Asia/Tokyo")]));
+        on_applied(&client, &mut server);
+        on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
+        assert_eq!(client.settings.value("TimeZone"), Some("UTC"));
+        assert_eq!(difference(&client, &mut server), None);
     }
 }

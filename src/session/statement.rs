@@ -11,6 +11,8 @@ use foldhash::fast::RandomState;
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
+use super::screen::{Effects, screen};
+
 /// One text with its parameter types.
 #[derive(Debug)]
 pub struct Statement {
@@ -18,6 +20,8 @@ pub struct Statement {
     pub id: u64,
     /// The body of `Parse` behind the name. `None`: too large to be kept, so it lives on one server connection alone.
     body: Option<Box<[u8]>>,
+    /// What it may do when it is executed.
+    pub effects: Effects,
 }
 
 impl Statement {
@@ -100,6 +104,7 @@ impl StatementCache {
         let statement = Arc::new(Statement {
             id: self.take_id(),
             body: Some(body.into()),
+            effects: screen(body.get(..text_len(body)).unwrap_or_default()),
         });
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
@@ -110,11 +115,13 @@ impl StatementCache {
         statement
     }
 
-    /// A statement whose text is not kept.
-    pub fn unkept(&mut self) -> Arc<Statement> {
+    /// A statement whose text is not kept. `seen` is what of its body has come.
+    pub fn unkept(&mut self, seen: &[u8]) -> Arc<Statement> {
+        let len = text_len(seen);
         Arc::new(Statement {
             id: self.take_id(),
             body: None,
+            effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
         })
     }
 
@@ -144,6 +151,8 @@ pub struct ClientStatements {
     /// Boxed: most clients never name a statement.
     named: Option<Box<Names>>,
     pub unnamed: Option<Arc<Statement>>,
+    /// How many of the named statements live on the present server connection alone.
+    unmovable: usize,
 }
 
 type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
@@ -156,19 +165,30 @@ impl ClientStatements {
 
     /// Gives or takes away a name; what it meant before comes back.
     pub fn replace(&mut self, name: &[u8], statement: Option<Arc<Statement>>) -> Option<Arc<Statement>> {
-        match statement {
+        let count = |statement: &Option<Arc<Statement>>| {
+            usize::from(
+                statement
+                    .as_ref()
+                    .is_some_and(|statement| !statement.is_movable()),
+            )
+        };
+        self.unmovable += count(&statement);
+        let previous = match statement {
             Some(statement) => self
                 .named
                 .get_or_insert_default()
                 .insert(key(name).into(), statement),
-            None => self.named.as_mut()?.remove(key(name)),
-        }
+            None => self.named.as_mut().and_then(|named| named.remove(key(name))),
+        };
+        self.unmovable -= count(&previous);
+        previous
     }
 
     /// Forgets every name but the given ones.
     pub fn clear_except(&mut self, kept: &[&[u8]]) {
         if let Some(named) = &mut self.named {
             named.retain(|name, _| kept.contains(&&**name));
+            self.unmovable = named.values().filter(|statement| !statement.is_movable()).count();
         }
     }
 
@@ -194,14 +214,17 @@ impl ClientStatements {
         if let Some(named) = &mut self.named {
             named.retain(|_, statement| statement.is_movable());
         }
+        self.unmovable = 0;
     }
 
     /// Whether some statement lives on the present server connection alone.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        let stuck = |statement: &Arc<Statement>| !statement.is_movable();
-        self.unnamed.as_ref().is_some_and(stuck)
-            || self.named.as_ref().is_some_and(|named| named.values().any(stuck))
+        self.unmovable > 0
+            || self
+                .unnamed
+                .as_ref()
+                .is_some_and(|statement| !statement.is_movable())
     }
 }
 
@@ -213,6 +236,17 @@ pub struct ServerStatements {
     clock: u64,
     /// The id of the unnamed statement, whoever parsed it.
     pub unnamed: Option<u64>,
+    trust: Trust,
+}
+
+/// Whether the list is known to be complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Trust {
+    #[default]
+    Complete,
+    /// The server was found to have others, or the same with stale plans: what is not in the list is closed before it is
+    /// prepared.
+    Doubtful,
 }
 
 impl ServerStatements {
@@ -253,6 +287,18 @@ impl ServerStatements {
         self.named.retain(|id, _| kept.contains(id));
     }
 
+    /// The server has contradicted the list: it starts again.
+    pub fn doubt(&mut self) {
+        self.named.clear();
+        self.trust = Trust::Doubtful;
+    }
+
+    /// Whether the server may have statements that are not in the list.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.trust == Trust::Doubtful
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.named.len()
@@ -266,9 +312,17 @@ impl ServerStatements {
 
 /// PostgreSQL tells statement names apart by their first 63 bytes: its hash table's keys are `NAMEDATALEN` long
 /// (`src/backend/commands/prepare.c`).
-fn key(name: &[u8]) -> &[u8] {
-    name.get(..63).unwrap_or(name)
+pub(super) fn key(name: &[u8]) -> &[u8] {
+    name.get(..NAME_LEN).unwrap_or(name)
 }
+
+/// Length of the text at the start of a `Parse` body without its name; of all of it, if its end is not there.
+fn text_len(body: &[u8]) -> usize {
+    memchr::memchr(0, body).unwrap_or(body.len())
+}
+
+/// `NAMEDATALEN - 1`.
+const NAME_LEN: usize = 63;
 
 const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
 const HEX: &[u8; 16] = b"0123456789abcdef";

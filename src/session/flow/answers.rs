@@ -1,16 +1,19 @@
 //! From the server to the client.
 
+use std::sync::Arc;
+
 use crate::protocol::body::{self, ErrorFields};
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, SqlState, TransactionState, tag};
+use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::PinReason;
-use crate::session::settings;
+use crate::session::settings::{self, Cause};
 
 use super::copy::Copy;
-use super::{Body, Flow, Parties, Unsynced};
+use super::{Body, Flow, Naming, Parties, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +132,7 @@ impl Flow {
             let Some(entry) = parties.server.pipeline.pop() else {
                 return;
             };
+            self.tally.steps += 1;
             let tag = if entry.kind == Kind::Parse {
                 tag::PARSE_COMPLETE
             } else {
@@ -138,13 +142,14 @@ impl Flow {
         }
     }
 
-    /// Whether a fake answer is due that no message from the server will bring along: after a `Flush`.
+    /// Whether a fake answer is due that no message from the server will bring along: after a `Flush`, or when nothing more
+    /// can be sent before it.
     #[must_use]
     pub fn owes_fakes(&self, parties: &Parties<'_>) -> bool {
-        let head = parties.server.pipeline.head();
-        self.flushed
-            && head.is_some_and(|entry| matches!(entry.answer, Answer::Fake))
-            && !parties.server.pipeline.has_sync()
+        let pipeline = &parties.server.pipeline;
+        let is_due = self.flushed && !pipeline.has_sync() || pipeline.is_full();
+        let head = pipeline.head();
+        is_due && head.is_some_and(|entry| matches!(entry.answer, Answer::Fake))
     }
 
     fn pass_server_body(&mut self, input: &[u8], out: &mut Outbox) -> usize {
@@ -200,8 +205,9 @@ impl Flow {
             tag::ERROR_RESPONSE => self.on_error(message, input, out, parties, verdict),
             tag::PARAMETER_STATUS => self.on_parameter(message, parties, verdict),
             tag::COPY_IN_RESPONSE => {
-                let ended = parties.server.pipeline.ignore_syncs_in_copy();
-                self.copy = if ended { Copy::InEnded } else { Copy::In };
+                let early = parties.server.pipeline.ignore_syncs_in_copy();
+                self.early_syncs += early.count;
+                self.copy = if early.is_ended { Copy::InEnded } else { Copy::In };
                 Ok(verdict)
             }
             tag::COPY_BOTH_RESPONSE => {
@@ -243,46 +249,46 @@ impl Flow {
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
-            b"DEALLOCATE\0" | b"RESET\0" => {}
-            b"LISTEN\0" if matches!(self.naming, super::Naming::Mapped { .. }) => {
-                parties.client.pin = parties.client.pin.or(Some(PinReason::Listen));
-            }
+            b"RESET\0" => self.cause = Cause::Reset,
+            // From a text that could not be screened.
+            b"LISTEN\0" => parties.client.pin = parties.client.pin.or(Some(PinReason::Listen)),
             _ => {}
         }
         self.tally.steps += 1;
         if head_kind(parties) == Some(Kind::Execute) {
             self.tally.queries += 1;
             self.pop(parties);
-            while head_kind(parties) == Some(Kind::CopyEnd) {
-                parties.server.pipeline.pop();
-            }
         }
+        self.early_syncs = 0;
         verdict
     }
 
     /// `DISCARD ALL` or `DEALLOCATE ALL` was carried out. What was parsed behind it in the pipeline is not affected.
     fn on_discarded(&mut self, parties: &mut Parties<'_>, everything: bool) {
-        let entries = || parties.server.pipeline.iter();
-        let later_ids: Vec<u64> = entries()
-            .filter_map(|entry| match entry.server_undo {
-                ServerUndo::Prepared(id) => Some(id),
-                ServerUndo::None | ServerUndo::Closed(_) | ServerUndo::Unnamed(_) => None,
-            })
-            .collect();
-        let later_names: Vec<Box<[u8]>> = entries()
-            .filter_map(|entry| match &entry.client_undo {
-                ClientUndo::Named(named) => Some(named.name.clone()),
-                ClientUndo::None | ClientUndo::Unnamed(_) => None,
-            })
-            .collect();
-        parties.server.statements.clear_except(&later_ids);
-        let names: Vec<&[u8]> = later_names.iter().map(|name| &**name).collect();
-        parties.client.statements.clear_except(&names);
-        if everything {
-            // RESET ALL went back to the connection's own defaults, not to the client's.
-            parties.client.settings = std::sync::Arc::clone(&parties.client.startup);
-            parties.server.applied = std::sync::Arc::default();
-            parties.client.pin = None;
+        let Parties { client, server, .. } = parties;
+        let mut ids = Vec::new();
+        let mut names: Vec<&[u8]> = Vec::new();
+        for entry in server.pipeline.iter() {
+            if let ServerUndo::Prepared(id) = entry.server_undo {
+                ids.push(id);
+            }
+            if let ClientUndo::Named(renaming) = &entry.client_undo {
+                names.push(&renaming.name);
+            }
+        }
+        server.statements.clear_except(&ids);
+        client.statements.clear_except(&names);
+        server.pipeline.on_forgotten();
+        if !everything {
+            return;
+        }
+        self.cause = Cause::Reset;
+        // RESET ALL went back to the connection's own defaults, not to the client's: those are applied again.
+        let before = std::mem::replace(&mut client.settings, Arc::clone(&client.startup));
+        client.settled.get_or_insert(before);
+        server.applied = Arc::default();
+        if !server.pipeline.is_followed() {
+            client.pin = None;
         }
     }
 
@@ -301,22 +307,29 @@ impl Flow {
         };
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;
-        while head_kind(parties) == Some(Kind::CopyEnd) {
-            parties.server.pipeline.pop();
-        }
         match head_kind(parties) {
             Some(Kind::Query) => self.tally.queries += u32::from(verdict == Verdict::Pass),
             Some(Kind::Sync | Kind::FunctionCall) => {}
+            // The answer to a Sync that an early end of a copy has left to it.
+            None if self.early_syncs > 0 => {
+                self.early_syncs -= 1;
+                self.batch = Batch::None;
+            }
             _ => return Err(SessionError::Server("a ReadyForQuery that nobody asked for")),
         }
         self.pop(parties);
-        while head_kind(parties) == Some(Kind::CopyEnd) {
-            parties.server.pipeline.pop();
-        }
         self.copy = Copy::None;
         self.timed_out = false;
-        self.batch = parties.server.statements.clock();
+        self.cause = Cause::Set;
+        if parties.server.pipeline.is_empty() {
+            self.stakes = Stakes::Nothing;
+            self.early_syncs = 0;
+        }
+        self.since = parties.server.statements.clock();
         parties.server.transaction = state;
+        if state == TransactionState::Idle {
+            parties.client.settled = None;
+        }
         if verdict == Verdict::Pass && state == TransactionState::Idle {
             self.tally.transactions += 1;
         }
@@ -331,13 +344,18 @@ impl Flow {
         parties: &mut Parties<'_>,
         verdict: Verdict,
     ) -> Result<Verdict, SessionError> {
+        if self.copy != Copy::None && self.early_syncs > 0 {
+            // Whether the server has read a Sync before the error is not to be known: it may answer it yet.
+            Self::condemn(parties.server);
+        }
         self.copy = Copy::None;
         let fields = ErrorFields::read(message.body);
         let Some(kind) = head_kind(parties) else {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
             return Ok(verdict);
         };
-        if verdict == Verdict::Drop {
+        self.on_contradiction(kind, &fields, parties);
+        if verdict == Verdict::Drop && kind == Kind::Query {
             let text = String::from_utf8_lossy(fields.message).into_owned();
             self.own_error = Some(Box::new(Report::error(fields.code, text)));
         }
@@ -350,6 +368,19 @@ impl Flow {
             }
         }
         Ok(verdict)
+    }
+
+    /// The server says that a statement is not there, is there already, or has a plan that is out of date.
+    fn on_contradiction(&self, kind: Kind, fields: &ErrorFields<'_>, parties: &mut Parties<'_>) {
+        let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe);
+        let is_ours = matches!(
+            parties.server.pipeline.head().map(|entry| &entry.answer),
+            Some(Answer::Replace(_))
+        );
+        if self.naming != Naming::Verbatim && is_about_statement && !is_ours && DOUBTS.contains(&fields.code)
+        {
+            parties.server.statements.doubt();
+        }
     }
 
     /// Puts an error into our words where the server cannot know what happened.
@@ -392,7 +423,7 @@ impl Flow {
                 .is_some_and(|head| head.kind != Kind::Sync);
             undo(entry, is_failed, parties);
         }
-        self.unsynced = if skips { Unsynced::Skipping } else { self.unsynced };
+        self.batch = if skips { Batch::Skipping } else { self.batch };
         self.tally.steps += 1;
     }
 
@@ -410,7 +441,12 @@ impl Flow {
             };
         }
         if let Some((name, value)) = body::parameter_status(message.body) {
-            settings::on_reported(parties.client, parties.server, name, value);
+            if verdict == Verdict::Drop {
+                // The client's own settings, applied by us: it has them already, perhaps in other words.
+                parties.server.reported.set(name, value);
+            } else {
+                settings::on_reported(parties.client, parties.server, name, value, self.cause);
+            }
         }
         Ok(verdict)
     }
@@ -428,25 +464,36 @@ fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
 /// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
 /// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
 fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
+    let Parties { client, server, .. } = parties;
     match entry.client_undo {
-        ClientUndo::None => {}
-        ClientUndo::Named(named) => {
-            parties.client.statements.replace(&named.name, named.previous);
-        }
         ClientUndo::Unnamed(previous) => {
-            parties.client.statements.unnamed = if is_failed { None } else { previous };
+            let previous = if is_failed { None } else { previous };
+            if let Err(previous) = server.pipeline.hand_down_client(previous) {
+                client.undo(ClientUndo::Unnamed(previous));
+            }
         }
+        other @ (ClientUndo::None | ClientUndo::Named(_)) => client.undo(other),
     }
     match entry.server_undo {
-        ServerUndo::None => {}
-        ServerUndo::Prepared(id) => parties.server.statements.remove(id),
-        ServerUndo::Closed(id) => parties.server.statements.insert(id),
+        ServerUndo::None | ServerUndo::Unknown => {}
+        ServerUndo::Prepared(id) => server.statements.remove(id),
+        ServerUndo::Closed(id) => server.statements.insert(id),
         ServerUndo::Unnamed(previous) => {
-            parties.server.statements.unnamed = if is_failed { None } else { previous };
+            let previous = if is_failed { None } else { previous };
+            if !server.pipeline.hand_down_server(previous) {
+                server.statements.unnamed = previous;
+            }
         }
     }
 }
 
+/// The statement is not there; it is there; it is not supported, which is what PostgreSQL calls a statement whose result has
+/// other columns since the tables were changed (`RevalidateCachedQuery` in `src/backend/utils/cache/plancache.c`).
+const DOUBTS: [SqlState; 3] = [
+    SqlState::INVALID_STATEMENT_NAME,
+    SqlState::DUPLICATE_STATEMENT,
+    SqlState::FEATURE_NOT_SUPPORTED,
+];
 /// How much of an error must have come before its severity and code are read: those fields come first
 /// (`send_message_to_frontend` in `src/backend/utils/error/elog.c`), and short errors are read whole.
 const ERROR_HEAD_MAX: usize = 8 * 1024;

@@ -13,9 +13,10 @@ mod tests;
 
 use crate::protocol::{Report, TransactionState};
 
-use super::client::ClientSession;
+use super::client::{Batch, ClientSession, Lost};
 use super::pipeline::Kind;
 use super::server::{Hygiene, ServerState};
+use super::settings::Cause;
 use super::statement::StatementCache;
 
 use copy::Copy;
@@ -29,16 +30,22 @@ pub struct Flow {
     /// Bytes of the server's present message that are still to be passed on, or over.
     server_body: Body,
     copy: Copy,
-    unsynced: Unsynced,
+    /// `Sync`s that the present copy has swallowed, or will.
+    early_syncs: usize,
+    batch: Batch,
     /// The last request asks for an answer at once, so the server can be waited for alone.
     flushed: bool,
-    /// The clock of the server's statements when this batch began: what was used later is not evicted.
-    batch: u64,
+    gate: Gate,
+    /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
+    since: u64,
+    portal: Portal,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
     /// The statement in flight was cancelled because its time was over.
     timed_out: bool,
+    /// Why the server reports values until the next `ReadyForQuery`.
+    cause: Cause,
     pub tally: Tally,
 }
 
@@ -51,15 +58,19 @@ pub enum Naming {
     Mapped { max: usize },
 }
 
-/// Where the client stands between two `Sync`s of the extended protocol.
+/// Whether the client's input is dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unsynced {
-    /// No extended message since the last `Sync`.
-    No,
-    /// Some: the server keeps a transaction open for them, whatever it said last.
+enum Gate {
     Open,
-    /// An error has come: the server skips to the next `Sync`, and so do we.
-    Skipping,
+    /// Its next message waits for answers.
+    Held,
+}
+
+/// What the portals of this batch may do to prepared statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Portal {
+    Plain,
+    MayForget,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -112,7 +123,8 @@ pub enum Next {
     More,
     /// The client says goodbye: what it has asked for before is still carried out.
     Goodbye,
-    /// Too much is in flight: answers first.
+    /// Answers: too much is in flight, or the next message means one thing or another by what is answered first. What was
+    /// not consumed is given again when the server has said something.
     Answers,
 }
 
@@ -152,9 +164,13 @@ impl Flow {
             client_body: 0,
             server_body: Body::Pass(0),
             copy: Copy::None,
-            unsynced: Unsynced::No,
+            early_syncs: 0,
+            batch: Batch::None,
             flushed: false,
-            batch: server.statements.clock(),
+            gate: Gate::Open,
+            since: server.statements.clock(),
+            portal: Portal::Plain,
+            cause: Cause::Set,
             own_error: None,
             stakes: Stakes::Nothing,
             timed_out: false,
@@ -179,6 +195,12 @@ impl Flow {
         !server.pipeline.is_empty() || self.client_body > 0 || self.copy != Copy::None
     }
 
+    /// Whether the client is between two `Sync`s: the server keeps a transaction open, or skips.
+    #[must_use]
+    pub fn is_in_batch(&self) -> bool {
+        self.batch != Batch::None
+    }
+
     /// Whether [`Flow::into_rest`] would give proof now.
     #[must_use]
     pub fn is_at_rest(&self, server: &ServerState) -> bool {
@@ -186,7 +208,7 @@ impl Flow {
             && server.transaction == TransactionState::Idle
             && self.is_between_messages()
             && self.copy == Copy::None
-            && self.unsynced == Unsynced::No
+            && self.batch == Batch::None
     }
 
     /// Ends the exchange, if it is at rest.
@@ -219,6 +241,31 @@ impl Flow {
         self.client_body
     }
 
+    /// Whether the client's next message waits for answers: more of its input is of no use now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.gate == Gate::Held
+    }
+
+    /// The server connection is lost in the middle of something: the client is told what its requests came to.
+    /// Not for a client that was given the beginning of a message.
+    pub fn on_lost(
+        &self,
+        client: &mut ClientSession,
+        server: &mut ServerState,
+        report: &Report,
+        out: &mut Vec<u8>,
+    ) {
+        let in_block = server.transaction != TransactionState::Idle;
+        let lost = Lost {
+            pipeline: &mut server.pipeline,
+            batch: self.batch,
+            in_block,
+            report,
+        };
+        client.on_lost(lost, out);
+    }
+
     /// Whether something in flight may end a transaction block.
     #[must_use]
     pub fn may_commit(&self) -> bool {
@@ -239,11 +286,19 @@ impl Flow {
     pub fn inject_query(&mut self, sql: &str, server: &mut ServerState, out: &mut Vec<u8>) {
         super::client::query(sql, out);
         server.pipeline.push(super::pipeline::Entry::skip(Kind::Query));
+        // As every simple query does.
+        server.statements.unnamed = None;
+        self.own_error = None;
         self.flushed = true;
     }
 
-    /// Something on the connection can not be told apart any more: it is closed after this exchange.
+    /// Answers on the connection cannot be told apart any more: it is closed after this exchange.
     fn condemn(server: &mut ServerState) {
         server.hygiene = server.hygiene.worsen(Hygiene::Unfit);
+    }
+
+    /// A text was not seen whole: it may hide a setting, so nobody else gets the connection as it is.
+    fn taint(server: &mut ServerState) {
+        server.hygiene = server.hygiene.worsen(Hygiene::Tainted);
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use crate::protocol::body::split_cstr;
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Report, SqlState, tag};
+use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::screen;
+use crate::session::screen::{NameEffect, screen};
 use crate::session::statement::{ServerName, Statement};
 
-use super::requests::{Message, Taken};
-use super::{Flow, Naming, Parties, Unsynced};
+use super::requests::{Message, SCREENED_LEN_MAX, Taken};
+use super::{Flow, Naming, Parties, Portal};
 
 impl Flow {
     pub(super) fn on_parse(
@@ -26,7 +27,7 @@ impl Flow {
             return Ok(Taken::Cut);
         }
         self.flushed = false;
-        if self.unsynced == Unsynced::Skipping {
+        if self.batch == Batch::Skipping {
             return Ok(Taken::Kept);
         }
         let Some((name, text)) = split_cstr(message.body) else {
@@ -36,22 +37,42 @@ impl Flow {
                 Err(bad_message())
             };
         };
-        if let Some(report) = refusal(name, parties) {
-            self.refuse_in_place(message, report, out, parties);
-            return swallowed_whole(message);
-        }
-        if let Some(reason) = screen(text) {
-            parties.client.pin = parties.client.pin.or(Some(reason));
-        }
         let statement = if is_large {
-            parties.cache.unkept()
+            parties.cache.unkept(text)
         } else {
             parties.cache.intern(text)
         };
+        if !name.is_empty() && parties.server.pipeline.is_unsettled(name, Some(statement.id)) {
+            return Ok(Taken::Held);
+        }
+        self.tally.client_parses += 1;
+        if let Some(report) = refusal(name, parties) {
+            self.refuse_in_place(message, report, out, parties);
+            return Ok(swallowed_or_skipped(message, out));
+        }
+        if !message.is_whole() {
+            Self::taint(parties.server);
+        }
         if name.is_empty() {
             return Ok(self.parse_unnamed(statement, parties));
         }
         Ok(self.parse_named(message, name, statement, out, parties))
+    }
+
+    /// A `Parse` that goes on as it came. Its text is looked at all the same: it may change the session.
+    pub(super) fn on_parse_verbatim(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
+        if !message.is_whole() && message.head.body <= SCREENED_LEN_MAX {
+            return Taken::Cut;
+        }
+        self.tally.client_parses += 1;
+        let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
+        parties.client.pin = parties.client.pin.or(screen(text).pin);
+        if !message.is_whole() {
+            Self::taint(parties.server);
+        }
+        // The name may be empty, and what it meant to others is gone.
+        parties.server.statements.unnamed = None;
+        self.plain(Kind::Parse, parties)
     }
 
     fn parse_named(
@@ -65,7 +86,7 @@ impl Flow {
         let id = statement.id;
         let previous = parties.client.statements.replace(name, Some(statement));
         let client_undo = ClientUndo::named(name, previous);
-        if parties.server.statements.touch(id) {
+        if self.has(id, message, out, parties) {
             let entry = Entry {
                 client_undo,
                 ..Entry::fake(Kind::Parse)
@@ -73,7 +94,7 @@ impl Flow {
             self.push(entry, parties);
             return Taken::Swallowed;
         }
-        self.make_room(message, out, parties);
+        self.make_room(id, message, out, parties);
         parties.server.statements.insert(id);
         self.tally.server_parses += 1;
         let entry = Entry {
@@ -116,11 +137,16 @@ impl Flow {
             let cut = !message.is_whole() && message.body.len() < NAME_LEN_MAX;
             return if cut { Ok(Taken::Cut) } else { Err(bad_message()) };
         };
-        if self.unsynced == Unsynced::Skipping {
+        if self.batch == Batch::Skipping {
             return Ok(Taken::Kept);
         }
         let found = self.provide(message, name, out, parties);
+        if matches!(found, Provided::Held) {
+            return Ok(Taken::Held);
+        }
+        self.on_bound(name, parties);
         match found {
+            Provided::Held => Ok(Taken::Held),
             Provided::AsNamed => {
                 self.push(Entry::forward(Kind::Bind), parties);
                 Ok(Taken::Kept)
@@ -153,11 +179,12 @@ impl Flow {
         let Some((target, name)) = target(message.body) else {
             return Err(bad_message());
         };
-        if target != tag::TARGET_STATEMENT || self.unsynced == Unsynced::Skipping {
+        if target != tag::TARGET_STATEMENT || self.batch == Batch::Skipping {
             return Ok(self.plain(Kind::Describe, parties));
         }
         self.flushed = false;
         match self.provide(message, name, out, parties) {
+            Provided::Held => Ok(Taken::Held),
             Provided::AsNamed => Ok(self.plain(Kind::Describe, parties)),
             Provided::Numbered(id) => {
                 self.push(Entry::forward(Kind::Describe), parties);
@@ -184,7 +211,7 @@ impl Flow {
         let Some((target, name)) = target(message.body) else {
             return Err(bad_message());
         };
-        if target != tag::TARGET_STATEMENT || self.unsynced == Unsynced::Skipping {
+        if target != tag::TARGET_STATEMENT || self.batch == Batch::Skipping {
             return Ok(self.plain(Kind::Close, parties));
         }
         self.flushed = false;
@@ -201,9 +228,16 @@ impl Flow {
             );
             return Ok(Taken::Kept);
         }
+        let known = parties
+            .client
+            .statements
+            .named(name)
+            .map(|statement| statement.id);
+        if parties.server.pipeline.is_unsettled(name, known) {
+            return Ok(Taken::Held);
+        }
         let Some(statement) = parties.client.statements.replace(name, None) else {
-            // Closing what does not exist is no error; the server is asked, so that the answer keeps its place.
-            out.make(message.input);
+            // Closing what does not exist is no error.
             self.push(Entry::fake(Kind::Close), parties);
             return Ok(Taken::Swallowed);
         };
@@ -246,6 +280,14 @@ impl Flow {
         if name.is_empty() {
             return self.provide_unnamed(message, out, parties);
         }
+        let known = parties
+            .client
+            .statements
+            .named(name)
+            .map(|statement| statement.id);
+        if parties.server.pipeline.is_unsettled(name, known) {
+            return Provided::Held;
+        }
         let Some(statement) = parties.client.statements.named(name) else {
             let text = format!(
                 "prepared statement \"{}\" does not exist",
@@ -259,11 +301,11 @@ impl Flow {
             );
             return Provided::Refused;
         };
-        if parties.server.statements.touch(statement.id) {
+        let statement = Arc::clone(statement);
+        if self.has(statement.id, message, out, parties) {
             return Provided::Numbered(statement.id);
         }
-        let statement = Arc::clone(statement);
-        self.make_room(message, out, parties);
+        self.make_room(statement.id, message, out, parties);
         statement.parse(ServerName::Numbered(statement.id), out.make(message.input));
         parties.server.statements.insert(statement.id);
         self.tally.server_parses += 1;
@@ -284,6 +326,9 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Provided {
+        if parties.server.pipeline.is_unnamed_unsettled() {
+            return Provided::Held;
+        }
         let Some(statement) = &parties.client.statements.unnamed else {
             let report = Report::error(
                 SqlState::INVALID_STATEMENT_NAME,
@@ -308,23 +353,60 @@ impl Flow {
         Provided::AsNamed
     }
 
+    /// What the statement of a portal may do, the portal may do.
+    fn on_bound(&mut self, name: &[u8], parties: &mut Parties<'_>) {
+        self.tally.binds += 1;
+        let statements = &parties.client.statements;
+        let statement = if name.is_empty() {
+            statements.unnamed.as_ref()
+        } else {
+            statements.named(name)
+        };
+        let Some(statement) = statement else { return };
+        parties.client.pin = parties.client.pin.or(statement.effects.pin);
+        if statement.effects.names == NameEffect::MayForget {
+            self.portal = Portal::MayForget;
+        }
+    }
+
+    /// Whether the server has a statement. If it may have lost it by then, it is closed, so that it can be prepared again.
+    fn has(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) -> bool {
+        if !parties.server.statements.touch(id) {
+            return false;
+        }
+        if !parties.server.pipeline.may_forget() {
+            return true;
+        }
+        self.close(id, message, out, parties);
+        false
+    }
+
     /// Closes statements that the server connection has had longest, so that one more fits.
-    fn make_room(&mut self, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
+    fn make_room(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
         let Naming::Mapped { max } = self.naming else {
             return;
         };
         let room = max.saturating_sub(1);
-        while let Some(id) = parties.server.statements.surplus(room, self.batch) {
-            parties.server.statements.remove(id);
-            close_statement(ServerName::Numbered(id), out.make(message.input));
-            self.push(
-                Entry {
-                    server_undo: ServerUndo::Closed(id),
-                    ..Entry::skip(Kind::Close)
-                },
-                parties,
-            );
+        while let Some(surplus) = parties.server.statements.surplus(room, self.since) {
+            if parties.server.pipeline.changes_statement(surplus) {
+                break;
+            }
+            self.close(surplus, message, out, parties);
         }
+        if parties.server.statements.is_doubtful() {
+            close_statement(ServerName::Numbered(id), out.make(message.input));
+            self.push(Entry::skip(Kind::Close), parties);
+        }
+    }
+
+    fn close(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
+        parties.server.statements.remove(id);
+        close_statement(ServerName::Numbered(id), out.make(message.input));
+        let entry = Entry {
+            server_undo: ServerUndo::Closed(id),
+            ..Entry::skip(Kind::Close)
+        };
+        self.push(entry, parties);
     }
 
     /// An error that PostgreSQL would raise here, but that only we can know of. The server is made to fail at this place, so
@@ -359,6 +441,8 @@ enum Provided {
     Numbered(u64),
     /// It does not exist; the error is on its way.
     Refused,
+    /// Whether it exists is not known before answers come.
+    Held,
 }
 
 /// Writes the head of a `Bind` or `Parse` whose statement has another name; `rest` bytes of body follow as they came.
@@ -404,21 +488,7 @@ fn target(body: &[u8]) -> Option<(u8, &[u8])> {
     Some((*target, split_cstr(rest)?.0))
 }
 
-/// A refused message that has come whole.
-fn swallowed_whole(message: &Message<'_>) -> Result<Taken, SessionError> {
-    if message.is_whole() {
-        return Ok(Taken::Swallowed);
-    }
-    Err(SessionError::Client(
-        Report::fatal(
-            SqlState::PROGRAM_LIMIT_EXCEEDED,
-            "a statement of this size cannot be refused by itself",
-        )
-        .with_hint("Close the prepared statement before preparing it again."),
-    ))
-}
-
-/// A refused `Bind`: its rest, if it is cut, goes to the server as the body of a message that the server will skip.
+/// A refused message: if it is cut, it goes to the server, which skips it.
 fn swallowed_or_skipped(message: &Message<'_>, out: &mut Outbox) -> Taken {
     if message.is_whole() {
         return Taken::Swallowed;

@@ -1,14 +1,14 @@
 //! From the client to the server.
 
 use crate::protocol::{HEAD_LEN, Head, tag};
+use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Entry, Kind};
-use crate::session::screen::screen;
-use crate::session::server::Hygiene;
+use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::screen::{BlockEffect, NameEffect, screen};
 
 use super::copy::Copy;
-use super::{Flow, Naming, Next, Parties, Passed, Unsynced};
+use super::{Flow, Gate, Naming, Next, Parties, Passed, Portal, Stakes};
 
 /// One message from the client, as far as it has come.
 pub(super) struct Message<'a> {
@@ -34,6 +34,8 @@ pub(super) enum Taken {
     Swallowed,
     /// It must be seen whole, and is cut.
     Cut,
+    /// What it means hangs on answers that have not come.
+    Held,
 }
 
 impl Flow {
@@ -47,6 +49,7 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Result<Passed, SessionError> {
+        self.gate = Gate::Open;
         let mut at = self.pass_client_body(input, out);
         let next = loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -56,6 +59,7 @@ impl Flow {
                 break Next::Goodbye;
             }
             if parties.server.pipeline.is_full() {
+                self.gate = Gate::Held;
                 break Next::Answers;
             }
             let end = input.len().min(at + head.len());
@@ -63,6 +67,10 @@ impl Flow {
             let message = Message { head, body, input };
             let sent = match self.on_message(&message, out, parties)? {
                 Taken::Cut => break Next::More,
+                Taken::Held => {
+                    self.gate = Gate::Held;
+                    break Next::Answers;
+                }
                 Taken::Swallowed => head.len(),
                 Taken::Kept => {
                     out.keep(input, at..end);
@@ -105,30 +113,21 @@ impl Flow {
             tag::COPY_DATA => Ok(Taken::Kept),
             tag::COPY_DONE | tag::COPY_FAIL => Ok(self.on_copy_end(parties)),
             tag::FUNCTION_CALL => {
-                self.push_call(Kind::FunctionCall, parties);
+                self.push_call(Entry::forward(Kind::FunctionCall), parties);
                 Ok(Taken::Kept)
             }
-            tag::PARSE => {
-                self.tally.client_parses += 1;
-                if mapped {
-                    self.on_parse(message, out, parties)
-                } else {
-                    Ok(self.plain(Kind::Parse, parties))
-                }
-            }
+            tag::PARSE if mapped => self.on_parse(message, out, parties),
+            tag::PARSE => Ok(self.on_parse_verbatim(message, parties)),
+            tag::BIND if mapped => self.on_bind(message, out, parties),
             tag::BIND => {
                 self.tally.binds += 1;
-                if mapped {
-                    self.on_bind(message, out, parties)
-                } else {
-                    Ok(self.plain(Kind::Bind, parties))
-                }
+                Ok(self.plain(Kind::Bind, parties))
             }
             tag::DESCRIBE if mapped => self.on_describe(message, out, parties),
             tag::DESCRIBE => Ok(self.plain(Kind::Describe, parties)),
             tag::CLOSE if mapped => self.on_close(message, out, parties),
             tag::CLOSE => Ok(self.plain(Kind::Close, parties)),
-            _ => Ok(self.plain(Kind::Execute, parties)),
+            _ => Ok(self.on_execute(parties)),
         }
     }
 
@@ -141,53 +140,71 @@ impl Flow {
 
     /// Records a request, unless the server will pass over it.
     pub(super) fn push(&mut self, entry: Entry, parties: &mut Parties<'_>) {
-        if self.unsynced == Unsynced::Skipping {
+        if self.batch == Batch::Skipping {
             return;
         }
         if entry.kind.is_extended() && !matches!(entry.kind, Kind::Sync | Kind::CopyEnd) {
-            self.unsynced = Unsynced::Open;
+            self.batch = Batch::Open;
         }
         parties.server.pipeline.push(entry);
     }
 
+    fn on_execute(&mut self, parties: &mut Parties<'_>) -> Taken {
+        self.flushed = false;
+        self.stakes = Stakes::Commit;
+        let server_undo = match self.portal {
+            Portal::Plain => ServerUndo::None,
+            Portal::MayForget => ServerUndo::Unknown,
+        };
+        let entry = Entry {
+            server_undo,
+            ..Entry::forward(Kind::Execute)
+        };
+        self.push(entry, parties);
+        Taken::Kept
+    }
+
     fn on_query(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Result<Taken, SessionError> {
-        if let Naming::Mapped { .. } = self.naming {
-            if !message.is_whole() && message.head.body <= SCREENED_LEN_MAX {
-                return Ok(Taken::Cut);
-            }
-            if let Some(reason) = screen(message.body) {
-                parties.client.pin = parties.client.pin.or(Some(reason));
-            }
-            if !message.is_whole() {
-                // Not seen whole: it may hide a setting, so nobody else gets the connection as it is.
-                parties.server.hygiene = parties.server.hygiene.worsen(Hygiene::Tainted);
-            }
-            if self.unsynced != Unsynced::Skipping {
-                // A simple query destroys the unnamed statement (exec_simple_query in src/backend/tcop/postgres.c).
-                parties.client.statements.unnamed = None;
-                parties.server.statements.unnamed = None;
-            }
+        if !message.is_whole() && message.head.body <= SCREENED_LEN_MAX {
+            return Ok(Taken::Cut);
         }
-        self.push_call(Kind::Query, parties);
+        let effects = screen(message.body).or_unseen(message.is_whole());
+        parties.client.pin = parties.client.pin.or(effects.pin);
+        if !message.is_whole() {
+            Self::taint(parties.server);
+        }
+        if effects.block == BlockEffect::MayCommit {
+            self.stakes = Stakes::Commit;
+        }
+        let mut entry = Entry::forward(Kind::Query);
+        if self.batch != Batch::Skipping {
+            forget_unnamed(&mut entry, parties);
+        }
+        if effects.names == NameEffect::MayForget {
+            // Behind this request nothing is certain about names; and that is more than its own unnamed statement.
+            entry.server_undo = ServerUndo::Unknown;
+        }
+        self.push_call(entry, parties);
         Ok(Taken::Kept)
     }
 
     /// A request that is answered with a `ReadyForQuery` of its own.
-    fn push_call(&mut self, kind: Kind, parties: &mut Parties<'_>) {
-        self.push(Entry::forward(kind), parties);
-        if self.unsynced == Unsynced::Open {
-            self.unsynced = Unsynced::No;
+    fn push_call(&mut self, entry: Entry, parties: &mut Parties<'_>) {
+        self.push(entry, parties);
+        if self.batch == Batch::Open {
+            self.batch = Batch::None;
         }
         self.flushed = true;
     }
 
     fn on_sync(&mut self, parties: &mut Parties<'_>) -> Taken {
         if self.copy == Copy::In {
-            // Ignored by the server. A client sends one before it knows of the copy; any other is a muddle we cannot follow.
-            Self::condemn(parties.server);
+            // Ignored by the server. libpq sends one before it knows of the copy.
+            self.early_syncs += 1;
             return Taken::Kept;
         }
-        self.unsynced = Unsynced::No;
+        self.batch = Batch::None;
+        self.portal = Portal::Plain;
         self.flushed = true;
         self.push(Entry::forward(Kind::Sync), parties);
         Taken::Kept
@@ -205,5 +222,15 @@ impl Flow {
     }
 }
 
+/// A simple query destroys the unnamed statement (`exec_simple_query` in `src/backend/tcop/postgres.c`), unless it is skipped.
+fn forget_unnamed(entry: &mut Entry, parties: &mut Parties<'_>) {
+    if let Some(statement) = parties.client.statements.unnamed.take() {
+        entry.client_undo = ClientUndo::Unnamed(Some(statement));
+    }
+    if let Some(id) = parties.server.statements.unnamed.take() {
+        entry.server_undo = ServerUndo::Unnamed(Some(id));
+    }
+}
+
 /// A simple query up to this length is looked at whole; of a longer one what came first.
-const SCREENED_LEN_MAX: usize = 16 * 1024;
+pub(super) const SCREENED_LEN_MAX: usize = 16 * 1024;
