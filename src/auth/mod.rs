@@ -5,6 +5,8 @@
 
 pub mod certificate;
 pub mod demand;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hba;
 pub mod md5;
 pub mod mock;

@@ -10,6 +10,8 @@ mod document;
 mod environment;
 mod expand;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod problem;
 mod rows;
 mod secret;

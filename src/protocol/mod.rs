@@ -7,6 +7,8 @@ pub mod authentication;
 pub mod body;
 pub mod cancel;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod parameter;
 pub mod report;
 pub mod sqlstate;

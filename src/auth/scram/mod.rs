@@ -4,6 +4,8 @@
 
 pub mod client;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod keys;
 mod message;
 mod saslprep;

@@ -6,6 +6,8 @@
 
 pub mod answers;
 mod copy;
+#[doc(hidden)]
+pub mod fuzz;
 mod prepared;
 mod requests;
 #[cfg(test)]

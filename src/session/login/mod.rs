@@ -3,6 +3,8 @@
 //! Source: `PQconnectPoll` in PostgreSQL's `src/interfaces/libpq/fe-connect.c` and `fe-auth.c`.
 
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod settled;
 
 #[cfg(test)]

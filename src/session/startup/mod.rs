@@ -4,6 +4,8 @@
 //! Whatever a call appends to `out` is to be sent before the step is done.
 
 mod first;
+#[doc(hidden)]
+pub mod fuzz;
 mod proof;
 mod request;
 

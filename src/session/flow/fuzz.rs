@@ -1,0 +1,320 @@
+//! Anything from both sides of an exchange: what leaves is made of whole messages, and how the input was cut makes no difference.
+
+use super::{Flow, Naming, Next, Parties};
+use crate::protocol::{CancelKey, HEAD_LEN, Head, Parameters, Report, SqlState};
+use crate::session::statement::StatementCache;
+use crate::session::{ClientSession, Outbox, ServerState};
+
+/// Plays a script of events to two exchanges, one of which gets every piece of input byte by byte.
+pub fn fuzz_flow(data: &[u8]) {
+    let Some((&first, script)) = data.split_first() else {
+        return;
+    };
+    let naming = if first & 1 == 0 {
+        Naming::Verbatim
+    } else {
+        Naming::Mapped { max: 2 }
+    };
+    let mut whole = Exchange::new(naming);
+    let mut cut = Exchange::new(naming);
+    for event in Script(script) {
+        whole.play(&event, usize::MAX);
+        cut.play(&event, PIECE_LEN);
+        assert_eq!(whole.end, cut.end, "cutting {event:?} changes how it ends");
+        if whole.end != End::Open {
+            break;
+        }
+    }
+    // What a failed pass had already written is lost with it.
+    assert!(
+        cut.to_client.sent.starts_with(&whole.to_client.sent),
+        "cutting the input changes what the client gets"
+    );
+    // A `Bind` that is refused goes to the server, which skips it, if it was cut, and is dropped if it was not.
+    assert!(
+        naming != Naming::Verbatim || cut.to_server.sent.starts_with(&whole.to_server.sent),
+        "cutting the input changes what the server gets"
+    );
+    whole.lose();
+}
+
+/// Two sides, what has come from them and was not consumed, and what has left for them.
+struct Exchange {
+    flow: Flow,
+    client: ClientSession,
+    server: ServerState,
+    cache: StatementCache,
+    naming: Naming,
+    client_pending: Vec<u8>,
+    server_pending: Vec<u8>,
+    to_client: Sent,
+    to_server: Sent,
+    out: Outbox,
+    end: End,
+    own_requests: u32,
+}
+
+impl Exchange {
+    fn new(naming: Naming) -> Self {
+        let key = CancelKey {
+            process_id: 1,
+            secret: Box::default(),
+        };
+        let server = ServerState::new(1, key, Parameters::new());
+        Self {
+            flow: Flow::new(naming, &server),
+            client: ClientSession::default(),
+            server,
+            cache: StatementCache::new(0),
+            naming,
+            client_pending: Vec::new(),
+            server_pending: Vec::new(),
+            to_client: Sent::default(),
+            to_server: Sent::default(),
+            out: Outbox::new(),
+            end: End::Open,
+            own_requests: 0,
+        }
+    }
+
+    fn play(&mut self, event: &Event<'_>, piece_len: usize) {
+        match event {
+            Event::Client(input) => self.feed(input, piece_len, Self::on_client),
+            Event::Server(input) => self.feed(input, piece_len, Self::on_server),
+            Event::ClientFill(len) => self.feed(
+                &vec![FILL; *len],
+                piece_len.saturating_mul(FILL_SCALE),
+                Self::on_client,
+            ),
+            Event::ServerFill(len) => self.feed(
+                &vec![FILL; *len],
+                piece_len.saturating_mul(FILL_SCALE),
+                Self::on_server,
+            ),
+            Event::Query => self.inject(),
+            Event::Timeout => self.flow.on_statement_timeout(),
+            Event::Change => self.change_client(),
+        }
+    }
+
+    fn feed(&mut self, input: &[u8], piece_len: usize, pass: impl Fn(&mut Self, &[u8])) {
+        for piece in input.chunks(piece_len.min(input.len().max(1))) {
+            if self.end == End::Open {
+                pass(self, piece);
+            }
+        }
+    }
+
+    fn on_client(&mut self, piece: &[u8]) {
+        self.client_pending.extend_from_slice(piece);
+        self.out.reset();
+        let mut parties = Parties {
+            client: &mut self.client,
+            server: &mut self.server,
+            cache: &mut self.cache,
+        };
+        let passed = match self
+            .flow
+            .on_client(&self.client_pending, &mut self.out, &mut parties)
+        {
+            Ok(passed) => passed,
+            Err(error) => {
+                self.end = End::Broken(Report::from(&error).code);
+                return;
+            }
+        };
+        let owes_fakes = self.flow.owes_fakes(&parties);
+        let sent = self.out.bytes(&self.client_pending);
+        let consumed = self.client_pending.get(..passed.consumed).unwrap_or_default();
+        assert_eq!(consumed.len(), passed.consumed, "more was consumed than has come");
+        if self.naming == Naming::Verbatim {
+            assert_eq!(sent, consumed, "a client's bytes were changed");
+        }
+        self.to_server.send(sent);
+        assert_eq!(self.to_server.missing, self.flow.client_rest());
+        self.client_pending.drain(..passed.consumed);
+        if owes_fakes {
+            self.answer_fakes();
+        }
+        if passed.next == Next::Goodbye {
+            self.end = End::Goodbye;
+        }
+    }
+
+    fn answer_fakes(&mut self) {
+        self.out.reset();
+        let mut parties = Parties {
+            client: &mut self.client,
+            server: &mut self.server,
+            cache: &mut self.cache,
+        };
+        self.flow.answer_fakes(&[], &mut self.out, &mut parties);
+        self.to_client.send(self.out.bytes(&[]));
+    }
+
+    fn on_server(&mut self, piece: &[u8]) {
+        self.server_pending.extend_from_slice(piece);
+        self.out.reset();
+        let mut parties = Parties {
+            client: &mut self.client,
+            server: &mut self.server,
+            cache: &mut self.cache,
+        };
+        let heard = match self
+            .flow
+            .on_server(&self.server_pending, &mut self.out, &mut parties)
+        {
+            Ok(heard) => heard,
+            Err(error) => {
+                self.end = End::Broken(Report::from(&error).code);
+                return;
+            }
+        };
+        let sent = self.out.bytes(&self.server_pending);
+        let consumed = self.server_pending.get(..heard.consumed).unwrap_or_default();
+        assert_eq!(consumed.len(), heard.consumed, "more was consumed than has come");
+        if self.naming == Naming::Verbatim && self.own_requests == 0 {
+            assert!(consumed.starts_with(sent), "a server's bytes were changed");
+            assert!(
+                sent.len() == consumed.len() || heard.end.is_some(),
+                "a server's bytes were lost"
+            );
+        }
+        self.to_client.send(sent);
+        assert_eq!(self.to_client.missing > 0, self.flow.is_inside_answer());
+        self.server_pending.drain(..heard.consumed);
+        if let Some(ending) = heard.end {
+            drop(ending.report());
+            self.end = End::Closed;
+        }
+    }
+
+    /// A query of our own, between two messages of the client.
+    fn inject(&mut self) {
+        if self.flow.client_rest() > 0 || !self.client_pending.is_empty() {
+            return;
+        }
+        let mut made = Vec::new();
+        self.flow.inject_query("select 1", &mut self.server, &mut made);
+        self.to_server.send(&made);
+        self.own_requests += 1;
+    }
+
+    /// Another client gets the connection, if it is at rest.
+    fn change_client(&mut self) {
+        let fresh = Flow::new(self.naming, &self.server);
+        let flow = std::mem::replace(&mut self.flow, fresh);
+        match flow.into_rest(&mut self.server) {
+            Ok(rest) => {
+                assert_eq!(rest.server(), self.server.id);
+                assert!(self.server.pipeline.is_empty());
+                assert_eq!((self.to_client.missing, self.to_server.missing), (0, 0));
+                self.client = ClientSession::default();
+                self.client_pending.clear();
+                self.own_requests = 0;
+                self.flow = Flow::new(self.naming, &self.server);
+            }
+            Err(flow) => self.flow = flow,
+        }
+    }
+
+    /// The server connection is lost: the client is answered, and what it has sent is refused.
+    fn lose(mut self) {
+        let report = Report::error(SqlState::CONNECTION_FAILURE, "lost");
+        let mut out = Vec::new();
+        self.client
+            .on_lost(&self.server.pipeline, true, &report, &mut out);
+        self.client.on_server_gone();
+        let mut input = self.client_pending.as_slice();
+        while let Ok(idle) = self.client.on_idle(input, &mut out) {
+            input = input.get(idle.consumed..).unwrap_or_default();
+            let refused = self.client.refuse(input, &report, &mut out);
+            if idle.wants != crate::session::client::Wants::Server || refused == 0 {
+                break;
+            }
+            input = input.get(refused..).unwrap_or_default();
+        }
+        let mut answers = Sent::default();
+        answers.send(&out);
+        assert_eq!(answers.missing, 0);
+    }
+}
+
+/// What has left for one side. It is made of whole messages, the last of which may still be under way.
+#[derive(Default)]
+struct Sent {
+    sent: Vec<u8>,
+    /// Bytes of the last message that are still to come.
+    missing: usize,
+}
+
+impl Sent {
+    fn send(&mut self, bytes: &[u8]) {
+        self.sent.extend_from_slice(bytes);
+        let passed = self.missing.min(bytes.len());
+        self.missing -= passed;
+        let mut rest = bytes.get(passed..).unwrap_or_default();
+        while !rest.is_empty() {
+            let Ok(Some(head)) = Head::read(rest) else {
+                unreachable!("no head where a message begins: {rest:?}")
+            };
+            let end = head.len().min(rest.len());
+            assert!(end >= HEAD_LEN);
+            self.missing = head.len() - end;
+            rest = rest.get(end..).unwrap_or_default();
+        }
+    }
+}
+
+/// Why nothing more is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The client has left.
+    Goodbye,
+    /// The server has closed the connection.
+    Closed,
+    /// One side broke the protocol.
+    Broken(SqlState),
+}
+
+#[derive(Debug)]
+enum Event<'a> {
+    Client(&'a [u8]),
+    Server(&'a [u8]),
+    /// A long stretch of nothing special.
+    ClientFill(usize),
+    ServerFill(usize),
+    Query,
+    Timeout,
+    Change,
+}
+
+/// Two bytes say what happens and how long it is; bytes of a side follow.
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Iterator for Script<'a> {
+    type Item = Event<'a>;
+
+    fn next(&mut self) -> Option<Event<'a>> {
+        let (&[what, len], rest) = self.0.split_first_chunk::<2>()?;
+        let len = usize::from(len);
+        let (bytes, after) = rest.split_at(len.min(rest.len()));
+        let (event, rest) = match what % 8 {
+            0 | 1 => (Event::Client(bytes), after),
+            2 | 3 => (Event::Server(bytes), after),
+            4 => (Event::ClientFill(len * FILL_SCALE), rest),
+            5 => (Event::ServerFill(len * FILL_SCALE), rest),
+            6 => (Event::Change, rest),
+            _ if len % 2 == 0 => (Event::Query, rest),
+            _ => (Event::Timeout, rest),
+        };
+        self.0 = rest;
+        Some(event)
+    }
+}
+
+const PIECE_LEN: usize = 1;
+const FILL: u8 = b'x';
+/// So that limits of many kilobytes are within reach of a short script.
+const FILL_SCALE: usize = 256;

@@ -1,0 +1,39 @@
+//! The committed inputs of the fuzz targets, played as ordinary tests, and the inputs that once found a mistake.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+use std::fs;
+use std::path::Path;
+
+use pgweir::{auth, config, protocol, session};
+
+#[test]
+fn each_target_plays_its_corpus() {
+    play("config", |data| with_text(data, config::fuzz::fuzz_config));
+    play("flow", session::flow::fuzz::fuzz_flow);
+    play("frames", protocol::fuzz::fuzz_frames);
+    play("handshake", session::startup::fuzz::fuzz_handshake);
+    play("hba", |data| with_text(data, auth::fuzz::fuzz_hba));
+    play("login", session::login::fuzz::fuzz_login);
+    play("scram", auth::scram::fuzz::fuzz_scram);
+    play("url", |data| with_text(data, config::fuzz::fuzz_url));
+    play("users_file", |data| with_text(data, auth::fuzz::fuzz_users_file));
+}
+
+fn play(target: &str, run: impl Fn(&[u8])) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut count = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        // Shown when a test fails.
+        println!("{}", path.display());
+        run(&fs::read(path).unwrap());
+        count += 1;
+    }
+    assert!(count > 0, "{target} has no corpus");
+}
+
+fn with_text(data: &[u8], run: impl Fn(&str)) {
+    run(std::str::from_utf8(data).unwrap());
+}
