@@ -222,8 +222,8 @@ impl Exchange {
     fn lose(mut self) {
         let report = Report::error(SqlState::CONNECTION_FAILURE, "lost");
         let mut out = Vec::new();
-        self.client
-            .on_lost(&self.server.pipeline, true, &report, &mut out);
+        self.flow
+            .on_lost(&mut self.client, &mut self.server, &report, &mut out);
         self.client.on_server_gone();
         let mut input = self.client_pending.as_slice();
         while let Ok(idle) = self.client.on_idle(input, &mut out) {
