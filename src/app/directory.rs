@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::auth::mock::StandIn;
 use crate::auth::scram::SCRAM_ITERATIONS_DEFAULT;
 use crate::auth::{Mock, Verifier};
-use crate::config::{Config, Database, Disk, HostOrder, TargetSession};
+use crate::config::{ChannelBinding, Config, Database, Disk, HostOrder, TargetSession};
 use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
 use crate::pool::target::{Reread, SessionAttrs};
 use crate::relay::directory::{AuthQuery, DatabaseEntry, Directory};
-use crate::session::login::ServerSecret;
+use crate::session::login::{BindingRule, ServerSecret};
 
 /// Makes the directory. Certificates and keys are read here.
 ///
@@ -107,6 +107,7 @@ fn entry(config: &Config, database: &Database) -> Result<DatabaseEntry, TlsFileE
         user: url.user.clone(),
         parameters,
         session_attrs: session_attrs(url.target_session),
+        binding_rule: binding_rule(url.channel_binding),
         secret: url
             .password
             .clone()
@@ -121,6 +122,14 @@ fn listed_secret(config: &Config, user: Option<&str>) -> ServerSecret {
         Some(Verifier::Plain(password)) => ServerSecret::Plain(password.clone()),
         Some(Verifier::Md5(secret)) => ServerSecret::Md5(secret.clone()),
         Some(Verifier::Scram(_)) | None => ServerSecret::None,
+    }
+}
+
+fn binding_rule(wanted: ChannelBinding) -> BindingRule {
+    match wanted {
+        ChannelBinding::Disable => BindingRule::Disable,
+        ChannelBinding::Prefer => BindingRule::Prefer,
+        ChannelBinding::Require => BindingRule::Require,
     }
 }
 

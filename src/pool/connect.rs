@@ -276,6 +276,7 @@ async fn log_in(
         replication: order.replication,
         secret: target.secret.clone(),
         channel_binding: binding.map(Into::into),
+        binding_rule: target.binding_rule,
         version: ProtocolVersion::V3_0,
         nonce,
     };

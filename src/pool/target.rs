@@ -7,7 +7,7 @@ use crate::net::addr::ServerAddr;
 use crate::net::keepalive::Keepalive;
 use crate::net::tls::ServerTls;
 use crate::protocol::Parameters;
-use crate::session::login::ServerSecret;
+use crate::session::login::{BindingRule, ServerSecret};
 
 /// What it takes to open a connection.
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub struct Target {
     /// Further startup parameters, those of the URL.
     pub parameters: Vec<(String, String)>,
     pub session_attrs: SessionAttrs,
+    pub binding_rule: BindingRule,
     pub secret: ServerSecret,
     pub reread: Option<Reread>,
 }
@@ -47,6 +48,7 @@ impl Target {
             && self.user == other.user
             && self.parameters == other.parameters
             && self.session_attrs == other.session_attrs
+            && self.binding_rule == other.binding_rule
             && self.tls.mode() == other.tls.mode()
     }
 }

@@ -11,7 +11,7 @@ use crate::net::keepalive::Keepalive;
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::pool::settings::PoolSettings;
 use crate::pool::target::{Reread, SessionAttrs, Target};
-use crate::session::login::ServerSecret;
+use crate::session::login::{BindingRule, ServerSecret};
 
 /// The directory, as it stands between two reloads.
 pub struct Directory {
@@ -78,6 +78,7 @@ pub struct DatabaseEntry {
     pub user: Option<String>,
     pub parameters: Vec<(String, String)>,
     pub session_attrs: SessionAttrs,
+    pub binding_rule: BindingRule,
     pub secret: ServerSecret,
     pub reread: Option<Reread>,
 }
@@ -96,6 +97,7 @@ impl DatabaseEntry {
             user: self.user.as_deref().unwrap_or(user).into(),
             parameters: self.parameters.clone(),
             session_attrs: self.session_attrs,
+            binding_rule: self.binding_rule,
             secret: if own { self.secret.clone() } else { secret },
             reread: self.reread.clone(),
         }

@@ -18,6 +18,8 @@ pub enum StartupError {
     Argument(String),
     /// A switch of `options` without its value.
     ArgumentValue(String),
+    /// A word of `options` that sets what only the packet itself may say.
+    NoSetting(String),
     Replication(String),
     NoUser,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for StartupError {
             Self::NotUtf8(name) => write!(f, "invalid startup packet: \"{name}\" is not valid UTF-8"),
             Self::Argument(word) => write!(f, "invalid command-line argument for server process: {word}"),
             Self::ArgumentValue(switch) => write!(f, "{switch} requires a value"),
+            Self::NoSetting(name) => write!(f, "unrecognized configuration parameter \"{name}\""),
             Self::Replication(value) => write!(f, "invalid value for parameter \"replication\": \"{value}\""),
             Self::NoUser => f.write_str("no PostgreSQL user name specified in startup packet"),
         }
@@ -60,6 +63,7 @@ impl From<&StartupError> for Report {
             StartupError::Argument(_) => report(SqlState::SYNTAX_ERROR)
                 .with_hint("Settings in \"options\" are written as -c name=value or --name=value."),
             StartupError::ArgumentValue(_) => report(SqlState::SYNTAX_ERROR),
+            StartupError::NoSetting(_) => report(SqlState::UNDEFINED_OBJECT),
             StartupError::Replication(_) => report(SqlState::INVALID_PARAMETER_VALUE)
                 .with_hint("Valid values are: \"false\", 0, \"true\", 1, \"database\"."),
             StartupError::NoUser => report(SqlState::INVALID_AUTHORIZATION),

@@ -164,7 +164,8 @@ fn clean_ascii(bytes: &[u8]) -> String {
 const SSL_REQUEST_CODE: u32 = (1234 << 16) | 5679;
 const GSS_ENC_REQUEST_CODE: u32 = (1234 << 16) | 5680;
 const CANCEL_REQUEST_CODE: u32 = (1234 << 16) | 5678;
-const PROTOCOL_OPTION_PREFIX: &str = "_pq_.";
+/// What the names of protocol extensions begin with.
+pub const PROTOCOL_OPTION_PREFIX: &str = "_pq_.";
 
 /// The length word and the version.
 const PACKET_LEN_MIN: usize = 8;

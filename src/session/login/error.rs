@@ -18,6 +18,8 @@ pub enum LoginError {
     Scram(ScramError),
     /// The server ended a SCRAM exchange without a proof of its own.
     Unproven,
+    /// `channel_binding=require`, and the server's proof is not bound to the TLS session.
+    Unbound,
     Version(ProtocolVersion),
     Unexpected(u8),
     Malformed(u8),
@@ -42,6 +44,7 @@ impl fmt::Display for LoginError {
             }
             Self::Scram(error) => write!(f, "SCRAM login to the server failed: {error}"),
             Self::Unproven => f.write_str("the server did not prove that it knows the password"),
+            Self::Unbound => f.write_str("channel binding is required, and the server did not complete authentication with channel binding"),
             Self::Version(version) => write!(
                 f,
                 "the server offers protocol {}.{}, which was not asked for",
@@ -79,6 +82,9 @@ impl From<&LoginError> for Report {
             LoginError::UnsupportedMethod(_) => {
                 report().with_hint("Let the server ask for scram-sha-256, md5, password, cert or trust.")
             }
+            LoginError::Unbound => report().with_hint(
+                "The server must offer TLS and ask for scram-sha-256; else take channel_binding=require out of the URL.",
+            ),
             LoginError::Scram(_)
             | LoginError::Unproven
             | LoginError::Version(_)

@@ -16,7 +16,7 @@ pub use settled::{ExpectReady, PARAMETERS_BYTES_MAX, PARAMETERS_MAX, Settled};
 use std::fmt;
 
 use crate::auth::scram::client::{self, ExpectServerFinal, ExpectServerFirst, Means, ServerFirst};
-use crate::auth::scram::{NONCE_LEN, ScramError};
+use crate::auth::scram::{NONCE_LEN, SCRAM_SHA_256_PLUS, ScramError};
 use crate::auth::{Md5Secret, ScramKeys, ScramWork, Secret};
 use crate::protocol::authentication::{
     Authentication, SaslInitialResponse, encode_password, encode_sasl_response,
@@ -87,10 +87,22 @@ pub struct LoginPlan {
     pub secret: ServerSecret,
     /// `tls-server-end-point` data of the server's certificate; none without TLS.
     pub channel_binding: Option<Box<[u8]>>,
+    pub binding_rule: BindingRule,
     /// What to ask for: 3.0 unless more is wanted, since servers before 3.2 may not negotiate well.
     pub version: ProtocolVersion,
     /// Fresh random bytes, drawn for this login alone.
     pub nonce: [u8; NONCE_LEN],
+}
+
+/// libpq's `channel_binding`: whether the server's proof must be bound to the TLS session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BindingRule {
+    Disable,
+    /// Where the server offers it.
+    #[default]
+    Prefer,
+    /// No other proof is taken, and no password leaves us without one.
+    Require,
 }
 
 /// What there is to log in with.
@@ -136,6 +148,7 @@ impl ExpectAuth {
         out: &mut Vec<u8>,
     ) -> Result<LoginStep, LoginError> {
         let phase = std::mem::replace(&mut self.phase, Phase::Answered);
+        self.check_binding(asked, &phase)?;
         match (asked, phase) {
             (Authentication::Ok, Phase::Unasked | Phase::Answered) => {
                 let state = ExpectReady::new(self.plan.version);
@@ -193,6 +206,26 @@ impl ExpectAuth {
         Ok(LoginStep::NeedMore(Login::Auth(self)))
     }
 
+    /// Under `Require`, the server must ask for SCRAM-SHA-256-PLUS, and nothing else ends the authentication.
+    fn check_binding(&self, asked: &Authentication<'_>, phase: &Phase) -> Result<(), LoginError> {
+        if self.plan.binding_rule != BindingRule::Require {
+            return Ok(());
+        }
+        let is_bound = match (asked, phase) {
+            (Authentication::Ok | Authentication::CleartextPassword, Phase::Unasked)
+            | (Authentication::Md5Password { .. }, _) => false,
+            (Authentication::Sasl(offered), _) => {
+                self.plan.channel_binding.is_some() && offered.contains(&SCRAM_SHA_256_PLUS.as_bytes())
+            }
+            _ => true,
+        };
+        if is_bound {
+            Ok(())
+        } else {
+            Err(LoginError::Unbound)
+        }
+    }
+
     fn md5_secret(&self) -> Result<Md5Secret, LoginError> {
         match &self.plan.secret {
             ServerSecret::Plain(password) => Ok(Md5Secret::derive(password.expose(), &self.plan.user)),
@@ -209,7 +242,10 @@ impl ExpectAuth {
                 return Err(LoginError::SecretNeeded("scram-sha-256"));
             }
         };
-        let binding = self.plan.channel_binding.as_deref();
+        let binding = match self.plan.binding_rule {
+            BindingRule::Disable => None,
+            BindingRule::Prefer | BindingRule::Require => self.plan.channel_binding.as_deref(),
+        };
         let offered = offered.iter().copied();
         Ok(ExpectServerFirst::start(
             means,

@@ -20,6 +20,7 @@ fn plan(secret: ServerSecret) -> LoginPlan {
         replication: Replication::None,
         secret,
         channel_binding: None,
+        binding_rule: BindingRule::Prefer,
         version: ProtocolVersion::V3_2,
         nonce: [6; NONCE_LEN],
     }
@@ -230,6 +231,44 @@ fn scram_by_password_and_by_keys_with_and_without_binding() {
     }
     let (_, server, proof) = scram(ServerSecret::Plain(Secret::from("other")), None);
     assert!(matches!(server.on_client_final(&proof), Ok(Outcome::Refused)));
+}
+
+#[test]
+fn required_channel_binding_takes_no_other_proof() {
+    let required = |channel_binding: Option<&[u8]>| LoginPlan {
+        channel_binding: channel_binding.map(Into::into),
+        binding_rule: BindingRule::Require,
+        ..plan(plain())
+    };
+    let both = || Authentication::Sasl(vec![b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]);
+    let unbound = [
+        (Some(BINDING), Authentication::Ok),
+        (Some(BINDING), Authentication::CleartextPassword),
+        (Some(BINDING), Authentication::Md5Password { salt: [1; 4] }),
+        (Some(BINDING), Authentication::Sasl(vec![b"SCRAM-SHA-256"])),
+        (None, both()),
+    ];
+    for (channel_binding, asked) in unbound {
+        let (step, sent) = ask(start(required(channel_binding)), &asked);
+        assert_eq!((failed(step), sent), (LoginError::Unbound, vec![]), "{asked:?}");
+    }
+    let (step, sent) = ask(start(required(Some(BINDING))), &both());
+    login(step);
+    assert!(sent.starts_with(b"SCRAM-SHA-256-PLUS"));
+}
+
+#[test]
+fn disabled_channel_binding_is_not_used() {
+    let plan = LoginPlan {
+        channel_binding: Some(BINDING.into()),
+        binding_rule: BindingRule::Disable,
+        ..plan(plain())
+    };
+    let offered = Authentication::Sasl(vec![b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]);
+    let (_, sent) = ask(start(plan), &offered);
+    let response = SaslInitialResponse::decode(&sent).unwrap();
+    assert_eq!(response.mechanism, b"SCRAM-SHA-256");
+    assert!(response.data.unwrap().starts_with(b"n,,"));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What a client asks for, read out of its startup message.
 
 use crate::auth::CertificateNames;
-use crate::protocol::startup::{ProtocolVersion, Replication, StartupError, StartupMessage, parse_options};
+use crate::protocol::startup::{
+    PROTOCOL_OPTION_PREFIX, ProtocolVersion, Replication, StartupError, StartupMessage, parse_options,
+};
 
 /// Who wants to be connected to what, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,11 @@ impl ClientRequest {
             .value("replication")
             .map_or(Ok(Replication::None), Replication::parse)?;
         let mut settings = message.value("options").map_or(Ok(Vec::new()), parse_options)?;
+        // Passed on in a startup packet, as a replication client's are, they would say who logs in to what.
+        let special = |name: &str| SPECIAL.contains(&name) || name.starts_with(PROTOCOL_OPTION_PREFIX);
+        if let Some((name, _)) = settings.iter().find(|(name, _)| special(name)) {
+            return Err(StartupError::NoSetting(name.clone()));
+        }
         let others = message
             .parameters
             .iter()

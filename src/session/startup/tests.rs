@@ -274,6 +274,16 @@ fn requests_that_name_nobody_or_nonsense() {
         refuse(&[("user", "a"), ("options", "-x")]).0,
         SqlState::SYNTAX_ERROR
     );
+    for name in ["user", "database", "replication", "options", "_pq_.x"] {
+        let options = format!("-c work_mem=1MB --{name}=postgres");
+        assert_eq!(
+            refuse(&[("user", "a"), ("options", &options), ("replication", "1")]),
+            (
+                SqlState::UNDEFINED_OBJECT,
+                format!("unrecognized configuration parameter \"{name}\"")
+            )
+        );
+    }
     let step = first(TlsOffer::None)
         .on_bytes(b"GET / HTTP/1.1\r\n\r\n", &mut Vec::new())
         .step;
