@@ -32,10 +32,8 @@ pub(super) async fn serve(hub: Arc<Hub>, context: Rc<Context>, socket: Socket, a
     let Some(mut guest) = Box::pin(let_in(&hub, &context, socket, address)).await else {
         return;
     };
-    let farewell = match guest.own.take() {
-        Some(exchange) => Box::pin(relay::serve_own(&mut guest.client, *exchange)).await,
-        None => relay::serve(&mut guest.client).await,
-    };
+    let own = guest.own.take().map(|exchange| *exchange);
+    let farewell = relay::serve(&mut guest.client, own).await;
     log_farewell(&guest.client, &farewell);
 }
 

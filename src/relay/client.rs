@@ -66,7 +66,7 @@ impl Settings {
 #[derive(Debug)]
 pub enum Turn {
     /// It has asked for something, and a server connection is at work for it.
-    Serve(Exchange),
+    Serve,
     /// It has asked for something (that is in `carry`), and has to wait for a server connection.
     Wait,
     Leave(Farewell),
@@ -74,7 +74,9 @@ pub enum Turn {
 
 impl Client {
     /// Waits for the client's next request. Holds nothing across a wait: cancel-safe.
-    pub fn poll_idle(&mut self, cx: &mut TaskContext<'_>) -> Poll<Turn> {
+    ///
+    /// The exchange that comes of it is put into `begun`.
+    pub fn poll_idle(&mut self, begun: &mut Option<Exchange>, cx: &mut TaskContext<'_>) -> Poll<Turn> {
         self.seat.register(cx);
         if let Some(poke) = self.seat.take_poke()
             && let Some(farewell) = self.on_idle_poke(poke)
@@ -86,7 +88,7 @@ impl Client {
         if !self.carry.is_empty() {
             // What came behind the last request; or the beginning of a message.
             let input = std::mem::take(&mut self.carry);
-            if let Some(turn) = self.on_input(&input, out, cx) {
+            if let Some(turn) = self.on_input(&input, begun, out, cx) {
                 return Poll::Ready(turn);
             }
         }
@@ -101,11 +103,11 @@ impl Client {
             self.note_received(count);
             let came = read.get(..count).unwrap_or_default();
             let turn = if self.carry.is_empty() {
-                self.on_input(came, out, cx)
+                self.on_input(came, begun, out, cx)
             } else {
                 let mut input = std::mem::take(&mut self.carry);
                 input.extend_from_slice(came);
-                self.on_input(&input, out, cx)
+                self.on_input(&input, begun, out, cx)
             };
             if let Some(turn) = turn {
                 return Poll::Ready(turn);
@@ -141,7 +143,13 @@ impl Client {
     }
 
     /// Deals with what has come; what it leaves over is in `carry` (which is empty before).
-    fn on_input(&mut self, input: &[u8], out: &mut Outbox, cx: &mut TaskContext<'_>) -> Option<Turn> {
+    fn on_input(
+        &mut self,
+        input: &[u8],
+        begun: &mut Option<Exchange>,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<Turn> {
         let mut at = self.pass_over(input.len());
         loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -160,7 +168,7 @@ impl Client {
                 Wants::Server => {}
             }
             let Some(report) = self.pending.take() else {
-                return Some(self.ask(rest, out, cx));
+                return Some(self.ask(rest, begun, out, cx));
             };
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
@@ -168,22 +176,30 @@ impl Client {
     }
 
     /// The client needs a server connection for what stands next.
-    fn ask(&mut self, input: &[u8], out: &mut Outbox, cx: &mut TaskContext<'_>) -> Turn {
+    fn ask(
+        &mut self,
+        input: &[u8],
+        begun: &mut Option<Exchange>,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Turn {
         let now = self.context.worker.now();
         self.seat.request_at.set(now);
         let Some(lease) = self.pool.try_lease() else {
             self.carry.extend_from_slice(input);
             return Turn::Wait;
         };
-        let mut exchange = Exchange::begin(lease, self, now);
+        let exchange = begun.insert(Exchange::begin(lease, self, now));
         match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {
                 self.carry
                     .extend_from_slice(input.get(consumed..).unwrap_or_default());
-                Turn::Serve(exchange)
+                Turn::Serve
             }
             Err(farewell) => {
-                exchange.abandon(self);
+                if let Some(exchange) = begun.take() {
+                    exchange.abandon(self);
+                }
                 Turn::Leave(farewell)
             }
         }

@@ -14,6 +14,7 @@ pub mod wait;
 pub mod welcome;
 
 use std::future::poll_fn;
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use crate::protocol::Report;
@@ -23,32 +24,57 @@ use exchange::{End, Exchange};
 use farewell::Farewell;
 use wait::Waited;
 
-/// Serves a logged-in client until it leaves.
-pub async fn serve(client: &mut Client) -> Farewell {
-    client.enter_idle(client.context.worker.now());
+/// Serves a logged-in client until it leaves. `current` is the exchange it begins with: a replication client's own.
+pub async fn serve(client: &mut Client, mut current: Option<Exchange>) -> Farewell {
+    if current.is_none() {
+        client.enter_idle(client.context.worker.now());
+    }
     let farewell = loop {
-        let exchange = match poll_fn(|cx| client.poll_idle(cx)).await {
-            Turn::Serve(exchange) => exchange,
-            Turn::Wait => match wait_for_turn(client).await {
-                Ok(Some(exchange)) => exchange,
-                Ok(None) => continue,
-                Err(farewell) => break farewell,
-            },
-            Turn::Leave(farewell) => break farewell,
+        let turn = poll_fn(|cx| poll_turn(client, &mut current, cx)).await;
+        let next = match (turn, current.take()) {
+            (Happened::Ended(end), Some(exchange)) => conclude(client, exchange, end),
+            (Happened::Turn(Turn::Leave(farewell)), _) => Err(farewell),
+            (Happened::Turn(Turn::Wait), _) => Box::pin(wait_for_turn(client)).await,
+            (Happened::Turn(Turn::Serve) | Happened::Ended(_), exchange) => Ok(exchange),
         };
-        if let Some(farewell) = run(client, exchange).await {
-            break farewell;
+        match next {
+            Ok(exchange) => current = exchange,
+            Err(farewell) => break farewell,
         }
     };
     say_farewell(client, &farewell).await;
     farewell
 }
 
-/// Serves a client that has a server connection of its own, until it leaves.
-pub async fn serve_own(client: &mut Client, exchange: Exchange) -> Farewell {
-    let farewell = run(client, exchange).await.unwrap_or(Farewell::Goodbye);
-    say_farewell(client, &farewell).await;
-    farewell
+/// What `serve` has to deal with itself.
+enum Happened {
+    Turn(Turn),
+    /// The exchange has ended otherwise than at rest.
+    Ended(End),
+}
+
+/// From request to answer, and from answer to request, as long as nothing out of the ordinary happens.
+fn poll_turn(
+    client: &mut Client,
+    current: &mut Option<Exchange>,
+    cx: &mut TaskContext<'_>,
+) -> Poll<Happened> {
+    loop {
+        if let Some(exchange) = current {
+            match ready!(exchange.poll(client, cx)) {
+                End::Rest => {
+                    if let Some(exchange) = current.take() {
+                        exchange.finish(client);
+                    }
+                }
+                end => return Poll::Ready(Happened::Ended(end)),
+            }
+        }
+        match ready!(client.poll_idle(current, cx)) {
+            Turn::Serve => {}
+            turn => return Poll::Ready(Happened::Turn(turn)),
+        }
+    }
 }
 
 /// Gets a waiting client its server connection; or refuses its request, so that it goes on without.
@@ -57,8 +83,7 @@ async fn wait_for_turn(client: &mut Client) -> Result<Option<Exchange>, Farewell
         Waited::Leased(lease) => {
             let now = client.context.worker.now();
             let mut exchange = Exchange::begin(lease, client, now);
-            let begun = poll_fn(|cx| std::task::Poll::Ready(exchange.on_carry(client, cx))).await;
-            match begun {
+            match poll_fn(|cx| Poll::Ready(exchange.on_carry(client, cx))).await {
                 Ok(()) => Ok(Some(exchange)),
                 Err(farewell) => {
                     exchange.abandon(client);
@@ -75,28 +100,25 @@ async fn wait_for_turn(client: &mut Client) -> Result<Option<Exchange>, Farewell
     }
 }
 
-/// Runs an exchange to its end. `None`: the client goes on.
-async fn run(client: &mut Client, mut exchange: Exchange) -> Option<Farewell> {
-    match poll_fn(|cx| exchange.poll(client, cx)).await {
-        End::Rest => {
-            exchange.finish(client);
-            None
-        }
+/// Ends an exchange that did not simply come to rest. An error ends the session.
+fn conclude(client: &mut Client, mut exchange: Exchange, end: End) -> Result<Option<Exchange>, Farewell> {
+    match end {
+        End::Rest => exchange.finish(client),
         End::Refused(report) => {
             exchange.finish(client);
             refuse(client, &report);
-            None
         }
-        End::Lost(words) => exchange.bury(client, words.as_ref()),
-        End::Leave(farewell) if exchange.is_at_rest() => {
-            exchange.finish(client);
-            Some(farewell)
-        }
+        End::Lost(words) => exchange.bury(client, words.as_ref()).map_or(Ok(()), Err)?,
         End::Leave(farewell) => {
-            exchange.abandon(client);
-            Some(farewell)
+            if exchange.is_at_rest() {
+                exchange.finish(client);
+            } else {
+                exchange.abandon(client);
+            }
+            return Err(farewell);
         }
     }
+    Ok(None)
 }
 
 /// Answers the request that stands in `carry` with an error.

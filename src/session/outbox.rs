@@ -24,14 +24,19 @@ impl Outbox {
     }
 
     /// Passes a range of the input on as it is.
+    #[inline]
     pub fn keep(&mut self, input: &[u8], range: Range<usize>) {
+        if self.kept.end == range.start && self.copied.is_empty() {
+            self.kept.end = range.end;
+        } else {
+            self.keep_apart(input, range);
+        }
+    }
+
+    fn keep_apart(&mut self, input: &[u8], range: Range<usize>) {
         if self.copied.is_empty() {
             if self.kept.is_empty() {
                 self.kept = range;
-                return;
-            }
-            if self.kept.end == range.start {
-                self.kept.end = range.end;
                 return;
             }
         }

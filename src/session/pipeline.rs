@@ -224,7 +224,11 @@ impl Pipeline {
     }
 
     fn take(&mut self, index: usize) -> Option<Entry> {
-        let entry = if index == 0 { self.entries.pop_front()? } else { self.entries.remove(index)? };
+        let entry = if index == 0 {
+            self.entries.pop_front()?
+        } else {
+            self.entries.remove(index)?
+        };
         self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs -= usize::from(entry.kind == Kind::Sync);
         self.changes -= usize::from(entry.is_change());

@@ -112,6 +112,16 @@ impl Effects {
 pub fn screen(text: &[u8]) -> Effects {
     let mut effects = Effects::default();
     effects.on_statement(text);
+    // Most texts are one statement without calls of functions.
+    if memchr::memchr3(b';', b'(', b'&', text).is_some() {
+        effects = further(text, effects);
+    }
+    effects.pin = effects.pin.or_else(|| temporary(text));
+    effects
+}
+
+/// Looks at the statements behind the first, and at what is called.
+fn further(text: &[u8], mut effects: Effects) -> Effects {
     let mut rest = text;
     let mut count = 0;
     while let Some(at) = memchr::memchr(b';', rest) {
@@ -210,13 +220,6 @@ fn inside(text: &[u8]) -> Option<PinReason> {
                 .map(|(_, _, reason)| *reason)
         })
         .or_else(|| {
-            let mut hits = memchr::memchr2_iter(b'm', b'M', text);
-            hits.find_map(|at| {
-                let (before, rest) = around(at);
-                is_temporary(before, rest).then_some(PinReason::TemporaryTable)
-            })
-        })
-        .or_else(|| {
             // An identifier may be written in code points: U&"\0073et_config".
             let hidden = memchr::memchr_iter(b'&', text).any(|at| {
                 let (before, rest) = around(at);
@@ -228,6 +231,16 @@ fn inside(text: &[u8]) -> Option<PinReason> {
         })
 }
 
+/// Whether a table is made for the session: TEMP, TEMPORARY, or by the name of its schema, pg_temp.
+fn temporary(text: &[u8]) -> Option<PinReason> {
+    let mut hits = memchr::memchr2_iter(b'm', b'M', text);
+    let found = hits.any(|at| {
+        let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        is_temporary(before, rest)
+    });
+    found.then_some(PinReason::TemporaryTable)
+}
+
 /// Whether a text that goes on with `mp` or `MP` from `rest` on holds the word TEMP or TEMPORARY there.
 fn is_temporary(before: &[u8], rest: &[u8]) -> bool {
     if !ends(before, "te") || !starts(rest, "mp") {
@@ -235,7 +248,8 @@ fn is_temporary(before: &[u8], rest: &[u8]) -> bool {
     }
     let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !is_word(*byte));
     let len = if starts(rest, "mporary") { 7 } else { 2 };
-    alone(before.iter().rev().nth(2)) && alone(rest.get(len))
+    let is_word = alone(before.iter().rev().nth(2)) && alone(rest.get(len));
+    is_word || ends(before, "pg_te")
 }
 
 fn ends(text: &[u8], word: &str) -> bool {
@@ -329,10 +343,9 @@ const REPORTED: [&str; 6] = [
 ];
 
 /// What stands before an underscore, and from it on. `pg_advisory_xact_lock` is none of them: it ends with its transaction.
-const UNDERSCORED: [(&str, &str, PinReason); 7] = [
+const UNDERSCORED: [(&str, &str, PinReason); 6] = [
     ("set", "_config", PinReason::Setting),
     ("advisory", "_lock", PinReason::AdvisoryLock),
-    ("pg", "_temp", PinReason::TemporaryTable),
     ("dblink", "_connect", PinReason::Session),
     ("origin", "_session", PinReason::Session),
     ("pg", "_backup_start", PinReason::Session),
