@@ -18,6 +18,7 @@ pub fn fuzz_login(data: &[u8]) {
         _ => ServerSecret::Scram(derive(b"pencil", b"salt", 1)),
     };
     let plan = LoginPlan {
+        binding_rule: super::BindingRule::default(),
         user: "app".to_owned(),
         database: "app".to_owned(),
         parameters: Vec::new(),
