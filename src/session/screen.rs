@@ -42,6 +42,16 @@ pub struct Effects {
     pub pin: Option<PinReason>,
     pub block: BlockEffect,
     pub names: NameEffect,
+    pub settings: SettingEffect,
+}
+
+/// Whether a text resets every setting: those the client has made, and those that were made for it. Pins nobody where it
+/// can be followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SettingEffect {
+    #[default]
+    None,
+    ResetAll,
 }
 
 /// Whether a text may commit the block it runs in.
@@ -74,12 +84,26 @@ impl Effects {
         }
     }
 
+    /// The same of a statement that is carried out at a time of its own.
+    #[must_use]
+    pub fn deferred(self) -> Self {
+        let reset = (self.settings == SettingEffect::ResetAll).then_some(PinReason::Setting);
+        Self {
+            pin: self.pin.or(reset),
+            ..self
+        }
+    }
+
     fn on_statement(&mut self, text: &[u8]) {
         let mut words = Words::new(text);
         let Some(first) = words.next() else {
             self.on_lost_words(&words);
             return;
         };
+        if is(first, "reset") && words.peek().is_some_and(|name| is(name, "all")) {
+            self.settings = SettingEffect::ResetAll;
+            return;
+        }
         let found = match_word(first, &mut words);
         self.pin = self.pin.or(found);
         self.on_lost_words(&words);
@@ -103,6 +127,7 @@ impl Effects {
             pin: self.pin.or(Some(PinReason::Setting)),
             block: BlockEffect::MayCommit,
             names: NameEffect::MayForget,
+            ..self
         }
     }
 }
@@ -276,6 +301,15 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// The next word, which stays the next.
+    fn peek(&self) -> Option<&'a [u8]> {
+        let mut ahead = Words {
+            rest: self.rest,
+            patience: self.patience,
+        };
+        ahead.next()
+    }
+
     fn advance(&mut self, len: usize) -> Option<()> {
         self.patience = self.patience.saturating_sub(len);
         self.rest = self.rest.get(len..)?;
@@ -399,7 +433,8 @@ mod tests {
             ("SET search_path = a", PinReason::Setting),
             ("  /* x */ set session role = a", PinReason::Setting),
             ("select 1; SET statement_timeout = 1", PinReason::Setting),
-            ("RESET ALL", PinReason::Setting),
+            ("RESET search_path", PinReason::Setting),
+            ("RESET ALL; LISTEN a", PinReason::Listen),
             (
                 "SELECT pg_catalog.set_config('search_path', '', false)",
                 PinReason::Setting,
@@ -469,6 +504,20 @@ mod tests {
             ("SELECT pg_backup_start('a')", PinReason::Session),
         ] {
             assert_eq!(screen(text.as_bytes()).pin, Some(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reset_of_everything_pins_only_where_it_cannot_be_followed() {
+        let given_back = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
+        for text in [given_back, "reset all", " RESET /* x */ ALL; SELECT 1"] {
+            let effects = screen(text.as_bytes());
+            assert_eq!(
+                (effects.pin, effects.settings),
+                (None, SettingEffect::ResetAll),
+                "{text}"
+            );
+            assert_eq!(effects.deferred().pin, Some(PinReason::Setting));
         }
     }
 

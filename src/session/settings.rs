@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::protocol::Parameters;
 
 use super::client::ClientSession;
-use super::server::ServerState;
+use super::server::{Hygiene, ServerState};
 
 /// The statements that make the server's settings the client's; `None` when they are the same already.
 /// Two clients that ask for nothing share one empty set, so the common case is one comparison of pointers.
@@ -63,10 +63,10 @@ pub fn on_reported(
     name: &str,
     value: &str,
     cause: Cause,
-) {
+) -> News {
     server.reported.set(name, value);
     if !is_settable(name) {
-        return;
+        return News::AsReported;
     }
     let is_base = server.base.value(name) == Some(value);
     let default = client.startup.value(name);
@@ -80,6 +80,13 @@ pub fn on_reported(
     } else {
         Some(value)
     };
+    let known = client.settings.value(name);
+    let news = match wanted {
+        Some(wanted) if wanted == value => News::AsReported,
+        Some(wanted) if known == Some(wanted) => News::None,
+        Some(_) => News::OfStartup,
+        None => News::AsReported,
+    };
     let was_shared = Arc::ptr_eq(&client.settings, &server.applied);
     if let Some(changed) = changed(&client.settings, name, wanted) {
         let before = std::mem::replace(&mut client.settings, Arc::new(changed));
@@ -89,6 +96,33 @@ pub fn on_reported(
         server.applied = Arc::clone(&client.settings);
     } else if let Some(changed) = changed(&server.applied, name, applied) {
         server.applied = Arc::new(changed);
+    }
+    news
+}
+
+/// What the client hears of a value that the server has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum News {
+    AsReported,
+    /// Nothing: to the client nothing has changed.
+    None,
+    /// The value it has started with, which it has again.
+    OfStartup,
+}
+
+/// `RESET ALL` is on its way: what was applied and is not reported will be gone, unless the transaction is rolled back. So it
+/// is applied again before the client's next request, and the connection is cleaned before another client gets it.
+pub fn on_reset_all(server: &mut ServerState) {
+    let mut applied = Parameters::clone(&server.applied);
+    for (name, _) in server.applied.iter() {
+        if server.reported.value(name).is_none() {
+            applied.remove(name);
+        }
+    }
+    if applied.len() != server.applied.len() {
+        server.applied = Arc::new(applied);
+        server.hygiene = server.hygiene.worsen(Hygiene::Tainted);
     }
 }
 
@@ -197,12 +231,12 @@ mod tests {
     #[test]
     fn a_reported_value_goes_with_the_client_and_a_default_is_forgotten() {
         let (mut server, mut client) = (server(), client(&[]));
-        on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
+        let _ = on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
         assert_eq!(client.settings.value("timezone"), Some("Europe/Berlin"));
         assert_eq!(difference(&client, &mut server), None);
-        on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
+        let _ = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert!(client.settings.is_empty());
-        on_reported(&mut client, &mut server, "server_version", "16", Cause::Set);
+        let _ = on_reported(&mut client, &mut server, "server_version", "16", Cause::Set);
         assert!(client.settings.is_empty());
     }
 
@@ -210,9 +244,10 @@ mod tests {
     fn a_reset_goes_back_to_what_the_client_asked_for_at_its_start() {
         let (mut server, mut client) = (server(), client(&[("TimeZone", "Asia/Tokyo")]));
         on_applied(&client, &mut server);
-        on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
+        let _ = on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
         assert_eq!(difference(&client, &mut server), None);
-        on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Reset);
+        let news = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Reset);
+        assert_eq!(news, News::OfStartup);
         assert_eq!(client.settings.value("TimeZone"), Some("Asia/Tokyo"));
         assert_eq!(
             difference(&client, &mut server).unwrap(),
@@ -224,7 +259,7 @@ mod tests {
     fn the_servers_default_can_be_asked_for_although_the_start_said_otherwise() {
         let (mut server, mut client) = (server(), client(&[("TimeZone", "Asia/Tokyo")]));
         on_applied(&client, &mut server);
-        on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
+        let _ = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert_eq!(client.settings.value("TimeZone"), Some("UTC"));
         assert_eq!(difference(&client, &mut server), None);
     }

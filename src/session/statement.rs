@@ -104,7 +104,7 @@ impl StatementCache {
         let statement = Arc::new(Statement {
             id: self.take_id(),
             body: Some(body.into()),
-            effects: screen(body.get(..text_len(body)).unwrap_or_default()),
+            effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
         });
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
@@ -121,7 +121,9 @@ impl StatementCache {
         Arc::new(Statement {
             id: self.take_id(),
             body: None,
-            effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
+            effects: screen(seen.get(..len).unwrap_or_default())
+                .or_unseen(len < seen.len())
+                .deferred(),
         })
     }
 

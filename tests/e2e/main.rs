@@ -4,5 +4,6 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod clients;
 mod harness;
 mod postgres_alone;

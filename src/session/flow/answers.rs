@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::protocol::body::{self, ErrorFields};
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, SqlState, TransactionState, tag};
-use crate::session::client::Batch;
+use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::PinReason;
-use crate::session::settings::{self, Cause};
+use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
 use super::{Body, Flow, Naming, Parties, Stakes};
@@ -205,7 +205,7 @@ impl Flow {
                 Ok(verdict)
             }
             tag::ERROR_RESPONSE => self.on_error(message, input, out, parties, verdict),
-            tag::PARAMETER_STATUS => self.on_parameter(message, parties, verdict),
+            tag::PARAMETER_STATUS => self.on_parameter(message, input, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
                 self.early_syncs += early.count;
@@ -432,6 +432,8 @@ impl Flow {
     fn on_parameter(
         &mut self,
         message: &Message<'_>,
+        input: &[u8],
+        out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
     ) -> Result<Verdict, SessionError> {
@@ -442,15 +444,24 @@ impl Flow {
                 Ok(Verdict::Cut)
             };
         }
-        if let Some((name, value)) = body::parameter_status(message.body) {
-            if verdict == Verdict::Drop {
-                // The client's own settings, applied by us: it has them already, perhaps in other words.
-                parties.server.reported.set(name, value);
-            } else {
-                settings::on_reported(parties.client, parties.server, name, value, self.cause);
+        let Some((name, value)) = body::parameter_status(message.body) else {
+            return Ok(verdict);
+        };
+        if verdict == Verdict::Drop {
+            // The client's own settings, applied by us: it has them already, perhaps in other words.
+            parties.server.reported.set(name, value);
+            return Ok(verdict);
+        }
+        match settings::on_reported(parties.client, parties.server, name, value, self.cause) {
+            News::AsReported => Ok(verdict),
+            News::None => Ok(Verdict::Drop),
+            News::OfStartup => {
+                if let Some(own) = parties.client.startup.value(name) {
+                    parameter_status(name, own, out.make(input));
+                }
+                Ok(Verdict::Done)
             }
         }
-        Ok(verdict)
     }
 
     fn pop(&mut self, parties: &mut Parties<'_>) {

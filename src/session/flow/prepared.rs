@@ -66,7 +66,7 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
-        parties.client.pin = parties.client.pin.or(screen(text).pin);
+        parties.client.pin = parties.client.pin.or_else(|| screen(text).deferred().pin);
         if !message.is_whole() {
             Self::taint(parties.server);
         }

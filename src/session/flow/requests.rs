@@ -5,7 +5,8 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{BlockEffect, NameEffect, screen};
+use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
+use crate::session::settings;
 
 use super::copy::Copy;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Portal, Stakes};
@@ -172,6 +173,9 @@ impl Flow {
         parties.client.pin = parties.client.pin.or(effects.pin);
         if !message.is_whole() {
             Self::taint(parties.server);
+        }
+        if effects.settings == SettingEffect::ResetAll && self.batch != Batch::Skipping {
+            settings::on_reset_all(parties.server);
         }
         if effects.block == BlockEffect::MayCommit {
             self.stakes = Stakes::Commit;
