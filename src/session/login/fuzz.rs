@@ -24,6 +24,7 @@ pub fn fuzz_login(data: &[u8]) {
         parameters: Vec::new(),
         replication: Replication::None,
         secret,
+        binding_rule: super::BindingRule::Prefer,
         channel_binding: (first & TLS_BIT != 0).then(|| b"end point"[..].into()),
         version: ProtocolVersion::LATEST,
         nonce: [5; 18],
