@@ -24,7 +24,7 @@ use crate::relay::hub::{Hub, Presence};
 use crate::relay::lookup::Lookup;
 use crate::relay::{self, welcome};
 use crate::session::ClientSession;
-use crate::session::startup::welcome as encode_welcome;
+use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
 /// Serves a connection until it ends. The states that are passed through but once are boxed, so that an idle client's task
 /// is small.
@@ -81,7 +81,13 @@ async fn let_in(
     let arrival = if limit.is_zero() {
         handshake.run().await
     } else {
-        timeout(limit, handshake.run()).await.unwrap_or(Arrival::Gone)
+        match timeout(limit, handshake.run()).await {
+            Ok(arrival) => arrival,
+            Err(_) => {
+                tracing::warn!(client = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
+                return None;
+            }
+        }
     };
     match arrival {
         Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
@@ -142,7 +148,12 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
             .with_detail("The limit max_clients is reached.")
     };
     let presence = hub.admit(directory.max_clients).ok_or_else(too_many)?;
-    let (shared, admission) = welcome::find_pool(&newcomer.login, &directory, &hub.registry)?;
+    let (shared, admission) = welcome::find_pool(
+        &newcomer.login,
+        newcomer.verifier.as_ref(),
+        &directory,
+        &hub.registry,
+    )?;
     let pool = context.worker.pool(&shared);
     let process_id = context.worker.reserve().ok_or_else(too_many)?;
     Ok(Place {
@@ -164,19 +175,15 @@ async fn greet(
     let Newcomer {
         stream,
         login,
+        verifier: _,
         carry,
         out,
     } = newcomer;
     let worker = &context.worker;
     let startup = welcome::startup_settings(&login);
-    let mut secret = vec![0; welcome::secret_len(login.request.version)];
-    rand::rng().fill(secret.as_mut_slice());
     let is_replication = welcome::is_replication(&login);
     let seat = worker.seat(Occupant {
-        key: CancelKey {
-            process_id: place.process_id,
-            secret: secret.into(),
-        },
+        key: cancel_key(place.process_id, &login),
         database: Arc::clone(&place.admission.profile.database),
         user: Arc::clone(&place.admission.profile.user),
         application_name: startup.value("application_name").unwrap_or_default().into(),
@@ -204,13 +211,12 @@ async fn greet(
     let mut own = None;
     let greeted = if is_replication {
         client.session = ClientSession::new(Parameters::new());
-        welcome::open_own(&client.pool, &login)
-            .await
-            .map(|(lease, reported)| {
-                let now = worker.clock.now();
-                own = Some(Box::new(Exchange::begin(lease, &mut client, now)));
-                reported
-            })
+        let opened = welcome::open_own(&client.pool, &login).await;
+        opened.map(|(lease, reported)| {
+            let now = worker.clock.now();
+            own = Some(Box::new(Exchange::begin(lease, &mut client, now)));
+            reported
+        })
     } else {
         welcome::greet(&mut client, &hub.greetings).await
     };
@@ -218,14 +224,7 @@ async fn greet(
         Ok(reported) => {
             encode_welcome(&reported, &client.seat.key, &mut client.owed);
             add(&client.pool.numbers().stats.logins, 1);
-            tracing::info!(
-                client = client.seat.id,
-                address = %address,
-                database = &*client.seat.database,
-                user = &*client.seat.user,
-                tls = client.seat.is_tls,
-                "login"
-            );
+            log_login(&client, address);
             Ok(Guest {
                 client,
                 own,
@@ -235,18 +234,45 @@ async fn greet(
             })
         }
         Err(farewell) => {
-            if let Farewell::Told(report) = &farewell {
-                tracing::warn!(
-                    address = %address,
-                    database = &*client.seat.database,
-                    user = &*client.seat.user,
-                    "login refused: {report}"
-                );
-            }
+            on_greeting_failed(hub, &client, address, &farewell);
             relay::say_farewell(&mut client, &farewell).await;
             Err(farewell)
         }
     }
+}
+
+fn cancel_key(process_id: u32, login: &ClientLogin) -> CancelKey {
+    let mut secret = vec![0; welcome::secret_len(login.request.version)];
+    rand::rng().fill(secret.as_mut_slice());
+    let secret = secret.into();
+    CancelKey { process_id, secret }
+}
+
+fn log_login(client: &Client, address: ClientAddr) {
+    tracing::info!(
+        client = client.seat.id,
+        address = %address,
+        database = &*client.seat.database,
+        user = &*client.seat.user,
+        tls = client.seat.is_tls,
+        "login"
+    );
+}
+
+fn on_greeting_failed(hub: &Hub, client: &Client, address: ClientAddr, farewell: &Farewell) {
+    let Farewell::Told(report) = farewell else {
+        return;
+    };
+    if report.code == SqlState::INVALID_PASSWORD {
+        // The password that was good enough here is not for the server.
+        hub.answers.doubt(&client.seat.database, &client.seat.user);
+    }
+    tracing::warn!(
+        address = %address,
+        database = &*client.seat.database,
+        user = &*client.seat.user,
+        "login refused: {report}"
+    );
 }
 
 /// Passes a cancel request on to the worker that has the client. The requester is kept until the server has taken it, since

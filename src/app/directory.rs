@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::auth::mock::StandIn;
 use crate::auth::scram::SCRAM_ITERATIONS_DEFAULT;
-use crate::auth::{Mock, Verifier};
+use crate::auth::{Mock, StandIn, Verifier};
 use crate::config::{ChannelBinding, Config, Database, Disk, HostOrder, TargetSession};
 use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
 use crate::pool::target::{Reread, SessionAttrs};
@@ -27,13 +26,16 @@ pub(super) fn directory(config: &Arc<Config>, mock_secret: [u8; 32]) -> Result<D
         .map(|database| entry(config, database))
         .transpose()?;
     let users = users(config);
+    let in_file = config.auth.users_file.iter().flat_map(|file| file.users.keys());
+    let names = in_file.chain(config.users.keys()).cloned().collect();
     let resolver = Arc::clone(config);
     let query = config.auth.query.as_ref();
     Ok(Directory {
-        mock: mock(mock_secret, &users),
+        mock: mock(mock_secret, &users, query.is_some()),
         databases,
         wildcard: wildcard.map(Arc::new),
         users,
+        names,
         method: config.auth.method,
         hba: config.auth.hba.as_ref().map(|hba| Arc::clone(&hba.rules)),
         auth_query: query.map(|query| AuthQuery {
@@ -62,29 +64,37 @@ fn users(config: &Config) -> HashMap<String, Option<Verifier>> {
         .map(|(name, verifier)| (name.clone(), verifier.clone()))
         .collect();
     for (name, user) in &config.users {
-        // A section that sets pool sizes alone says nothing about the password.
-        if user.verifier.is_some() || !users.contains_key(name) {
+        // A section that sets pool sizes alone says nothing about the password: a server may be asked.
+        if user.verifier.is_some() {
             users.insert(name.clone(), user.verifier.clone());
         }
     }
     users
 }
 
-/// Unknown users are asked as most of the known ones are.
-fn mock(secret: [u8; 32], users: &HashMap<String, Option<Verifier>>) -> Mock {
-    let known = || users.values().flatten();
-    let iterations = known().find_map(|verifier| match verifier {
-        Verifier::Scram(verifier) => Some(verifier.iterations),
-        Verifier::Plain(_) | Verifier::Md5(_) => None,
-    });
-    let has_scram = iterations.is_some() || known().next().is_none();
-    let stand_in = if has_scram { StandIn::Scram } else { StandIn::Md5 };
+/// Unknown users look as most of the known ones do; where servers are asked, as those of PostgreSQL do until one is known.
+/// Depends on nothing but the users, so that a reload changes nothing about it.
+fn mock(secret: [u8; 32], users: &HashMap<String, Option<Verifier>>, is_asked: bool) -> Mock {
+    let mut looks: HashMap<(StandIn, u32), usize> = HashMap::new();
+    for verifier in users.values().flatten() {
+        let look = match verifier {
+            Verifier::Scram(verifier) => (StandIn::Scram, verifier.iterations),
+            Verifier::Md5(_) => (StandIn::Md5, SCRAM_ITERATIONS_DEFAULT),
+            Verifier::Plain(_) => (StandIn::Plain, SCRAM_ITERATIONS_DEFAULT),
+        };
+        *looks.entry(look).or_default() += 1;
+    }
+    let usual = looks
+        .into_iter()
+        .max_by_key(|((stand_in, iterations), count)| (*count, *stand_in == StandIn::Scram, *iterations));
+    let default = (StandIn::Scram, SCRAM_ITERATIONS_DEFAULT);
+    let (stand_in, iterations) = usual.filter(|_| !is_asked).map_or(default, |(look, _)| look);
     Mock::new(secret)
-        .with_iterations(iterations.unwrap_or(SCRAM_ITERATIONS_DEFAULT))
+        .with_iterations(iterations)
         .with_stand_in(stand_in)
 }
 
-fn entry(config: &Config, database: &Database) -> Result<DatabaseEntry, TlsFileError> {
+fn entry(config: &Arc<Config>, database: &Database) -> Result<DatabaseEntry, TlsFileError> {
     let url = &database.url;
     let mut parameters = Vec::new();
     let mut add = |name: &str, value: &Option<String>| {
@@ -93,10 +103,13 @@ fn entry(config: &Config, database: &Database) -> Result<DatabaseEntry, TlsFileE
     add("options", &url.options);
     add("application_name", &url.application_name);
     add("client_encoding", &url.client_encoding);
-    let again = database.clone();
-    let reread = Reread(Arc::new(move || {
+    let (again, users) = (database.clone(), Arc::clone(config));
+    let reread = Reread(Arc::new(move |user: &str| {
         let url = again.url_again(&Disk).ok()?;
-        url.password.map(ServerSecret::Plain)
+        if let Some(password) = url.password {
+            return Some(ServerSecret::Plain(password));
+        }
+        stored_secret(&users.users.get(user)?.verifier_again(&Disk)?)
     }));
     Ok(DatabaseEntry {
         hosts: url.servers.clone(),
@@ -118,10 +131,16 @@ fn entry(config: &Config, database: &Database) -> Result<DatabaseEntry, TlsFileE
 
 /// A URL with a user and no password: what is stored about that user may do.
 fn listed_secret(config: &Config, user: Option<&str>) -> ServerSecret {
-    match user.and_then(|user| config.verifier(user)) {
-        Some(Verifier::Plain(password)) => ServerSecret::Plain(password.clone()),
-        Some(Verifier::Md5(secret)) => ServerSecret::Md5(secret.clone()),
-        Some(Verifier::Scram(_)) | None => ServerSecret::None,
+    let stored = user.and_then(|user| config.verifier(user));
+    stored.and_then(stored_secret).unwrap_or_default()
+}
+
+/// From a SCRAM verifier alone nobody can log in.
+pub(super) fn stored_secret(verifier: &Verifier) -> Option<ServerSecret> {
+    match verifier {
+        Verifier::Plain(password) => Some(ServerSecret::Plain(password.clone())),
+        Verifier::Md5(secret) => Some(ServerSecret::Md5(secret.clone())),
+        Verifier::Scram(_) => None,
     }
 }
 

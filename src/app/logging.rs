@@ -1,6 +1,7 @@
 //! The log: where it goes, and how it is changed while the process runs.
 
 use std::fmt as core_fmt;
+use std::io;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -41,6 +42,44 @@ impl Log {
     }
 }
 
+/// Writes events so that nobody's name or message can pass for a line of ours: further lines of an event begin with a tab,
+/// and control characters are shown as what they are.
+struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let mut standard_error = io::stderr().lock();
+        match tame(event) {
+            Some(tame) => standard_error.write_all(tame.as_bytes())?,
+            None => standard_error.write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// None for an event that is tame as it is.
+fn tame(event: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(event);
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    if !line.contains(char::is_control) {
+        return None;
+    }
+    let mut tame = String::with_capacity(text.len() + text.len() / 8);
+    for character in line.chars() {
+        match character {
+            '\n' => tame.push_str("\n\t"),
+            other if other.is_control() => tame.extend(other.escape_default()),
+            other => tame.push(other),
+        }
+    }
+    tame.push('\n');
+    Some(tame)
+}
+
 impl core_fmt::Debug for Log {
     fn fmt(&self, f: &mut core_fmt::Formatter<'_>) -> core_fmt::Result {
         f.write_str("Log")
@@ -62,9 +101,23 @@ fn targets(level: LogLevel) -> Targets {
 }
 
 fn lines(format: LogFormat) -> Writer {
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = fmt::layer().with_writer(|| Lines).with_target(false);
     match format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_can_pass_for_a_line_of_the_log() {
+        assert_eq!(tame(b"INFO login user=\"a\"\n"), None);
+        assert_eq!(
+            tame(b"WARN refused \"a\n2026 INFO login\x1b[2J\r\"\n").unwrap(),
+            "WARN refused \"a\n\t2026 INFO login\\u{1b}[2J\\r\"\n"
+        );
     }
 }

@@ -16,7 +16,7 @@ use rand::Rng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use crate::config::{Config, Problems};
 use crate::net::addr::ListenAddr;
@@ -99,6 +99,7 @@ impl App {
     /// Obeys signals and the console until the end.
     async fn steer(&mut self, loader: &Loader, log: &Log) -> io::Result<()> {
         let mut signals = Signals::new()?;
+        let mut looks = interval(IDLE_LOOK);
         loop {
             let ends = tokio::select! {
                 signal = signals.next() => self.on_signal(signal, loader, log).await,
@@ -106,6 +107,10 @@ impl App {
                     Some(control) => self.on_control(control, loader, log).await,
                     None => pending().await,
                 },
+                _ = looks.tick() => {
+                    self.hub.answers.close_idle(self.hub.registry.clock.now());
+                    None
+                }
             };
             match ends {
                 None => {}
@@ -164,10 +169,10 @@ impl App {
 
     async fn reload(&mut self, loader: &Loader, log: &Log) -> Result<(), String> {
         let config = loader().map_err(|problems| problems.to_string())?;
+        let config = Arc::new(config);
+        let directory = directory::directory(&config, self.mock_secret).map_err(|error| error.to_string())?;
         log.change(config.log_level, config.log_format);
         self.drain_timeout = config.drain_timeout;
-        let directory =
-            directory::directory(&Arc::new(config), self.mock_secret).map_err(|error| error.to_string())?;
         reload::apply(&self.hub, directory).await;
         found_pools(&self.hub);
         tracing::info!("configuration reloaded");
@@ -359,6 +364,8 @@ impl Signals {
 
 /// Wishes of the console that wait for each other.
 const CONTROL_MAX: usize = 64;
+/// How often it is looked for connections of the auth query that have been idle for too long.
+const IDLE_LOOK: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often a pause and a drain look whether they are done.
 const PAUSE_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
 /// For the last words to those who did not leave in time.

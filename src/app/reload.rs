@@ -8,6 +8,8 @@ use crate::relay::directory::Directory;
 use crate::relay::hub::Hub;
 use crate::session::login::ServerSecret;
 
+use super::directory::stored_secret;
+
 /// What becomes of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
@@ -22,8 +24,9 @@ enum Change {
 /// Puts a new directory in force.
 pub(super) async fn apply(hub: &Hub, directory: Directory) {
     let directory = Arc::new(directory);
+    let before = hub.directory.load_full();
     for pool in hub.registry.pools() {
-        match update(&pool, &directory) {
+        match update(&pool, &before, &directory) {
             Change::Retire => {
                 hub.registry.retire(&pool);
                 tell(hub, || Inquiry::KillDatabase(Arc::clone(&pool.database))).await;
@@ -40,10 +43,11 @@ pub(super) async fn apply(hub: &Hub, directory: Directory) {
     }
     hub.directory.store(directory);
     hub.greetings.forget();
+    hub.answers.forget();
     tell(hub, || Inquiry::Recheck).await;
 }
 
-fn update(pool: &PoolShared, directory: &Directory) -> Change {
+fn update(pool: &PoolShared, before: &Directory, directory: &Directory) -> Change {
     let Some(entry) = directory.database(&pool.database) else {
         return Change::Retire;
     };
@@ -53,7 +57,7 @@ fn update(pool: &PoolShared, directory: &Directory) -> Change {
     let old = pool.target.load_full();
     let mut target = entry.target(&pool.database, &pool.user, ServerSecret::None);
     if target.secret == ServerSecret::None {
-        target.secret = old.secret.clone();
+        target.secret = passed_through(pool, before, directory).unwrap_or_default();
     }
     let is_same = old.is_same_as(&target);
     pool.target.store(Arc::new(target));
@@ -66,6 +70,16 @@ fn update(pool: &PoolShared, directory: &Directory) -> Change {
     } else {
         Change::Renew
     }
+}
+
+/// What a user that is passed through logs in with until it logs in again: what is listed now, else what it logged in with
+/// before. The password of a URL goes with the URL.
+fn passed_through(pool: &PoolShared, before: &Directory, directory: &Directory) -> Option<ServerSecret> {
+    let listed = directory.users.get(&*pool.user).and_then(Option::as_ref);
+    listed.and_then(stored_secret).or_else(|| {
+        let was_passed = before.database(&pool.database)?.passes_through(&pool.user);
+        was_passed.then(|| pool.target.load().secret.clone())
+    })
 }
 
 /// Tells every worker.

@@ -88,7 +88,7 @@ fn open(hub: &Arc<Hub>, context: &Rc<Context>, letter: Mail) {
                 }
             }
         }
-        Mail::Inquiry(inquiry) => answer(worker, inquiry),
+        Mail::Inquiry(inquiry) => answer(hub, worker, inquiry),
     }
 }
 
@@ -102,10 +102,17 @@ fn evict(worker: &Rc<Worker>, database: &Arc<str>, user: &Arc<str>, id: u64) {
     }
 }
 
-fn answer(worker: &Rc<Worker>, inquiry: Inquiry) {
+fn answer(hub: &Hub, worker: &Rc<Worker>, inquiry: Inquiry) {
     match inquiry {
         Inquiry::Clients(reply) => _ = reply.send(clients(worker)),
-        Inquiry::Servers(reply) => _ = reply.send(servers(worker)),
+        Inquiry::Servers(reply) => {
+            let mut rows = servers(worker);
+            if worker.index == 0 {
+                // Those of the auth query are nobody's in particular.
+                rows.extend(hub.answers.servers());
+            }
+            let _ = reply.send(rows);
+        }
         Inquiry::Recheck => worker.renew(),
         Inquiry::Found(shared) => worker.pool(&shared).recheck(),
         Inquiry::Drain => worker.seats().iter().for_each(|seat| seat.poke(Poke::Drain)),

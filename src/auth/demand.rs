@@ -82,7 +82,7 @@ impl Demand {
                 Some(Verifier::Plain(_) | Verifier::Md5(_)) => Challenge::Md5,
                 None => match stand_in {
                     StandIn::Scram => Challenge::Scram,
-                    StandIn::Md5 => Challenge::Md5,
+                    StandIn::Md5 | StandIn::Plain => Challenge::Md5,
                 },
             }),
         }

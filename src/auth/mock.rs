@@ -6,7 +6,8 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::md5::Md5Secret;
-use super::scram::{KEY_LEN, SCRAM_ITERATIONS_DEFAULT, ScramVerifier};
+use super::scram::{KEY_LEN, SCRAM_ITERATIONS_DEFAULT, ScramVerifier, ScramWork};
+use super::secret::Secret;
 
 /// Makes up what would be stored about a user, the same for the same name as long as the process lives.
 ///
@@ -75,6 +76,18 @@ impl Mock {
         }
     }
 
+    /// The derivation that a login costs where passwords are stored in the clear. Unknown users cost it too, so that the
+    /// time of the answer tells nothing. None where the secrets of real users need none.
+    #[must_use]
+    pub fn work(&self, user: &str) -> Option<ScramWork> {
+        let work = || ScramWork {
+            password: Secret::new(self.digest(b"password", user)),
+            salt: self.salt(user).into(),
+            iterations: self.iterations,
+        };
+        (self.stand_in == StandIn::Plain).then(work)
+    }
+
     /// The same for the `md5` method.
     #[must_use]
     pub fn md5(&self, user: &str) -> Md5Secret {
@@ -107,6 +120,8 @@ pub enum StandIn {
     #[default]
     Scram,
     Md5,
+    /// The password itself.
+    Plain,
 }
 
 /// As `SCRAM_DEFAULT_SALT_LEN` in PostgreSQL's `scram-common.h`.

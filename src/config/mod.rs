@@ -331,6 +331,14 @@ pub struct User {
     pub pool: PoolOverrides,
 }
 
+impl User {
+    /// The secret with the files it names read again: after a server refused it.
+    #[must_use]
+    pub fn verifier_again(&self, files: &dyn Files) -> Option<Verifier> {
+        Verifier::parse(&self.secret.as_ref()?.text(files).ok()?)
+    }
+}
+
 /// One `[databases.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {

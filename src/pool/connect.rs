@@ -34,6 +34,7 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
             extra: &[],
             replication: Replication::None,
         };
+        let tried = pool.shared.target.load_full();
         let opened = open(&order, &pool.worker.deriver, pool.worker.take_id(), slot).await;
         pool.connecting(-1);
         match opened {
@@ -47,8 +48,11 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
                     user = &*pool.shared.user,
                     "cannot open a server connection: {failure}"
                 );
-                if failure.report.code == SqlState::INVALID_PASSWORD {
-                    read_secret_again(&pool.shared).await;
+                if failure.report.code == SqlState::INVALID_PASSWORD
+                    && has_other_secret(&pool.shared, &tried).await
+                {
+                    pool.recheck();
+                    return;
                 }
                 pool.on_connect_failed(&failure.report, failure.is_passing);
             }
@@ -56,22 +60,25 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
     });
 }
 
-/// The server refuses the password: perhaps there is a new one where it came from.
-async fn read_secret_again(shared: &Arc<PoolShared>) {
-    let target = shared.target.load_full();
-    let Some(reread) = target.reread.clone() else {
-        return;
-    };
-    let read = tokio::task::spawn_blocking(move || (reread.0)()).await;
-    if let Ok(Some(secret)) = read
-        && secret != target.secret
-    {
-        shared.target.store(Arc::new(Target {
-            secret,
-            ..Target::clone(&target)
-        }));
+/// The server refuses the password: perhaps there is a new one where it came from, or somebody has logged in with one.
+async fn has_other_secret(shared: &Arc<PoolShared>, tried: &Target) -> bool {
+    if let Some(reread) = tried.reread.clone() {
+        let user = Arc::clone(&tried.user);
+        let read = tokio::task::spawn_blocking(move || (reread.0)(&user)).await;
+        let target = shared.target.load_full();
+        if let Ok(Some(secret)) = read
+            && secret != tried.secret
+            && target.secret == tried.secret
+        {
+            let target = Target::clone(&target);
+            shared.target.store(Arc::new(Target { secret, ..target }));
+        }
+    }
+    let has_other = shared.target.load().secret != tried.secret;
+    if has_other {
         shared.retry_now();
     }
+    has_other
 }
 
 /// A connection to be opened.

@@ -36,6 +36,10 @@ impl Deriver {
             return Some(keys.clone());
         }
         let _permit = self.permits.acquire().await.ok()?;
+        // Somebody who came before may have had the same to derive.
+        if let Some(keys) = self.lock().get(&digest) {
+            return Some(keys.clone());
+        }
         let work = work.clone();
         let keys = tokio::task::spawn_blocking(move || work.run()).await.ok()?;
         let mut known = self.lock();

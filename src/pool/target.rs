@@ -29,9 +29,11 @@ pub struct Target {
     pub reread: Option<Reread>,
 }
 
-/// Reads the secret again where it came from: tried after a server has refused it.
+/// Reads the secret of a user on the server again where it came from: tried after a server has refused it.
 #[derive(Clone)]
-pub struct Reread(pub Arc<dyn Fn() -> Option<ServerSecret> + Send + Sync>);
+pub struct Reread(pub Arc<ReadSecret>);
+
+type ReadSecret = dyn Fn(&str) -> Option<ServerSecret> + Send + Sync;
 
 impl fmt::Debug for Reread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! What a login needs to know: databases, users, methods. Made anew at each reload, and never changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Directory {
     pub wildcard: Option<Arc<DatabaseEntry>>,
     /// `None` for a user that no password lets in.
     pub users: HashMap<String, Option<Verifier>>,
+    /// The names of all who are listed anywhere.
+    pub names: HashSet<String>,
     pub method: Method,
     pub hba: Option<Arc<Hba>>,
     pub auth_query: Option<AuthQuery>,
@@ -33,8 +35,11 @@ pub struct Directory {
     /// What `SHOW CONFIG` shows: key, value, default, and whether a reload changes it.
     pub rows: Vec<(&'static str, String, String, bool)>,
     /// Resolves the levels of settings for a database and a user.
-    pub settings: Box<dyn Fn(&str, &str) -> PoolSettings + Send + Sync>,
+    pub settings: Box<Resolver>,
 }
+
+/// From a database and a user to what is set for them.
+type Resolver = dyn Fn(&str, &str) -> PoolSettings + Send + Sync;
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +58,7 @@ impl Directory {
     /// Under `trust`, whether this name is let in: any, unless users are listed.
     #[must_use]
     pub fn trusts(&self, user: &str) -> bool {
-        self.users.is_empty() || self.users.contains_key(user)
+        self.names.is_empty() || self.names.contains(user)
     }
 }
 
@@ -84,10 +89,15 @@ pub struct DatabaseEntry {
 }
 
 impl DatabaseEntry {
+    /// Whether this user of ours is the same on the server, and what it has logged in with here is needed there.
+    #[must_use]
+    pub fn passes_through(&self, user: &str) -> bool {
+        self.secret == ServerSecret::None && self.user.as_deref().is_none_or(|own| own == user)
+    }
+
     /// Where the connections of a user's pool go. `secret` is what is known of a user that is passed through.
     #[must_use]
     pub fn target(&self, database: &str, user: &str, secret: ServerSecret) -> Target {
-        let own = self.user.is_some() || self.secret != ServerSecret::None;
         Target {
             hosts: self.hosts.clone(),
             shuffled: self.shuffled,
@@ -98,7 +108,11 @@ impl DatabaseEntry {
             parameters: self.parameters.clone(),
             session_attrs: self.session_attrs,
             binding_rule: self.binding_rule,
-            secret: if own { self.secret.clone() } else { secret },
+            secret: if self.passes_through(user) {
+                secret
+            } else {
+                self.secret.clone()
+            },
             reread: self.reread.clone(),
         }
     }

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use crate::auth::hba::{Target as HbaTarget, Transport};
 use crate::auth::scram::NONCE_LEN;
-use crate::auth::{CertificateNames, Demand, HbaConnection};
+use crate::auth::{CertificateNames, Demand, HbaConnection, Verifier};
 use crate::net::addr::ClientAddr;
 use crate::net::stream::Stream;
 use crate::net::tls::{TlsMode, TlsStart};
@@ -33,6 +33,15 @@ pub struct Handshake<'a> {
     carry: Vec<u8>,
     /// Bytes to be sent.
     out: Vec<u8>,
+    stored: Stored,
+}
+
+/// What was found about the user.
+#[derive(Debug, Default)]
+struct Stored {
+    verifier: Option<Verifier>,
+    /// Database and user, where a server was asked.
+    asked: Option<(String, String)>,
 }
 
 /// What came in.
@@ -51,6 +60,8 @@ pub enum Arrival {
 pub struct Newcomer {
     pub stream: Stream,
     pub login: ClientLogin,
+    /// What is stored about its user, if that was looked up.
+    pub verifier: Option<Verifier>,
     /// What it has sent ahead.
     pub carry: Vec<u8>,
     /// What is still to be sent to it: the end of the authentication.
@@ -74,6 +85,7 @@ impl<'a> Handshake<'a> {
             lookup,
             carry: Vec::new(),
             out: Vec::new(),
+            stored: Stored::default(),
         }
     }
 
@@ -87,27 +99,28 @@ impl<'a> Handshake<'a> {
         loop {
             let turn = reading.on_bytes(&self.carry, &mut self.out);
             self.carry.drain(..turn.consumed.min(self.carry.len()));
-            let mut step = turn.step;
-            reading = loop {
-                step = match step {
-                    Step::NeedMore(next) => {
-                        if !self.read_more().await {
-                            return Arrival::Gone;
-                        }
-                        break next;
-                    }
-                    Step::StartTls(state) => match self.start_tls(state).await {
-                        Some(next) => break next,
-                        None => return Arrival::Gone,
-                    },
-                    Step::Authenticated(login) => return self.arrive(*login),
-                    Step::Cancel(key) => return Arrival::Cancel(key),
-                    Step::Refused(report) => return self.refuse(*report).await,
-                    other => match self.advance(other).await {
-                        Some(next) => next,
-                        None => return Arrival::Gone,
-                    },
-                };
+            reading = match self.go_on(turn.step).await {
+                Ok(next) => next,
+                Err(Some(Step::Authenticated(login))) => return self.arrive(*login),
+                Err(Some(Step::Cancel(key))) => return Arrival::Cancel(key),
+                Err(Some(Step::Refused(report))) => return self.refuse(*report).await,
+                Err(_) => return Arrival::Gone,
+            };
+        }
+    }
+
+    /// Makes the steps up to the next bytes; or gives back the last step, and nothing when the client is gone.
+    async fn go_on(&mut self, mut step: Step) -> Result<Reading, Option<Step>> {
+        loop {
+            step = match step {
+                Step::NeedMore(next) => return self.read_more().await.then_some(next).ok_or(None),
+                Step::StartTls(state) => return self.start_tls(state).await.ok_or(None),
+                last @ (Step::Authenticated(_) | Step::Cancel(_) | Step::Refused(_)) => {
+                    return Err(Some(last));
+                }
+                looked @ (Step::Resolve(_) | Step::Derive(_) | Step::CheckPassword(_)) => {
+                    self.advance(looked).await.ok_or(None)?
+                }
             };
         }
     }
@@ -124,8 +137,8 @@ impl<'a> Handshake<'a> {
                 rand::rng().fill(&mut random.nonce);
                 match self.resolve(state.request()).await {
                     Ok(credentials) => {
-                        let mock = &self.directory.mock;
-                        Some(state.on_credentials(credentials, mock, random, &mut self.out))
+                        let mock = self.lookup.mock();
+                        Some(state.on_credentials(credentials, &mock, random, &mut self.out))
                     }
                     Err(report) => Some(Step::Refused(Box::new(report))),
                 }
@@ -147,7 +160,7 @@ impl<'a> Handshake<'a> {
     }
 
     /// What this login demands, and what is stored about its user.
-    async fn resolve(&self, request: &ClientRequest) -> Result<Credentials, Report> {
+    async fn resolve(&mut self, request: &ClientRequest) -> Result<Credentials, Report> {
         let is_local = matches!(self.address, ClientAddr::Unix { .. });
         let is_plain = request.security == Security::Plain;
         if self.directory.tls.mode().is_required() && is_plain && !is_local {
@@ -156,15 +169,6 @@ impl<'a> Handshake<'a> {
                 "this server accepts TLS connections only",
             )
             .with_hint("Connect with sslmode=require."));
-        }
-        let mut credentials = self.demand(request)?;
-        match credentials.demand {
-            Demand::Password | Demand::Md5 | Demand::Scram => {
-                credentials.verifier = self.lookup.verifier(request).await;
-            }
-            Demand::Peer => credentials.peer = self.peer(),
-            Demand::Trust if !self.directory.trusts(&request.user) => credentials.demand = Demand::Reject,
-            Demand::Trust | Demand::Reject | Demand::Cert => {}
         }
         if self.directory.tls.mode() == TlsMode::VerifyFull
             && !is_local
@@ -176,6 +180,27 @@ impl<'a> Handshake<'a> {
                 SqlState::INVALID_AUTHORIZATION,
                 "the client certificate does not name this user",
             ));
+        }
+        let mut credentials = self.demand(request)?;
+        match credentials.demand {
+            Demand::Password | Demand::Md5 | Demand::Scram => {
+                credentials.verifier = self.lookup.verifier(request).await?;
+                self.stored = Stored {
+                    verifier: credentials.verifier.clone(),
+                    asked: self
+                        .lookup
+                        .is_asked(&request.user)
+                        .then(|| (request.database.clone(), request.user.clone())),
+                };
+            }
+            Demand::Peer => credentials.peer = self.peer(),
+            Demand::Trust if !self.directory.trusts(&request.user) => {
+                return Err(Report::fatal(
+                    SqlState::INVALID_AUTHORIZATION,
+                    format!("trust authentication failed for user \"{}\"", request.user),
+                ));
+            }
+            Demand::Trust | Demand::Reject | Demand::Cert => {}
         }
         Ok(credentials)
     }
@@ -281,6 +306,11 @@ impl<'a> Handshake<'a> {
     }
 
     async fn refuse(mut self, report: Report) -> Arrival {
+        if report.code == SqlState::INVALID_PASSWORD
+            && let Some((database, user)) = &self.stored.asked
+        {
+            self.lookup.answers.doubt(database, user);
+        }
         report.encode(&mut self.out);
         if self.flush().await {
             let _ = self.stream.shutdown().await;
@@ -292,6 +322,7 @@ impl<'a> Handshake<'a> {
         Arrival::Client(Box::new(Newcomer {
             stream: self.stream,
             login,
+            verifier: self.stored.verifier,
             carry: self.carry,
             out: self.out,
         }))

@@ -11,8 +11,8 @@ use crate::pool::derive::Deriver;
 use crate::pool::mail::Post;
 use crate::pool::registry::Registry;
 
+use super::answers::Answers;
 use super::directory::Directory;
-use super::lookup::Answers;
 use super::welcome::Greetings;
 
 /// The process, as its workers see it.

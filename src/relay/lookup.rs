@@ -1,21 +1,26 @@
 //! What is stored about a user: in the configuration, or by asking a server.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{sleep, timeout};
 
-use crate::auth::Verifier;
+use crate::auth::{Mock, Verifier};
 use crate::pool::clock::micros;
 use crate::pool::conn::ServerConn;
 use crate::pool::connect::{self, Order};
 use crate::pool::converse::{self, Trouble};
+use crate::pool::ledger::Slot;
+use crate::pool::mail::Mail;
 use crate::pool::registry::Registry;
+use crate::pool::shared::PoolShared;
 use crate::pool::worker::Worker;
 use crate::protocol::startup::Replication;
+use crate::protocol::{Report, SqlState};
 use crate::session::login::ServerSecret;
 use crate::session::startup::ClientRequest;
 
+use super::answers::{ASKED_AGAIN_AFTER, Answers, Means};
 use super::directory::{AuthQuery, DatabaseEntry, Directory};
 
 /// The way to a user's secret for one login.
@@ -27,134 +32,114 @@ pub struct Lookup<'a> {
     pub worker: &'a Worker,
 }
 
-/// What servers have answered, for all logins of the process.
-#[derive(Debug, Default)]
-pub struct Answers {
-    known: Mutex<HashMap<(String, String), Answer>>,
-    /// One connection a database, and one question at a time: logins that ask for the same user share one answer.
-    askers: Mutex<HashMap<String, Arc<AsyncMutex<Option<Box<ServerConn>>>>>>,
-}
-
-#[derive(Clone, Debug)]
-struct Answer {
-    verifier: Option<Verifier>,
-    asked_at: u64,
-    /// A login has failed by it.
-    is_doubted: bool,
-}
-
-impl Answers {
-    /// A login failed: the answer it was judged by may be out of date. The user is asked for again, but not at once.
-    pub fn doubt(&self, database: &str, user: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = known.get_mut(&(database.to_owned(), user.to_owned())) {
-            answer.is_doubted = true;
-        }
-    }
-
-    fn find(&self, key: &(String, String), now: u64, query: &AuthQuery) -> Option<Option<Verifier>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = known.get(key)?;
-        // Whatever the cache's time: a user is asked for once a second at the most.
-        let fresh_until = answer.asked_at.saturating_add(micros(query.cache));
-        let is_recent = now < answer.asked_at.saturating_add(micros(ASKED_AGAIN_AFTER))
-            || (!answer.is_doubted && now < fresh_until);
-        is_recent.then(|| answer.verifier.clone())
-    }
-
-    fn remember(&self, key: (String, String), verifier: Option<Verifier>, now: u64) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= ANSWERS_MAX {
-            known.clear();
-        }
-        known.insert(
-            key,
-            Answer {
-                verifier,
-                asked_at: now,
-                is_doubted: false,
-            },
-        );
-    }
-}
-
 impl Lookup<'_> {
-    /// What is stored about the user, wherever that is.
-    pub async fn verifier(&self, request: &ClientRequest) -> Option<Verifier> {
-        if let Some(listed) = self.directory.users.get(&request.user) {
-            return listed.clone();
+    /// Whether servers are asked about this user.
+    #[must_use]
+    pub fn is_asked(&self, user: &str) -> bool {
+        self.directory.auth_query.is_some() && !self.directory.users.contains_key(user)
+    }
+
+    /// What unknown users look like.
+    #[must_use]
+    pub fn mock(&self) -> Mock {
+        if self.directory.auth_query.is_some() {
+            self.answers.mock(&self.directory.mock)
+        } else {
+            self.directory.mock.clone()
         }
-        let query = self.directory.auth_query.as_ref()?;
-        let entry = self.directory.database(&request.database)?;
+    }
+
+    /// What is stored about the user, wherever that is.
+    ///
+    /// # Errors
+    /// Nobody can be asked now. Whether the user exists makes no difference.
+    pub async fn verifier(&self, request: &ClientRequest) -> Result<Option<Verifier>, Report> {
+        if let Some(listed) = self.directory.users.get(&request.user) {
+            return Ok(listed.clone());
+        }
+        let Some(query) = &self.directory.auth_query else {
+            return Ok(None);
+        };
+        let Some(entry) = self.directory.database(&request.database) else {
+            return Ok(None);
+        };
+        // No server has such a name, and the cache is not to be filled with them.
+        if request.user.len() > NAME_LEN_MAX || request.database.len() > NAME_LEN_MAX {
+            return Ok(None);
+        }
+        let generation = self.answers.generation();
         let key = (request.database.clone(), request.user.clone());
         let now = || self.registry.clock.now();
-        if let Some(known) = self.answers.find(&key, now(), query) {
-            return known;
+        if let Some(known) = self.answers.find(&key, now(), query.cache) {
+            return Ok(known);
         }
-        let asker = {
-            let mut askers = self.answers.askers.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(askers.entry(request.database.clone()).or_default())
-        };
-        let mut conn = asker.lock().await;
-        if let Some(known) = self.answers.find(&key, now(), query) {
-            return known;
+        let asker = self.answers.asker(&request.database).ok_or_else(unavailable)?;
+        let mut means = asker.lock().await;
+        if let Some(known) = self.answers.find(&key, now(), query.cache) {
+            return Ok(known);
         }
-        let asked = self.ask(&mut conn, query, entry, request).await;
-        if let Some(conn) = &mut *conn {
-            // The next question may come from another worker.
-            let _ = conn.stream.park();
+        if now() < means.fails_until {
+            return Err(unavailable());
         }
-        match asked {
+        match self.ask(&mut means, query, entry, request).await {
             Ok(verifier) => {
-                self.answers.remember(key, verifier.clone(), now());
-                verifier
+                self.answers.remember(key, verifier.clone(), now(), generation);
+                Ok(verifier)
             }
             Err(text) => {
+                means.fails_until = now().saturating_add(micros(ASKED_AGAIN_AFTER));
                 tracing::error!(database = request.database, "the auth query failed: {text}");
-                None
+                Err(unavailable())
             }
         }
     }
 
+    /// Dropped early, it closes the connection.
     async fn ask(
         &self,
-        conn: &mut Option<Box<ServerConn>>,
+        means: &mut Means,
         query: &AuthQuery,
         entry: &Arc<DatabaseEntry>,
         request: &ClientRequest,
     ) -> Result<Option<Verifier>, String> {
+        means.close_old(self.registry.clock.now());
+        means.idle_timeout = (self.directory.settings)(&request.database, &request.user).idle_timeout;
         let mut is_new = false;
         loop {
-            let mut open = match conn.take() {
-                Some(open) => open,
+            let mut conn = match means.conn.take() {
+                Some(conn) => conn,
                 None => {
                     is_new = true;
                     self.open(query, entry, &request.database).await?
                 }
             };
-            if open.stream.unpark().is_err() {
+            if conn.stream.unpark().is_err() {
                 continue;
             }
-            match converse::query_with(&mut open, &query.sql, &[&request.user]).await {
-                Ok(rows) => {
-                    *conn = Some(open);
-                    // The name, then the secret. No row: no such user.
-                    let secret = rows
-                        .into_iter()
-                        .next()
-                        .and_then(|row| row.into_iter().nth(1))
-                        .flatten();
-                    let secret = secret.and_then(|secret| String::from_utf8(secret).ok());
-                    return Ok(secret.as_deref().and_then(Verifier::parse));
-                }
-                Err(Trouble::Error(report)) => {
-                    *conn = Some(open);
-                    return Err(report.to_string());
-                }
-                // It may have been idle for long: once more with a new one.
+            let values = [request.user.as_str()];
+            let asked = converse::query_with(&mut conn, &query.sql, &values);
+            let Ok(asked) = timeout(QUESTION_MAX, asked).await else {
+                return Err(format!("no answer within {QUESTION_MAX:?}"));
+            };
+            let answer = match asked {
+                // The name, then the secret. No row: no such user.
+                Ok(rows) => Ok(rows
+                    .into_iter()
+                    .next()
+                    .and_then(|row| row.into_iter().nth(1))
+                    .flatten()),
+                Err(Trouble::Error(report)) => Err(report.to_string()),
                 Err(Trouble::Lost(report)) if is_new => return Err(report.to_string()),
-                Err(Trouble::Lost(_)) => {}
+                // It may have been idle for long: once more with a new one.
+                Err(Trouble::Lost(_)) => continue,
+            };
+            conn.idle_since = self.registry.clock.now();
+            // The next question may come from another worker.
+            if conn.stream.park().is_ok() {
+                means.conn = Some(conn);
             }
+            let secret = answer?.and_then(|secret| String::from_utf8(secret).ok());
+            return Ok(secret.as_deref().and_then(Verifier::parse));
         }
     }
 
@@ -169,20 +154,14 @@ impl Lookup<'_> {
             .as_deref()
             .or(entry.user.as_deref())
             .ok_or("no query_user is set")?;
-        let secret = match self.directory.users.get(user) {
-            Some(Some(Verifier::Plain(password))) => ServerSecret::Plain(password.clone()),
-            Some(Some(Verifier::Md5(secret))) => ServerSecret::Md5(secret.clone()),
-            _ => entry.secret.clone(),
-        };
+        let secret = self.secret(user, entry);
         let mut target = entry.target(database, user, secret.clone());
         target.user = user.into();
         target.secret = secret;
-        let shared = self
-            .registry
-            .outside(database, user, (self.directory.settings)(database, user), target);
-        let slot = shared
-            .try_open(false)
-            .map_err(|full| format!("no connection for it: {full:?} limit"))?;
+        let settings = (self.directory.settings)(database, user);
+        let limit = settings.pool_timeout;
+        let shared = self.registry.outside(database, user, settings, target);
+        let slot = self.slot(&shared, limit).await?;
         let order = Order {
             shared: &shared,
             extra: &[],
@@ -193,8 +172,51 @@ impl Lookup<'_> {
             .await
             .map_err(|failure| failure.text)
     }
+
+    /// What the asking user logs in with. The password of a URL is that of the URL's own user.
+    fn secret(&self, user: &str, entry: &DatabaseEntry) -> ServerSecret {
+        match self.directory.users.get(user) {
+            Some(Some(Verifier::Plain(password))) => ServerSecret::Plain(password.clone()),
+            Some(Some(Verifier::Md5(secret))) => ServerSecret::Md5(secret.clone()),
+            _ if entry.user.as_deref().is_none_or(|own| own == user) => entry.secret.clone(),
+            _ => ServerSecret::None,
+        }
+    }
+
+    /// Room for one more connection to the database; idle ones of its pools make place.
+    async fn slot(&self, shared: &Arc<PoolShared>, limit: Duration) -> Result<Slot, String> {
+        let free = async {
+            loop {
+                if let Ok(slot) = shared.try_open(false) {
+                    return slot;
+                }
+                for worker in 0..self.worker.post.workers() {
+                    let pool = Arc::clone(shared);
+                    let _ = self.worker.post.try_send(worker, Mail::Evict { pool });
+                }
+                sleep(SLOT_LOOK).await;
+            }
+        };
+        if limit.is_zero() {
+            return Ok(free.await);
+        }
+        let slot = timeout(limit, free).await;
+        slot.map_err(|_| "max_db_connections is reached".to_owned())
+    }
 }
 
-/// How soon the same user is asked for again after a failed login.
-const ASKED_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
-const ANSWERS_MAX: usize = 10_000;
+/// Not a wrong password: a driver may try again.
+fn unavailable() -> Report {
+    Report::fatal(
+        SqlState::CANNOT_CONNECT_NOW,
+        "the login cannot be checked at the moment",
+    )
+    .with_hint("Try again. The log of the pooler says why the auth query failed.")
+}
+
+/// As `NAMEDATALEN` of PostgreSQL has it, without its last byte.
+const NAME_LEN_MAX: usize = 63;
+/// A look into a catalog takes a millisecond.
+const QUESTION_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether there is room for the connection that asks.
+const SLOT_LOOK: Duration = Duration::from_millis(20);

@@ -1,5 +1,6 @@
 //! The path of a query. `serve` is the page to read first.
 
+pub mod answers;
 pub mod cancel;
 pub mod client;
 pub mod context;

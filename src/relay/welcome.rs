@@ -42,6 +42,7 @@ struct Greeting {
 /// No such database; too many clients.
 pub fn find_pool(
     login: &ClientLogin,
+    verifier: Option<&Verifier>,
     directory: &Directory,
     registry: &Registry,
 ) -> Result<(Arc<PoolShared>, Admission), Report> {
@@ -64,23 +65,24 @@ pub fn find_pool(
             .with_detail(format!("The limit {what} is reached."))
     })?;
     let server_user = entry.user.as_deref().unwrap_or(&request.user);
-    let secret = secret_of(login, directory);
+    // Nobody's secret is used for another user.
+    let secret = if entry.passes_through(&request.user) {
+        secret_of(login, verifier, directory)
+    } else {
+        ServerSecret::None
+    };
     let pool = registry.pool(&request.database, server_user, || {
         let target = entry.target(&request.database, &request.user, secret.clone());
         ((directory.settings)(&request.database, server_user), target)
     });
-    keep_secret(
-        &pool,
-        &secret,
-        entry.user.is_none() && entry.secret == ServerSecret::None,
-    );
+    keep_secret(&pool, &secret);
     Ok((pool, admission))
 }
 
 /// What the client's own login leaves to log in to a server with.
-fn secret_of(login: &ClientLogin, directory: &Directory) -> ServerSecret {
-    let stored = directory.users.get(&login.request.user).and_then(Option::as_ref);
-    match (&login.evidence, stored) {
+fn secret_of(login: &ClientLogin, verifier: Option<&Verifier>, directory: &Directory) -> ServerSecret {
+    let listed = || directory.users.get(&login.request.user)?.as_ref();
+    match (&login.evidence, verifier.or_else(listed)) {
         (_, Some(Verifier::Plain(password))) => ServerSecret::Plain(password.clone()),
         (Evidence::Password(password), _) => ServerSecret::Plain(password.clone()),
         (Evidence::Scram(keys), _) => ServerSecret::Scram(keys.clone()),
@@ -90,9 +92,9 @@ fn secret_of(login: &ClientLogin, directory: &Directory) -> ServerSecret {
 }
 
 /// A user that is passed through may have another password than at its last login.
-fn keep_secret(pool: &Arc<PoolShared>, secret: &ServerSecret, is_passed_through: bool) {
+fn keep_secret(pool: &Arc<PoolShared>, secret: &ServerSecret) {
     let target = pool.target.load();
-    if is_passed_through && *secret != ServerSecret::None && target.secret != *secret {
+    if *secret != ServerSecret::None && target.secret != *secret {
         let target = crate::pool::target::Target {
             secret: secret.clone(),
             ..(**target).clone()
@@ -160,7 +162,18 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
     let conn = lease.conn();
     let session = ClientSession::new(tried.clone());
     if let Some(sql) = settings::difference(&session, &mut conn.state) {
-        if let Err(trouble) = converse::query(conn, &sql).await {
+        let limit = client.settings().connect_timeout;
+        let limit = if limit.is_zero() { TRIAL_MAX } else { limit };
+        let Ok(tried) = tokio::time::timeout(limit, converse::query(conn, &sql)).await else {
+            return Err(Farewell::Told(
+                Report::fatal(
+                    SqlState::CONNECTION_FAILURE,
+                    "the server did not take the settings of the session in time",
+                )
+                .with_hint("Connect again."),
+            ));
+        };
+        if let Err(trouble) = tried {
             let report = trouble.report().clone().into_fatal();
             if matches!(trouble, converse::Trouble::Error(_)) {
                 give_back(lease);
@@ -266,5 +279,7 @@ const APPLICATION_NAME: &str = "application_name";
 /// As PostgreSQL 18 has it (`MAX_CANCEL_KEY_LENGTH` allows 256).
 const SECRET_LEN_3_2: usize = 32;
 const GREETINGS_MAX: usize = 1024;
+/// How long a server may take to set a few settings, where connecting itself has no limit.
+const TRIAL_MAX: std::time::Duration = std::time::Duration::from_secs(15);
 /// How often a replication client looks whether there is room for its connection.
 const SLOT_LOOK: std::time::Duration = std::time::Duration::from_millis(20);

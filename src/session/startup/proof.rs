@@ -100,6 +100,7 @@ pub struct ExpectVerifier {
     request: ClientRequest,
     work: ScramWork,
     nonce: [u8; NONCE_LEN],
+    standing: Standing,
 }
 
 impl ExpectVerifier {
@@ -112,7 +113,11 @@ impl ExpectVerifier {
 
     pub fn on_keys(self, keys: &ScramKeys, out: &mut Vec<u8>) -> Step {
         let verifier = keys.verifier(&self.work.salt, self.work.iterations);
-        offer_scram(self.request, Identity::Known(verifier), self.nonce, out)
+        let identity = match self.standing {
+            Standing::Known => Identity::Known(verifier),
+            Standing::Unknown => Identity::Unknown(verifier),
+        };
+        offer_scram(self.request, identity, self.nonce, out)
     }
 }
 
@@ -339,12 +344,24 @@ fn on_scram(
                 salt: mock.salt(&request.user).into(),
                 iterations: mock.iterations(),
             };
-            return Step::Derive(Box::new(ExpectVerifier { request, work, nonce }));
+            return derive(request, work, nonce, Standing::Known);
         }
         // No key can be had from an md5 secret: nobody can prove to know it.
-        Some(Verifier::Md5(_)) | None => Identity::Unknown(mock.scram(&request.user)),
+        Some(Verifier::Md5(_)) | None => match mock.work(&request.user) {
+            Some(work) => return derive(request, work, nonce, Standing::Unknown),
+            None => Identity::Unknown(mock.scram(&request.user)),
+        },
     };
     offer_scram(request, identity, nonce, out)
+}
+
+fn derive(request: ClientRequest, work: ScramWork, nonce: [u8; NONCE_LEN], standing: Standing) -> Step {
+    Step::Derive(Box::new(ExpectVerifier {
+        request,
+        work,
+        nonce,
+        standing,
+    }))
 }
 
 fn offer_scram(

@@ -83,11 +83,21 @@ fn by_scram(
     let binding = tls.as_ref().and_then(|facts| facts.channel_binding.clone());
     let (step, mut out) = ask(Credentials::new(Demand::Scram, verifier), tls);
     let step = derived(step, &mut out);
-    let Some(Authentication::Sasl(offered)) = Authentication::decode(&out[5..]) else {
+    prove(step, &out, means, binding.as_deref(), ask_first)
+}
+
+/// From the offer of mechanisms, which was the last thing said, to the end.
+fn prove(
+    step: Step,
+    offer: &[u8],
+    means: Means,
+    binding: Option<&[u8]>,
+    ask_first: bool,
+) -> (Step, Option<ScramKeys>) {
+    let Some(Authentication::Sasl(offered)) = Authentication::decode(&offer[5..]) else {
         panic!()
     };
-    let (state, initial) =
-        ExpectServerFirst::start(means, offered.into_iter(), binding.as_deref(), &[6; 18]).unwrap();
+    let (state, initial) = ExpectServerFirst::start(means, offered.into_iter(), binding, &[6; 18]).unwrap();
     let response = SaslInitialResponse {
         mechanism: initial.mechanism.as_bytes(),
         data: (!ask_first).then_some(&initial.message),
@@ -165,6 +175,40 @@ fn a_user_stored_in_the_clear_looks_like_an_unknown_one() {
         out
     };
     assert_eq!(server_first(plain()), server_first(None));
+}
+
+#[test]
+fn where_passwords_are_stored_in_the_clear_an_unknown_user_costs_the_same_derivation() {
+    let mock = mock().with_stand_in(StandIn::Plain);
+    let work = |verifier: Option<Verifier>| {
+        let step = resolve(&[("user", "app")], None).on_credentials(
+            Credentials::new(Demand::Scram, verifier),
+            &mock,
+            RANDOMNESS,
+            &mut Vec::new(),
+        );
+        let Step::Derive(state) = step else {
+            panic!("{step:?}")
+        };
+        (state.work().salt.clone(), state.work().iterations)
+    };
+    assert_eq!(work(plain()), work(None));
+    assert_eq!(work(plain()), work(md5()));
+    // And it stays unknown, whatever it proves.
+    let keys = mock.work("app").unwrap().run();
+    let step = resolve(&[("user", "app")], None).on_credentials(
+        Credentials::new(Demand::Scram, None),
+        &mock,
+        RANDOMNESS,
+        &mut Vec::new(),
+    );
+    let Step::Derive(state) = step else {
+        panic!("{step:?}")
+    };
+    let mut out = Vec::new();
+    let step = state.on_keys(&keys, &mut out);
+    let (step, _) = prove(step, &out, Means::Keys(keys), None, false);
+    assert_eq!(refused(step), (SqlState::INVALID_PASSWORD, WRONG.to_owned()));
 }
 
 #[test]
