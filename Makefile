@@ -1,7 +1,7 @@
 # The steps of CI have the same names here.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup check test test-threads demo bench fuzz-smoke sim ci
+.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim ci
 
 CARGO ?= cargo
 SEED ?=
@@ -15,6 +15,7 @@ help:
 	@echo 'make test        everything the tests need, then all tests'
 	@echo 'make check       formatting, clippy, documentation'
 	@echo 'make bench       compare with PgBouncer (BENCH="--rounds 3 --seconds 5")'
+	@echo 'make bench-micro framing, lease and return, in nanoseconds'
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
 	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
 	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, test'
@@ -47,6 +48,10 @@ bench:
 	@scripts/setup.sh build bench
 	$(CARGO) build --release --locked
 	@python3 benches/pgbench.py $(BENCH)
+
+bench-micro:
+	@scripts/setup.sh build
+	$(CARGO) bench --locked --bench framing --bench lease
 
 fuzz-smoke:
 	@scripts/setup.sh build fuzz

@@ -37,3 +37,11 @@ fn play(target: &str, run: impl Fn(&[u8])) {
 fn with_text(data: &[u8], run: impl Fn(&str)) {
     run(std::str::from_utf8(data).unwrap());
 }
+
+#[test]
+fn a_mistake_on_a_continued_line_of_rules_is_named_where_it_stands() {
+    let text = include_str!("data/hba-mistake-on-a-continued-line");
+    let errors = auth::Hba::parse(text).unwrap_err();
+    let places: Vec<_> = errors.iter().map(|error| (error.line, error.column)).collect();
+    assert_eq!(places, [(2, 7)]);
+}

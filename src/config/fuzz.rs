@@ -8,12 +8,18 @@ use crate::net::{ClientTlsSettings, ServerTlsSettings};
 
 /// Reads any text as a configuration file, alone and behind a line with a secret.
 pub fn fuzz_config(text: &str) {
+    if text.contains(SECRET) {
+        return;
+    }
     check_config(text);
     check_config(&format!("users.hidden.password = \"{SECRET}\"\n{text}"));
 }
 
 /// Reads any text as the URL of a run without a file, alone and behind a secret.
 pub fn fuzz_url(text: &str) {
+    if text.contains(SECRET) {
+        return;
+    }
     check_url(text);
     check_url(&format!("postgresql://app:{SECRET}@{text}"));
 }

@@ -14,33 +14,34 @@ use crate::auth::demand::Demand;
 pub(super) fn rules(text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
     let mut rules = Vec::new();
     let mut errors = Vec::new();
-    for (number, line) in joined_lines(text) {
-        match token::fields(number, &line) {
+    for line in joined_lines(text) {
+        match token::fields(line.number, &line.text) {
             Ok(fields) if fields.is_empty() => {}
-            Ok(fields) => match rule(&Line { number, text: &line }, &fields) {
+            Ok(fields) => match rule(&line, &fields) {
                 Ok(rule) => rules.push(rule),
-                Err(error) => errors.push(error),
+                Err(error) => errors.push(line.in_file(error)),
             },
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(line.in_file(error)),
         }
     }
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
 }
 
-/// Lines with the number of their first; a backslash at the end of a line joins the next to it.
-fn joined_lines(text: &str) -> Vec<(usize, String)> {
+/// The lines; a backslash at the end of one joins the next to it.
+fn joined_lines(text: &str) -> Vec<Line> {
     let mut joined = Vec::new();
-    let mut open: Option<(usize, String)> = None;
+    let mut open: Option<Line> = None;
     for (index, line) in text.lines().enumerate() {
-        let (number, mut whole) = open.take().unwrap_or_else(|| (index + 1, String::new()));
+        let mut whole = open.take().unwrap_or_else(|| Line::beginning(index + 1));
         match line.strip_suffix('\\') {
             Some(front) => {
-                whole.push_str(front);
-                open = Some((number, whole));
+                whole.text.push_str(front);
+                whole.joints.push(whole.text.chars().count());
+                open = Some(whole);
             }
             None => {
-                whole.push_str(line);
-                joined.push((number, whole));
+                whole.text.push_str(line);
+                joined.push(whole);
             }
         }
     }
@@ -48,7 +49,7 @@ fn joined_lines(text: &str) -> Vec<(usize, String)> {
     joined
 }
 
-fn rule(line: &Line<'_>, fields: &[Field]) -> Result<Rule, FileError> {
+fn rule(line: &Line, fields: &[Field]) -> Result<Rule, FileError> {
     let mut fields = fields.iter();
     let kind = line.single(line.next(&mut fields, "a connection type")?, "connection types")?;
     let Some(kind) = Kind::from_name(&kind.text) else {
@@ -117,15 +118,37 @@ impl Kind {
     }
 }
 
-/// The line that is being read, for its errors.
-struct Line<'a> {
+/// A line with those that are joined to it.
+struct Line {
+    /// Of the first.
     number: usize,
-    text: &'a str,
+    text: String,
+    /// Where each but the first begins, in characters.
+    joints: Vec<usize>,
 }
 
-impl Line<'_> {
+impl Line {
+    fn beginning(number: usize) -> Self {
+        Self {
+            number,
+            text: String::new(),
+            joints: Vec::new(),
+        }
+    }
+
+    /// An error of the joined text where it stands in the file.
+    fn in_file(&self, error: FileError) -> FileError {
+        let passed = self.joints.iter().take_while(|joint| **joint < error.column);
+        let start = passed.clone().last().copied().unwrap_or(0);
+        FileError {
+            line: error.line + passed.count(),
+            column: error.column - start,
+            ..error
+        }
+    }
+
     fn error(&self, at: &Word, message: impl Into<String>) -> FileError {
-        FileError::at(self.number, self.text, at.offset, message)
+        FileError::at(self.number, &self.text, at.offset, message)
     }
 
     fn next<'f>(&self, fields: &mut std::slice::Iter<'f, Field>, what: &str) -> Result<&'f Field, FileError> {
@@ -133,7 +156,7 @@ impl Line<'_> {
             let end = self.text.trim_end().len();
             FileError::at(
                 self.number,
-                self.text,
+                &self.text,
                 end,
                 format!("end of line where {what} is expected"),
             )
@@ -148,7 +171,7 @@ impl Line<'_> {
             }
             [] => Err(FileError::at(
                 self.number,
-                self.text,
+                &self.text,
                 0,
                 format!("a value is missing among {what}"),
             )),

@@ -78,7 +78,7 @@ fn commas_and_quotes_as_postgresql_reads_them() {
 }
 
 #[test]
-fn a_joined_line_is_counted_by_its_first() {
+fn a_joined_line_is_counted_by_its_first_and_its_mistakes_are_named_where_they_stand() {
     let hba = one("\nhost all all all \\\n  trust\nlocal all all reject\n");
     assert_eq!(
         hba.rules().iter().map(|rule| rule.line).collect::<Vec<_>>(),
@@ -86,7 +86,7 @@ fn a_joined_line_is_counted_by_its_first() {
     );
     assert_eq!(
         error("\nlocal all all \\\n md6\n"),
-        "2:16: invalid authentication method \"md6\""
+        "3:2: invalid authentication method \"md6\""
     );
 }
 

@@ -51,7 +51,8 @@ struct Exchange {
     to_server: Sent,
     out: Outbox,
     end: End,
-    own_requests: u32,
+    /// What we have done of our own, so that answers are dropped or put in other words.
+    interventions: u32,
 }
 
 impl Exchange {
@@ -73,7 +74,7 @@ impl Exchange {
             to_server: Sent::default(),
             out: Outbox::new(),
             end: End::Open,
-            own_requests: 0,
+            interventions: 0,
         }
     }
 
@@ -92,7 +93,10 @@ impl Exchange {
                 Self::on_server,
             ),
             Event::Query => self.inject(),
-            Event::Timeout => self.flow.on_statement_timeout(),
+            Event::Timeout => {
+                self.flow.on_statement_timeout();
+                self.interventions += 1;
+            }
             Event::Change => self.change_client(),
         }
     }
@@ -173,7 +177,7 @@ impl Exchange {
         let sent = self.out.bytes(&self.server_pending);
         let consumed = self.server_pending.get(..heard.consumed).unwrap_or_default();
         assert_eq!(consumed.len(), heard.consumed, "more was consumed than has come");
-        if self.naming == Naming::Verbatim && self.own_requests == 0 {
+        if self.naming == Naming::Verbatim && self.interventions == 0 {
             assert!(consumed.starts_with(sent), "a server's bytes were changed");
             assert!(
                 sent.len() == consumed.len() || heard.end.is_some(),
@@ -197,7 +201,7 @@ impl Exchange {
         let mut made = Vec::new();
         self.flow.inject_query("select 1", &mut self.server, &mut made);
         self.to_server.send(&made);
-        self.own_requests += 1;
+        self.interventions += 1;
     }
 
     /// Another client gets the connection, if it is at rest.
@@ -211,7 +215,7 @@ impl Exchange {
                 assert_eq!((self.to_client.missing, self.to_server.missing), (0, 0));
                 self.client = ClientSession::default();
                 self.client_pending.clear();
-                self.own_requests = 0;
+                self.interventions = 0;
                 self.flow = Flow::new(self.naming, &self.server);
             }
             Err(flow) => self.flow = flow,

@@ -1,8 +1,8 @@
 //! Any messages from a server that is logged in to: the login ends, and only a server that has proven itself is taken.
 
-use super::{Login, LoginPlan, LoginStep, ServerSecret};
+use super::{BindingRule, Login, LoginPlan, LoginStep, ServerSecret};
 use crate::auth::Secret;
-use crate::auth::scram::derive;
+use crate::auth::scram::{SCRAM_SHA_256_PLUS, derive};
 use crate::protocol::startup::{ProtocolVersion, Replication};
 use crate::protocol::{HEAD_LEN, Head, Report, tag};
 
@@ -17,6 +17,11 @@ pub fn fuzz_login(data: &[u8]) {
         2 => ServerSecret::Md5(crate::auth::Md5Secret::derive(b"pencil", "app")),
         _ => ServerSecret::Scram(derive(b"pencil", b"salt", 1)),
     };
+    let binding_rule = match (first / 8) % 3 {
+        0 => BindingRule::Prefer,
+        1 => BindingRule::Disable,
+        _ => BindingRule::Require,
+    };
     let plan = LoginPlan {
         binding_rule: super::BindingRule::default(),
         user: "app".to_owned(),
@@ -26,6 +31,7 @@ pub fn fuzz_login(data: &[u8]) {
         secret,
         binding_rule: super::BindingRule::Prefer,
         channel_binding: (first & TLS_BIT != 0).then(|| b"end point"[..].into()),
+        binding_rule,
         version: ProtocolVersion::LATEST,
         nonce: [5; 18],
     };
@@ -46,7 +52,16 @@ pub fn fuzz_login(data: &[u8]) {
         }
         login = match step {
             LoginStep::NeedMore(login) => login,
-            LoginStep::Ready(_) => return,
+            LoginStep::Ready(_) => {
+                let is_bound = out.windows(BOUND.len()).any(|sent| sent == BOUND);
+                let is_allowed = match binding_rule {
+                    BindingRule::Prefer => true,
+                    BindingRule::Disable => !is_bound,
+                    BindingRule::Require => is_bound,
+                };
+                assert!(is_allowed, "a server was taken against the rule");
+                return;
+            }
             LoginStep::Derive(_) => unreachable!("keys were asked for twice"),
             LoginStep::Failed(error) => {
                 let mut told = Vec::new();
@@ -58,6 +73,7 @@ pub fn fuzz_login(data: &[u8]) {
     }
 }
 
+const BOUND: &[u8] = SCRAM_SHA_256_PLUS.as_bytes();
 const TLS_BIT: u8 = 4;
 /// What a server may make us work here.
 const ITERATIONS_MAX: u32 = 8;
