@@ -22,7 +22,7 @@ use crate::relay::farewell::Farewell;
 use crate::relay::handshake::{Arrival, Handshake, Newcomer};
 use crate::relay::hub::{Hub, Presence};
 use crate::relay::lookup::Lookup;
-use crate::relay::{self, welcome};
+use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
@@ -32,8 +32,11 @@ pub(super) async fn serve(hub: Arc<Hub>, context: Rc<Context>, socket: Socket, a
     let Some(mut guest) = Box::pin(let_in(&hub, &context, socket, address)).await else {
         return;
     };
-    let own = guest.own.take().map(|exchange| *exchange);
-    let farewell = relay::serve(&mut guest.client, own).await;
+    let current = guest
+        .own
+        .take()
+        .map_or(Current::Idle, |exchange| Current::Serving(*exchange));
+    let farewell = relay::serve(&mut guest.client, current).await;
     log_farewell(&guest.client, &farewell);
 }
 

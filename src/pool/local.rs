@@ -96,6 +96,7 @@ impl LocalPool {
     /// Puts a client into the queue, and does what can be done to serve it. Its seat is granted a connection or refused.
     pub fn enqueue(self: &Rc<Self>, seat: &Rc<Seat>) {
         self.waiters.borrow_mut().push_back(Rc::clone(seat));
+        seat.queued.set(true);
         self.shared.starving().enter();
         self.note_waiters();
         self.recheck();
@@ -103,12 +104,15 @@ impl LocalPool {
 
     /// Takes a client out of the queue, wherever it stands.
     pub fn dequeue(self: &Rc<Self>, seat: &Seat) {
-        let mut waiters = self.waiters.borrow_mut();
-        let before = waiters.len();
-        waiters.retain(|waiter| waiter.id != seat.id);
-        let left = before != waiters.len();
-        drop(waiters);
-        if left {
+        if seat.queued.replace(false) {
+            let mut waiters = self.waiters.borrow_mut();
+            // Mostly the first, as it is the oldest whose time is over.
+            if waiters.front().is_some_and(|first| first.id == seat.id) {
+                waiters.pop_front();
+            } else {
+                waiters.retain(|waiter| waiter.id != seat.id);
+            }
+            drop(waiters);
             self.shared.starving().leave();
             self.note_waiters();
         }
@@ -179,25 +183,21 @@ impl LocalPool {
     }
 
     fn keep(self: &Rc<Self>, mut conn: Box<ServerConn>) {
-        let next = self.waiters.borrow_mut().pop_front();
-        let Some(seat) = next else {
+        if self.waiters.borrow().is_empty() {
             return self.put_idle(conn);
-        };
-        self.shared.starving().leave();
-        self.note_waiters();
-        if conn.is_quiet() {
-            seat.grant(Grant::Conn(conn));
-            return;
         }
-        match conn.poll_idle(&mut self.worker.idle_context()) {
-            Poll::Pending => seat.grant(Grant::Conn(conn)),
-            Poll::Ready(broken) => {
-                self.lost_idle(conn, &broken);
-                self.waiters.borrow_mut().push_front(seat);
-                self.shared.starving().enter();
-                self.note_waiters();
-                self.grow();
-            }
+        if !conn.is_quiet()
+            && let Poll::Ready(broken) = conn.poll_idle(&mut self.worker.idle_context())
+        {
+            self.lost_idle(conn, &broken);
+            return self.grow();
+        }
+        let next = self.waiters.borrow_mut().pop_front();
+        if let Some(seat) = next {
+            seat.queued.set(false);
+            self.shared.starving().leave();
+            self.note_waiters();
+            seat.grant(Grant::Conn(conn));
         }
     }
 
@@ -333,6 +333,7 @@ impl LocalPool {
         let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
         for seat in waiters {
             self.shared.starving().leave();
+            seat.queued.set(false);
             seat.grant(Grant::Refused(report.clone()));
         }
         self.note_waiters();

@@ -29,6 +29,8 @@ pub struct Seat {
     pub request_at: Cell<u64>,
     /// When to wake the task, 0 for never; microseconds on the worker's clock.
     pub deadline: Cell<u64>,
+    /// It stands in the queue of its pool.
+    pub queued: Cell<bool>,
     poke: Cell<Option<Poke>>,
     looked: Cell<bool>,
     /// Where it stands among its worker's busy clients.
@@ -100,6 +102,7 @@ impl Seat {
             since: Cell::new(now),
             request_at: Cell::new(now),
             deadline: Cell::new(0),
+            queued: Cell::new(false),
             poke: Cell::new(None),
             looked: Cell::new(false),
             busy_place: Cell::new(usize::MAX),

@@ -39,6 +39,11 @@ impl Parameters {
         }
     }
 
+    /// Gives back memory that is not needed: a client keeps its parameters for long.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// Takes a parameter out.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.0.len();

@@ -16,6 +16,7 @@ use crate::protocol::{Report, SqlState};
 use crate::session::client::Wants;
 use crate::session::{ClientSession, Outbox};
 
+use super::Current;
 use super::context::{Context, Scratch};
 use super::exchange::Exchange;
 use super::farewell::Farewell;
@@ -76,7 +77,7 @@ impl Client {
     /// Waits for the client's next request. Holds nothing across a wait: cancel-safe.
     ///
     /// The exchange that comes of it is put into `begun`.
-    pub fn poll_idle(&mut self, begun: &mut Option<Exchange>, cx: &mut TaskContext<'_>) -> Poll<Turn> {
+    pub fn poll_idle(&mut self, begun: &mut Current, cx: &mut TaskContext<'_>) -> Poll<Turn> {
         self.seat.register(cx);
         if let Some(poke) = self.seat.take_poke()
             && let Some(farewell) = self.on_idle_poke(poke)
@@ -146,7 +147,7 @@ impl Client {
     fn on_input(
         &mut self,
         input: &[u8],
-        begun: &mut Option<Exchange>,
+        begun: &mut Current,
         out: &mut Outbox,
         cx: &mut TaskContext<'_>,
     ) -> Option<Turn> {
@@ -176,30 +177,23 @@ impl Client {
     }
 
     /// The client needs a server connection for what stands next.
-    fn ask(
-        &mut self,
-        input: &[u8],
-        begun: &mut Option<Exchange>,
-        out: &mut Outbox,
-        cx: &mut TaskContext<'_>,
-    ) -> Turn {
+    fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Turn {
         let now = self.context.worker.now();
         self.seat.request_at.set(now);
         let Some(lease) = self.pool.try_lease() else {
             self.carry.extend_from_slice(input);
             return Turn::Wait;
         };
-        let exchange = begun.insert(Exchange::begin(lease, self, now));
+        let mut exchange = Exchange::begin(lease, self, now);
         match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {
                 self.carry
                     .extend_from_slice(input.get(consumed..).unwrap_or_default());
+                *begun = Current::Serving(exchange);
                 Turn::Serve
             }
             Err(farewell) => {
-                if let Some(exchange) = begun.take() {
-                    exchange.abandon(self);
-                }
+                exchange.abandon(self);
                 Turn::Leave(farewell)
             }
         }

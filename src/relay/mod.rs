@@ -23,86 +23,91 @@ use crate::protocol::Report;
 use client::{Client, Turn};
 use exchange::{End, Exchange};
 use farewell::Farewell;
-use wait::Waited;
+use wait::{Place, Waited};
 
-/// Serves a logged-in client until it leaves. `current` is the exchange it begins with: a replication client's own.
-pub async fn serve(client: &mut Client, mut current: Option<Exchange>) -> Farewell {
-    if current.is_none() {
+/// Serves a logged-in client until it leaves. `current` is what it begins with: a replication client has an exchange already.
+pub async fn serve(client: &mut Client, mut current: Current) -> Farewell {
+    if matches!(current, Current::Idle) {
         client.enter_idle(client.context.worker.now());
     }
-    let farewell = loop {
-        let turn = poll_fn(|cx| poll_turn(client, &mut current, cx)).await;
-        let next = match (turn, current.take()) {
-            (Happened::Ended(end), Some(exchange)) => conclude(client, exchange, end),
-            (Happened::Turn(Turn::Leave(farewell)), _) => Err(farewell),
-            (Happened::Turn(Turn::Wait), _) => Box::pin(wait_for_turn(client)).await,
-            (Happened::Turn(Turn::Serve) | Happened::Ended(_), exchange) => Ok(exchange),
-        };
-        match next {
-            Ok(exchange) => current = exchange,
-            Err(farewell) => break farewell,
-        }
-    };
-    say_farewell(client, &farewell).await;
+    let farewell = poll_fn(|cx| poll_turns(client, &mut current, cx)).await;
+    // In a box: what happens once takes no room in the task of a client that is idle.
+    Box::pin(say_farewell(client, &farewell)).await;
     farewell
 }
 
-/// What `serve` has to deal with itself.
-enum Happened {
-    Turn(Turn),
-    /// The exchange has ended otherwise than at rest.
-    Ended(End),
+/// Where a client stands.
+#[derive(Debug, Default)]
+pub enum Current {
+    #[default]
+    Idle,
+    /// In the queue of its pool.
+    Waiting(Place),
+    Serving(Exchange),
 }
 
-/// From request to answer, and from answer to request, as long as nothing out of the ordinary happens.
-fn poll_turn(
-    client: &mut Client,
-    current: &mut Option<Exchange>,
-    cx: &mut TaskContext<'_>,
-) -> Poll<Happened> {
+/// From request to answer, and from answer to request, until the session ends.
+fn poll_turns(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'_>) -> Poll<Farewell> {
     loop {
-        if let Some(exchange) = current {
-            match ready!(exchange.poll(client, cx)) {
-                End::Rest => {
-                    if let Some(exchange) = current.take() {
-                        exchange.finish(client);
-                    }
+        let done = match current {
+            Current::Idle => match ready!(client.poll_idle(current, cx)) {
+                Turn::Serve => Ok(()),
+                Turn::Wait => {
+                    *current = Current::Waiting(Place::take(client));
+                    Ok(())
                 }
-                end => return Poll::Ready(Happened::Ended(end)),
+                Turn::Leave(farewell) => Err(farewell),
+            },
+            Current::Waiting(place) => {
+                let waited = ready!(place.poll(client, cx));
+                // Out of the queue before anything else happens.
+                *current = Current::Idle;
+                on_waited(client, current, waited, cx)
             }
-        }
-        match ready!(client.poll_idle(current, cx)) {
-            Turn::Serve => {}
-            turn => return Poll::Ready(Happened::Turn(turn)),
+            Current::Serving(exchange) => {
+                let end = ready!(exchange.poll(client, cx));
+                match std::mem::take(current) {
+                    Current::Serving(exchange) => conclude(client, exchange, end),
+                    Current::Idle | Current::Waiting(_) => Ok(()),
+                }
+            }
+        };
+        if let Err(farewell) = done {
+            return Poll::Ready(farewell);
         }
     }
 }
 
-/// Gets a waiting client its server connection; or refuses its request, so that it goes on without.
-async fn wait_for_turn(client: &mut Client) -> Result<Option<Exchange>, Farewell> {
-    match wait::wait(client).await {
+/// A wait is over: the request is served, or refused so that the client goes on without.
+fn on_waited(
+    client: &mut Client,
+    current: &mut Current,
+    waited: Waited,
+    cx: &mut TaskContext<'_>,
+) -> Result<(), Farewell> {
+    match waited {
         Waited::Leased(lease) => {
             let now = client.context.worker.now();
             let mut exchange = Exchange::begin(lease, client, now);
-            match poll_fn(|cx| Poll::Ready(exchange.on_carry(client, cx))).await {
-                Ok(()) => Ok(Some(exchange)),
+            match exchange.on_carry(client, cx) {
+                Ok(()) => *current = Current::Serving(exchange),
                 Err(farewell) => {
                     exchange.abandon(client);
-                    Err(farewell)
+                    return Err(farewell);
                 }
             }
         }
         Waited::Refused(report) => {
             refuse(client, &report);
             client.enter_idle(client.context.worker.now());
-            Ok(None)
         }
-        Waited::Leave(farewell) => Err(farewell),
+        Waited::Leave(farewell) => return Err(farewell),
     }
+    Ok(())
 }
 
-/// Ends an exchange that did not simply come to rest. An error ends the session.
-fn conclude(client: &mut Client, mut exchange: Exchange, end: End) -> Result<Option<Exchange>, Farewell> {
+/// Ends an exchange. An error ends the session.
+fn conclude(client: &mut Client, mut exchange: Exchange, end: End) -> Result<(), Farewell> {
     match end {
         End::Rest => exchange.finish(client),
         End::Refused(report) => {
@@ -119,7 +124,7 @@ fn conclude(client: &mut Client, mut exchange: Exchange, end: End) -> Result<Opt
             return Err(farewell);
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Answers the request that stands in `carry` with an error.

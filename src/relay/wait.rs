@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 
 use crate::pool::clock;
 use crate::pool::lease::Lease;
@@ -27,74 +27,81 @@ pub enum Waited {
 /// Waits for a server connection, first come, first served. Cancel-safe: dropped early, the client is in no queue, and a
 /// connection granted meanwhile goes to the next.
 pub async fn wait(client: &mut Client) -> Waited {
-    let worker = Rc::clone(&client.context.worker);
-    let now = worker.now();
-    let timeout = client.settings().pool_timeout;
-    client.seat.enter(Phase::Waiting, now);
-    client.seat.deadline.set(clock::deadline(now, timeout));
-    worker.enter_busy(&client.seat);
-    let place = Place {
-        pool: Rc::clone(&client.pool),
-        seat: Rc::clone(&client.seat),
-    };
-    place.pool.enqueue(&place.seat);
-    let waited = poll_fn(|cx| poll(client, cx)).await;
-    let elapsed = worker.now().saturating_sub(now);
-    add(&client.pool.numbers().stats.wait_time, elapsed);
-    drop(place);
-    match waited {
-        Granted::Conn(lease) => Waited::Leased(lease),
-        Granted::Refused(report) => Waited::Refused(report),
-        Granted::TimedOut => Waited::Refused(timed_out(&client.pool, elapsed)),
-        Granted::Leave(farewell) => Waited::Leave(farewell),
-    }
-}
-
-enum Granted {
-    Conn(Lease),
-    Refused(Report),
-    TimedOut,
-    Leave(Farewell),
+    let place = Place::take(client);
+    poll_fn(|cx| place.poll(client, cx)).await
 }
 
 /// A client's place in the queue. Leaving it, however that happens, puts everything in order.
-struct Place {
+#[derive(Debug)]
+pub struct Place {
     pool: Rc<LocalPool>,
     seat: Rc<Seat>,
+    since: u64,
+}
+
+impl Place {
+    /// Puts the client into the queue of its pool.
+    pub fn take(client: &mut Client) -> Self {
+        let since = client.context.worker.now();
+        let timeout = client.settings().pool_timeout;
+        client.seat.enter(Phase::Waiting, since);
+        client.seat.deadline.set(clock::deadline(since, timeout));
+        client.context.worker.enter_busy(&client.seat);
+        let place = Self {
+            pool: Rc::clone(&client.pool),
+            seat: Rc::clone(&client.seat),
+            since,
+        };
+        place.pool.enqueue(&place.seat);
+        place
+    }
+
+    /// Waits for what comes of it.
+    pub fn poll(&self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Waited> {
+        let waited = ready!(self.poll_grant(client, cx));
+        add(&self.pool.numbers().stats.wait_time, self.elapsed());
+        Poll::Ready(waited)
+    }
+
+    fn poll_grant(&self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Waited> {
+        self.seat.register(cx);
+        match self.seat.take_grant() {
+            Some(Grant::Conn(conn)) => return Poll::Ready(Waited::Leased(self.pool.lease(conn))),
+            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Refused(report)),
+            None => {}
+        }
+        match self.seat.take_poke() {
+            Some(Poke::Deadline) => {
+                return Poll::Ready(Waited::Refused(timed_out(&self.pool, self.elapsed())));
+            }
+            Some(Poke::Cancel) => {
+                let report = Report::error(
+                    SqlState::QUERY_CANCELED,
+                    "canceling statement due to user request",
+                );
+                return Poll::Ready(Waited::Refused(report));
+            }
+            Some(Poke::Drain | Poke::Kill) => return Poll::Ready(Waited::Leave(Farewell::shutdown())),
+            Some(Poke::Look) | None => {}
+        }
+        match watch(client, cx) {
+            Ok(()) => Poll::Pending,
+            Err(_) => Poll::Ready(Waited::Leave(Farewell::Lost)),
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.pool.worker.now().saturating_sub(self.since)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.dequeue(&self.seat);
         self.pool.worker.leave_busy(&self.seat);
-        self.seat.enter(Phase::Idle, self.pool.worker.now());
+        self.seat.enter(Phase::Idle, self.pool.worker.recent());
         self.seat.deadline.set(0);
     }
-}
-
-fn poll(client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Granted> {
-    client.seat.register(cx);
-    match client.seat.take_grant() {
-        Some(Grant::Conn(conn)) => return Poll::Ready(Granted::Conn(client.pool.lease(conn))),
-        Some(Grant::Refused(report)) => return Poll::Ready(Granted::Refused(report)),
-        None => {}
-    }
-    match client.seat.take_poke() {
-        Some(Poke::Deadline) => return Poll::Ready(Granted::TimedOut),
-        Some(Poke::Cancel) => {
-            let report = Report::error(
-                SqlState::QUERY_CANCELED,
-                "canceling statement due to user request",
-            );
-            return Poll::Ready(Granted::Refused(report));
-        }
-        Some(Poke::Drain | Poke::Kill) => return Poll::Ready(Granted::Leave(Farewell::shutdown())),
-        Some(Poke::Look) | None => {}
-    }
-    if watch(client, cx).is_err() {
-        return Poll::Ready(Granted::Leave(Farewell::Lost));
-    }
-    Poll::Pending
 }
 
 /// Notices a client that leaves while it waits. What it says meanwhile is kept, within a limit.

@@ -63,7 +63,8 @@ pub enum Wants {
 
 impl ClientSession {
     #[must_use]
-    pub fn new(startup: Parameters) -> Self {
+    pub fn new(mut startup: Parameters) -> Self {
+        startup.shrink();
         let startup = Arc::new(startup);
         Self {
             settings: Arc::clone(&startup),

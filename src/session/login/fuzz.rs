@@ -23,13 +23,11 @@ pub fn fuzz_login(data: &[u8]) {
         _ => BindingRule::Require,
     };
     let plan = LoginPlan {
-        binding_rule: super::BindingRule::default(),
         user: "app".to_owned(),
         database: "app".to_owned(),
         parameters: Vec::new(),
         replication: Replication::None,
         secret,
-        binding_rule: super::BindingRule::Prefer,
         channel_binding: (first & TLS_BIT != 0).then(|| b"end point"[..].into()),
         binding_rule,
         version: ProtocolVersion::LATEST,
