@@ -7,16 +7,21 @@ use rand::Rng;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::admin::visitor::Visitor;
+use crate::admin::{self, Console};
 use crate::net::addr::ClientAddr;
 use crate::net::stream::{Socket, Stream};
+use crate::pool::local::{LocalPool, count};
 use crate::pool::mail::Mail;
 use crate::pool::registry::Admission;
 use crate::pool::seat::{Occupant, Seat};
 use crate::pool::shared::add;
 use crate::pool::worker::{Worker, worker_of};
+use crate::protocol::startup::Replication;
 use crate::protocol::{CancelKey, Parameters, Report, SqlState};
 use crate::relay::client::{Client, Settings};
 use crate::relay::context::Context;
+use crate::relay::directory::is_console;
 use crate::relay::exchange::Exchange;
 use crate::relay::farewell::Farewell;
 use crate::relay::handshake::{Arrival, Handshake, Newcomer};
@@ -28,8 +33,8 @@ use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
 /// Serves a connection until it ends. The states that are passed through but once are boxed, so that an idle client's task
 /// is small.
-pub(super) async fn serve(hub: Arc<Hub>, context: Rc<Context>, socket: Socket, address: ClientAddr) {
-    let Some(mut guest) = Box::pin(let_in(&hub, &context, socket, address)).await else {
+pub(super) async fn serve(console: Arc<Console>, context: Rc<Context>, socket: Socket, address: ClientAddr) {
+    let Some(mut guest) = Box::pin(let_in(&console, &context, socket, address)).await else {
         return;
     };
     let current = guest
@@ -54,45 +59,47 @@ struct Guest {
 struct Seated {
     worker: Rc<Worker>,
     seat: Rc<Seat>,
+    /// The pool that counts it; none for a client of the console.
+    pool: Option<Rc<LocalPool>>,
+}
+
+impl Seated {
+    fn new(worker: &Rc<Worker>, seat: &Rc<Seat>, pool: Option<&Rc<LocalPool>>) -> Self {
+        if let Some(pool) = pool {
+            count(&pool.numbers().clients, 1);
+        }
+        Self {
+            worker: Rc::clone(worker),
+            seat: Rc::clone(seat),
+            pool: pool.map(Rc::clone),
+        }
+    }
 }
 
 impl Drop for Seated {
     fn drop(&mut self) {
         self.worker.leave_busy(&self.seat);
         self.worker.vacate(self.seat.key.process_id);
+        if let Some(pool) = &self.pool {
+            count(&pool.numbers().clients, -1);
+        }
     }
 }
 
 async fn let_in(
-    hub: &Arc<Hub>,
+    console: &Arc<Console>,
     context: &Rc<Context>,
     mut socket: Socket,
     address: ClientAddr,
 ) -> Option<Guest> {
     socket.unpark().ok()?;
     let stream = Stream::from(socket);
-    let directory = hub.directory.load_full();
-    let _ = stream.set_keepalive(&directory.keepalive);
-    let lookup = Lookup {
-        directory: &directory,
-        answers: &hub.answers,
-        registry: &hub.registry,
-        worker: &context.worker,
-    };
-    let handshake = Handshake::new(stream, address, &directory, &hub.deriver, &lookup);
-    let limit = directory.login_timeout;
-    let arrival = if limit.is_zero() {
-        handshake.run().await
-    } else {
-        match timeout(limit, handshake.run()).await {
-            Ok(arrival) => arrival,
-            Err(_) => {
-                tracing::warn!(client = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
-                return None;
-            }
+    let hub = &console.hub;
+    match arrive(hub, context, stream, address).await {
+        Arrival::Client(newcomer) if is_console(&newcomer.login.request.database) => {
+            Box::pin(visit(console, context, *newcomer, address)).await;
+            None
         }
-    };
-    match arrival {
         Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
         Arrival::Cancel(key) => {
             cancel(hub, key).await;
@@ -109,6 +116,75 @@ async fn let_in(
     }
 }
 
+/// The handshake, within its time.
+async fn arrive(hub: &Arc<Hub>, context: &Rc<Context>, stream: Stream, address: ClientAddr) -> Arrival {
+    let directory = hub.directory.load_full();
+    let _ = stream.set_keepalive(&directory.keepalive);
+    let lookup = Lookup {
+        directory: &directory,
+        answers: &hub.answers,
+        registry: &hub.registry,
+        worker: &context.worker,
+    };
+    let handshake = Handshake::new(stream, address, &directory, &hub.deriver, &lookup);
+    let limit = directory.login_timeout;
+    if limit.is_zero() {
+        return handshake.run().await;
+    }
+    match timeout(limit, handshake.run()).await {
+        Ok(arrival) => arrival,
+        Err(_) => {
+            tracing::warn!(client = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
+            Arrival::Gone
+        }
+    }
+}
+
+/// Serves a client of the console, from its login to its goodbye. No limit on clients and no pause keeps it out.
+async fn visit(console: &Arc<Console>, context: &Rc<Context>, mut newcomer: Newcomer, address: ClientAddr) {
+    let directory = console.hub.directory.load_full();
+    let access = match admin::access(&directory, &newcomer.login.request, address) {
+        Ok(access) => access,
+        Err(refused) => return turn_away(&mut newcomer, address, &refused).await,
+    };
+    drop(directory);
+    let worker = &context.worker;
+    let Some(process_id) = worker.reserve() else {
+        return turn_away(&mut newcomer, address, &too_many()).await;
+    };
+    let Newcomer {
+        stream,
+        login,
+        verifier: _,
+        carry,
+        mut out,
+    } = newcomer;
+    let startup = welcome::startup_settings(&login);
+    let seat = worker.seat(Occupant {
+        key: cancel_key(process_id, &login),
+        database: admin::DATABASE.into(),
+        user: login.request.user.as_str().into(),
+        application_name: startup.value("application_name").unwrap_or_default().into(),
+        address,
+        local: stream.socket().local_addr(),
+        is_tls: stream.is_tls(),
+        replication: Replication::None,
+    });
+    let _seated = Seated::new(worker, &seat, None);
+    encode_welcome(&admin::greeting(), &seat.key, &mut out);
+    let (id, user) = (seat.id, Arc::clone(&seat.user));
+    tracing::info!(client = id, address = %address, user = &*user, ?access, "login to the console");
+    let farewell = Visitor::new(stream, seat, console, carry, out)
+        .serve(access)
+        .await;
+    tracing::debug!(
+        client = id,
+        user = &*user,
+        "left the console: {}",
+        farewell.as_str()
+    );
+}
+
 /// Finds a place for a client that is who it says; tells it why if there is none.
 async fn seat(
     hub: &Arc<Hub>,
@@ -123,18 +199,37 @@ async fn seat(
         },
         Err(report) => report,
     };
-    log_refusal(&newcomer, address, &refused);
+    turn_away(&mut newcomer, address, &refused).await;
+    None
+}
+
+/// Tells a client why it cannot stay.
+async fn turn_away(newcomer: &mut Newcomer, address: ClientAddr, refused: &Report) {
+    log_refusal(newcomer, address, refused);
     refused.encode(&mut newcomer.out);
     if newcomer.stream.write_all(&newcomer.out).await.is_ok() {
         let _ = newcomer.stream.shutdown().await;
     }
-    None
+}
+
+fn too_many() -> Report {
+    Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .with_detail("The limit max_clients is reached.")
+}
+
+fn cancel_key(process_id: u32, login: &ClientLogin) -> CancelKey {
+    let mut secret = vec![0; welcome::secret_len(login.request.version)];
+    rand::rng().fill(secret.as_mut_slice());
+    CancelKey {
+        process_id,
+        secret: secret.into(),
+    }
 }
 
 struct Place {
     presence: Presence,
     admission: Admission,
-    pool: Rc<crate::pool::local::LocalPool>,
+    pool: Rc<LocalPool>,
     process_id: u32,
 }
 
@@ -146,10 +241,6 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
         );
     }
     let directory = hub.directory.load();
-    let too_many = || {
-        Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-            .with_detail("The limit max_clients is reached.")
-    };
     let presence = hub.admit(directory.max_clients).ok_or_else(too_many)?;
     let (shared, admission) = welcome::find_pool(
         &newcomer.login,
@@ -192,12 +283,10 @@ async fn greet(
         application_name: startup.value("application_name").unwrap_or_default().into(),
         address,
         is_tls: stream.is_tls(),
-        replication: is_replication,
+        local: stream.socket().local_addr(),
+        replication: login.request.replication,
     });
-    let seated = Seated {
-        worker: Rc::clone(worker),
-        seat: Rc::clone(&seat),
-    };
+    let seated = Seated::new(worker, &seat, Some(&place.pool));
     let mut client = Box::new(Client {
         stream,
         session: ClientSession::new(startup),
@@ -242,13 +331,6 @@ async fn greet(
             Err(farewell)
         }
     }
-}
-
-fn cancel_key(process_id: u32, login: &ClientLogin) -> CancelKey {
-    let mut secret = vec![0; welcome::secret_len(login.request.version)];
-    rand::rng().fill(secret.as_mut_slice());
-    let secret = secret.into();
-    CancelKey { process_id, secret }
 }
 
 fn log_login(client: &Client, address: ClientAddr) {

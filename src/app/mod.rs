@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 
+use crate::admin::Console;
 use crate::config::{Config, Problems};
 use crate::net::addr::ListenAddr;
 use crate::net::listener::{Acceptor, Listener};
@@ -79,8 +80,10 @@ impl App {
             control: control_sender,
             started: SystemTime::now(),
         });
+        let console = Console::new(Arc::clone(&hub));
+        tokio::spawn(Arc::clone(&console).watch());
         for (index, mail) in boxes.into_iter().enumerate() {
-            worker::spawn(Arc::clone(&hub), index, mail)?;
+            worker::spawn(Arc::clone(&console), index, mail)?;
         }
         found_pools(&hub);
         let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
@@ -144,7 +147,11 @@ impl App {
     async fn on_control(&mut self, control: Control, loader: &Loader, log: &Log) -> Option<Shutdown> {
         match control {
             Control::Reload(reply) => {
-                let _ = reply.send(self.reload(loader, log).await);
+                let done = self.reload(loader, log).await;
+                if let Err(problems) = &done {
+                    tracing::error!("reload failed, nothing has changed: {problems}");
+                }
+                let _ = reply.send(done);
                 None
             }
             Control::Pause(database, reply) => {
@@ -163,7 +170,10 @@ impl App {
                 let _ = reply.send(answer);
                 None
             }
-            Control::Shutdown(how) => Some(how),
+            Control::Shutdown(how) => {
+                tracing::info!("the console asks for the end");
+                Some(how)
+            }
         }
     }
 
@@ -225,9 +235,23 @@ impl App {
                 }
             }
             () = signals.impatience() => tracing::warn!(clients = self.hub.clients(), "ending at once"),
+            () = refuse(&mut self.control) => tracing::warn!(clients = self.hub.clients(), "ending at once"),
         }
         tracing::info!("pgweir ends");
         Ok(())
+    }
+}
+
+/// While it drains, the console can have the end at once, and nothing else.
+async fn refuse(control: &mut mpsc::Receiver<Control>) {
+    while let Some(wish) = control.recv().await {
+        match wish {
+            Control::Reload(reply) | Control::Pause(_, reply) | Control::Resume(_, reply) => {
+                let _ = reply.send(Err("pooler is shutting down".to_owned()));
+            }
+            Control::Shutdown(Shutdown::Drain) => {}
+            Control::Shutdown(Shutdown::Now) => return,
+        }
     }
 }
 

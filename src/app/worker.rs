@@ -7,6 +7,8 @@ use std::thread::{Builder, JoinHandle};
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc;
 
+use crate::admin::Console;
+use crate::pool::conn::ServerInfo;
 use crate::pool::mail::{ClientRow, Inquiry, Mail, ServerRow};
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::pool::worker::Worker;
@@ -21,7 +23,7 @@ use super::client;
 /// # Errors
 /// The system gives no thread.
 pub(super) fn spawn(
-    hub: Arc<Hub>,
+    console: Arc<Console>,
     index: usize,
     mail: mpsc::Receiver<Mail>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -30,7 +32,7 @@ pub(super) fn spawn(
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build_local(LocalOptions::default())?;
-        runtime.block_on(run(hub, index, mail));
+        runtime.block_on(run(console, index, mail));
         Ok(())
     };
     Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -40,7 +42,8 @@ pub(super) fn spawn(
     })
 }
 
-async fn run(hub: Arc<Hub>, index: usize, mut mail: mpsc::Receiver<Mail>) {
+async fn run(console: Arc<Console>, index: usize, mut mail: mpsc::Receiver<Mail>) {
+    let hub = &console.hub;
     let worker = Worker::new(
         index,
         hub.registry.clock,
@@ -53,16 +56,16 @@ async fn run(hub: Arc<Hub>, index: usize, mut mail: mpsc::Receiver<Mail>) {
     tokio::task::spawn_local(Rc::clone(&worker).reap());
     tokio::task::spawn_local(Rc::clone(&worker).watch_capacity());
     while let Some(letter) = mail.recv().await {
-        open(&hub, &context, letter);
+        open(&console, &context, letter);
     }
 }
 
-fn open(hub: &Arc<Hub>, context: &Rc<Context>, letter: Mail) {
+fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
     let worker = &context.worker;
     match letter {
         Mail::Client(socket, address) => {
             tokio::task::spawn_local(client::serve(
-                Arc::clone(hub),
+                Arc::clone(console),
                 Rc::clone(context),
                 socket,
                 address,
@@ -88,7 +91,7 @@ fn open(hub: &Arc<Hub>, context: &Rc<Context>, letter: Mail) {
                 }
             }
         }
-        Mail::Inquiry(inquiry) => answer(hub, worker, inquiry),
+        Mail::Inquiry(inquiry) => answer(&console.hub, worker, inquiry),
     }
 }
 
@@ -145,6 +148,7 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             database: Arc::clone(&seat.database),
             application_name: Arc::clone(&seat.application_name.borrow()),
             address: seat.address,
+            local: seat.local,
             state: match phase {
                 Phase::Idle => "idle",
                 Phase::Waiting => "waiting",
@@ -159,11 +163,8 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             },
             is_tls: seat.is_tls,
             replication: seat.replication,
-            server: seat
-                .server
-                .borrow()
-                .as_ref()
-                .map(|info| (info.id, info.cancel_key.process_id)),
+            prepared_statements: seat.statements.get(),
+            server: seat.server.borrow().as_ref().map(|info| info.id),
         }
     };
     worker.seats().iter().map(row).collect()
@@ -171,16 +172,30 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
 
 fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
     let mut rows = Vec::new();
+    let pools = worker.pools();
+    let is_old = |info: &ServerInfo| {
+        let mut own = pools
+            .iter()
+            .filter(|pool| pool.shared.database == info.database && pool.shared.user == info.user);
+        own.any(|pool| pool.shared.epoch() != info.epoch)
+    };
     for seat in worker.seats() {
         if let Some(info) = &*seat.server.borrow() {
             let mut row = ServerRow::of(info, "active");
             row.request_at = seat.request_at.get();
             row.client = Some(seat.id);
+            row.replication = seat.replication;
+            row.close_needed = is_old(info);
             row.application_name = Arc::clone(&seat.application_name.borrow());
             rows.push(row);
         }
     }
-    for pool in worker.pools() {
+    for pool in &pools {
+        for info in pool.tested() {
+            let mut row = ServerRow::of(&info, "tested");
+            row.close_needed = is_old(&info);
+            rows.push(row);
+        }
         pool.for_each_idle(|conn| {
             let mut row = ServerRow::of(&conn.info, "idle");
             row.request_at = conn.idle_since;

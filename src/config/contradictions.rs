@@ -186,10 +186,7 @@ fn note_server_files(reader: &mut Reader<'_>, path: &str, database: &Database, t
     }
 }
 
-/// The names under which the console is reached.
-pub(super) fn is_console(database: &str) -> bool {
-    matches!(database, "pgweir" | "pgbouncer")
-}
+pub(super) use crate::relay::directory::is_console;
 
 /// Whether only this machine reaches it.
 pub(super) fn is_local(listen: &ListenAddr) -> bool {

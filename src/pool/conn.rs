@@ -1,8 +1,9 @@
 //! One logged-in connection to PostgreSQL.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
@@ -152,6 +153,8 @@ pub struct ServerInfo {
     /// Unique in the process.
     pub id: u64,
     pub address: ExactAddr,
+    /// Our end of it; none over a Unix socket.
+    pub local: Option<SocketAddr>,
     pub encryption: Encryption,
     pub tls: Arc<ServerTls>,
     pub keepalive: Keepalive,
@@ -160,6 +163,10 @@ pub struct ServerInfo {
     pub connected_at: u64,
     pub database: Arc<str>,
     pub user: Arc<str>,
+    /// The epoch of its pool when it was opened.
+    pub epoch: u32,
+    /// Statements prepared on it, as of its last rest.
+    pub statements: AtomicUsize,
     pub cancels: Cancels,
 }
 
@@ -168,10 +175,21 @@ pub struct ServerInfo {
 #[derive(Debug, Default)]
 pub struct Cancels {
     under_way: AtomicU32,
+    /// The same for all connections of the pool.
+    in_pool: Arc<AtomicU32>,
     settled: Notify,
 }
 
 impl Cancels {
+    /// Counted in the pool's number, too.
+    #[must_use]
+    pub fn counted_in(in_pool: &Arc<AtomicU32>) -> Self {
+        Self {
+            in_pool: Arc::clone(in_pool),
+            ..Self::default()
+        }
+    }
+
     /// Whether no request is under way.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -187,6 +205,7 @@ impl Cancels {
             .under_way
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
             .ok()?;
+        cancels.in_pool.fetch_add(1, Ordering::Relaxed);
         Some(CancelUnderWay {
             info: Arc::clone(info),
         })
@@ -208,6 +227,7 @@ pub struct CancelUnderWay {
 
 impl Drop for CancelUnderWay {
     fn drop(&mut self) {
+        self.info.cancels.in_pool.fetch_sub(1, Ordering::Relaxed);
         self.info.cancels.under_way.fetch_sub(1, Ordering::AcqRel);
         self.info.cancels.settled.notify_one();
     }

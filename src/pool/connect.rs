@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -145,7 +146,7 @@ async fn open_some(
 ) -> Result<Box<ServerConn>, Failure> {
     let target = order.shared.target.load_full();
     let epoch = order.shared.epoch();
-    let (opened, info) = reach(order, &target, deriver, id).await?;
+    let (opened, info) = reach(order, &target, deriver, id, epoch).await?;
     let Opened {
         dialed,
         settled,
@@ -194,6 +195,7 @@ async fn reach(
     target: &Target,
     deriver: &Deriver,
     id: u64,
+    epoch: u32,
 ) -> Result<(Opened, ServerInfo), Failure> {
     let mut hosts: Vec<&ServerAddr> = target.hosts.iter().collect();
     if target.shuffled {
@@ -205,7 +207,8 @@ async fn reach(
         for host in &hosts {
             match try_host(order, target, host, deriver).await {
                 Ok(opened) if attrs.accept(&opened.settled.parameters) => {
-                    let info = info(order, target, &opened, id);
+                    let mut info = info(order, target, &opened, id);
+                    info.epoch = epoch;
                     return Ok((opened, info));
                 }
                 Ok(_) => failure = unsuitable(attrs),
@@ -221,6 +224,7 @@ fn info(order: &Order<'_>, target: &Target, opened: &Opened, id: u64) -> ServerI
     ServerInfo {
         id,
         address: opened.dialed.address.clone(),
+        local: opened.dialed.stream.socket().local_addr(),
         encryption: opened.dialed.encryption(),
         tls: Arc::clone(&target.tls),
         keepalive: target.keepalive,
@@ -228,7 +232,9 @@ fn info(order: &Order<'_>, target: &Target, opened: &Opened, id: u64) -> ServerI
         connected_at: order.shared.clock.now(),
         database: Arc::clone(&order.shared.database),
         user: Arc::clone(&order.shared.user),
-        cancels: Cancels::default(),
+        epoch: 0,
+        statements: AtomicUsize::new(0),
+        cancels: Cancels::counted_in(&order.shared.cancelling),
     }
 }
 

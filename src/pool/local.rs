@@ -13,7 +13,7 @@ use crossbeam::utils::CachePadded;
 use crate::session::{Hygiene, Rest};
 
 use super::clock::micros;
-use super::conn::ServerConn;
+use super::conn::{ServerConn, ServerInfo};
 use super::ledger::Full;
 use super::mail::Mail;
 use super::seat::{Grant, Seat};
@@ -34,6 +34,8 @@ pub struct LocalPool {
     /// First come, first served.
     waiters: RefCell<VecDeque<Rc<Seat>>>,
     connecting: Cell<u32>,
+    /// Being made ready for the next client.
+    pub(super) tested: RefCell<Vec<Arc<ServerInfo>>>,
 }
 
 impl LocalPool {
@@ -47,6 +49,7 @@ impl LocalPool {
             idle: RefCell::default(),
             waiters: RefCell::default(),
             connecting: Cell::new(0),
+            tested: RefCell::default(),
         })
     }
 
@@ -401,6 +404,12 @@ impl LocalPool {
         }
     }
 
+    /// The connections that are being made ready for the next client.
+    #[must_use]
+    pub fn tested(&self) -> Vec<Arc<ServerInfo>> {
+        self.tested.borrow().clone()
+    }
+
     fn is_stale(&self, conn: &ServerConn, now: u64) -> bool {
         conn.epoch != self.shared.epoch() || (conn.expires_at != 0 && conn.expires_at <= now)
     }
@@ -434,7 +443,7 @@ pub(super) fn note(counter: &AtomicU32, more: i32) {
 }
 
 /// Changes a count that only this thread writes. Sequentially consistent, since other workers decide by it.
-pub(super) fn count(counter: &AtomicU32, more: i32) {
+pub fn count(counter: &AtomicU32, more: i32) {
     counter.store(
         counter.load(Ordering::Relaxed).saturating_add_signed(more),
         Ordering::SeqCst,

@@ -1,12 +1,15 @@
 //! What workers send each other. Rare: a query is served by its own worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::net::addr::ClientAddr;
 use crate::net::dial::{Encryption, ExactAddr};
 use crate::net::stream::Socket;
+use crate::protocol::startup::Replication;
 
 use super::conn::{ServerConn, ServerInfo};
 use super::shared::PoolShared;
@@ -58,15 +61,18 @@ pub struct ClientRow {
     pub database: Arc<str>,
     pub application_name: Arc<str>,
     pub address: ClientAddr,
+    /// Our end of its connection; none over a Unix socket.
+    pub local: Option<SocketAddr>,
     pub state: &'static str,
     pub connected_at: u64,
     pub request_at: u64,
     /// How long it has waited in the queue, now; microseconds.
     pub wait: u64,
     pub is_tls: bool,
-    pub replication: bool,
-    /// The server connection that works for it: its id, and its process id on the server.
-    pub server: Option<(u64, u32)>,
+    pub replication: Replication,
+    pub prepared_statements: usize,
+    /// The id of the server connection that works for it.
+    pub server: Option<u64>,
 }
 
 /// A server connection, for the console.
@@ -78,6 +84,8 @@ pub struct ServerRow {
     pub state: &'static str,
     pub address: Arc<str>,
     pub port: u16,
+    /// Our end of it; none over a Unix socket.
+    pub local: Option<SocketAddr>,
     pub connected_at: u64,
     pub request_at: u64,
     pub close_needed: bool,
@@ -85,6 +93,7 @@ pub struct ServerRow {
     pub client: Option<u64>,
     pub process_id: u32,
     pub is_tls: bool,
+    pub replication: Replication,
     pub prepared_statements: usize,
     pub application_name: Arc<str>,
 }
@@ -103,13 +112,15 @@ impl ServerRow {
             state,
             address: address.into(),
             port,
+            local: info.local,
             connected_at: info.connected_at,
             request_at: 0,
             close_needed: false,
             client: None,
             process_id: info.cancel_key.process_id,
             is_tls: info.encryption == Encryption::Required,
-            prepared_statements: 0,
+            replication: Replication::None,
+            prepared_statements: info.statements.load(Ordering::Relaxed),
             application_name: "".into(),
         }
     }

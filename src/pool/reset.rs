@@ -1,6 +1,7 @@
 //! From what a client has left behind to a connection that is like new.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -15,10 +16,13 @@ use super::local::{LocalPool, count};
 /// Cleans a connection in the background and gives it to its pool; what cannot be cleaned is closed.
 pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
     count(&pool.numbers().tested, 1);
+    let info = Arc::clone(&conn.info);
+    pool.tested.borrow_mut().push(Arc::clone(&info));
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
         let cleaned = timeout(RESET_MAX, clean(conn)).await;
         count(&pool.numbers().tested, -1);
+        pool.tested.borrow_mut().retain(|tested| tested.id != info.id);
         match cleaned {
             Ok(Some(conn)) => pool.accept(conn),
             Ok(None) | Err(_) => pool.recheck(),

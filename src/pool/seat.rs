@@ -1,10 +1,12 @@
 //! A client's place on its worker: how the pool, the clock and the console reach its task.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use crate::net::addr::ClientAddr;
+use crate::protocol::startup::Replication;
 use crate::protocol::{CancelKey, Report};
 
 use super::conn::{ServerConn, ServerInfo};
@@ -18,8 +20,10 @@ pub struct Seat {
     pub user: Arc<str>,
     pub application_name: RefCell<Arc<str>>,
     pub address: ClientAddr,
+    /// Our end of its connection; none over a Unix socket.
+    pub local: Option<SocketAddr>,
     pub is_tls: bool,
-    pub replication: bool,
+    pub replication: Replication,
     /// Microseconds on the worker's clock.
     pub connected_at: u64,
     pub phase: Cell<Phase>,
@@ -27,6 +31,8 @@ pub struct Seat {
     pub since: Cell<u64>,
     /// When the last request came.
     pub request_at: Cell<u64>,
+    /// Statements it has prepared, as of its last rest.
+    pub statements: Cell<usize>,
     /// When to wake the task, 0 for never; microseconds on the worker's clock.
     pub deadline: Cell<u64>,
     /// It stands in the queue of its pool.
@@ -81,8 +87,9 @@ pub struct Occupant {
     pub user: Arc<str>,
     pub application_name: Arc<str>,
     pub address: ClientAddr,
+    pub local: Option<SocketAddr>,
     pub is_tls: bool,
-    pub replication: bool,
+    pub replication: Replication,
 }
 
 impl Seat {
@@ -95,12 +102,14 @@ impl Seat {
             user: occupant.user,
             application_name: RefCell::new(occupant.application_name),
             address: occupant.address,
+            local: occupant.local,
             is_tls: occupant.is_tls,
             replication: occupant.replication,
             connected_at: now,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(now),
             request_at: Cell::new(now),
+            statements: Cell::new(0),
             deadline: Cell::new(0),
             queued: Cell::new(false),
             poke: Cell::new(None),

@@ -33,6 +33,8 @@ pub struct PoolShared {
     failure: Mutex<Failure>,
     /// The values a server reported at its last login: what a new client is told.
     pub welcome: ArcSwapOption<Parameters>,
+    /// Cancel requests under way to its connections.
+    pub cancelling: Arc<AtomicU32>,
 }
 
 /// One worker's numbers. Written by that worker alone, so there is nothing to contend for; read by all.
@@ -113,6 +115,7 @@ impl PoolShared {
             cells: (0..founding.workers).map(|_| Arc::default()).collect(),
             failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),
+            cancelling: Arc::default(),
         }
     }
 

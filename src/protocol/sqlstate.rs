@@ -23,6 +23,7 @@ impl SqlState {
     pub const INVALID_STATEMENT_NAME: Self = Self(*b"26000");
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
+    pub const INVALID_CURSOR_NAME: Self = Self(*b"34000");
     pub const INVALID_DATABASE: Self = Self(*b"3D000");
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
@@ -38,6 +39,7 @@ impl SqlState {
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
     pub const DATABASE_DROPPED: Self = Self(*b"57P04");
     pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
+    pub const CONFIG_FILE_ERROR: Self = Self(*b"F0000");
     pub const INTERNAL_ERROR: Self = Self(*b"XX000");
 
     /// Reads a code off the wire; anything but five ASCII characters is none.

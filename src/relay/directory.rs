@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Hba, Method, Mock, Verifier};
-use crate::net::addr::ServerAddr;
+use crate::net::addr::{ClientAddr, ServerAddr};
 use crate::net::keepalive::Keepalive;
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::pool::settings::PoolSettings;
 use crate::pool::target::{Reread, SessionAttrs, Target};
 use crate::session::login::{BindingRule, ServerSecret};
+use crate::session::startup::ClientRequest;
 
 /// The directory, as it stands between two reloads.
 pub struct Directory {
@@ -60,6 +61,22 @@ impl Directory {
     pub fn trusts(&self, user: &str) -> bool {
         self.names.is_empty() || self.names.contains(user)
     }
+}
+
+/// Whether a database is the console, under either of its names.
+#[must_use]
+pub fn is_console(database: &str) -> bool {
+    matches!(database, "pgweir" | "pgbouncer")
+}
+
+/// Whether somebody comes to the console who could do anything to this process anyway: the same user of the operating
+/// system, over a Unix socket. Needs no password under the console's own name.
+#[must_use]
+pub fn is_own_console(request: &ClientRequest, address: ClientAddr) -> bool {
+    let ClientAddr::Unix { uid: Some(uid), .. } = address else {
+        return false;
+    };
+    is_console(&request.database) && is_console(&request.user) && uid == rustix::process::geteuid().as_raw()
 }
 
 /// How an unknown user's secret is asked for.

@@ -290,6 +290,12 @@ impl Exchange {
         *client.seat.server.borrow_mut() = None;
         client.context.worker.leave_busy(&client.seat);
         let now = client.context.worker.now();
+        client.seat.statements.set(client.session.statements.len());
+        let conn = self.lease.conn();
+        let statements = conn.state.statements.len();
+        conn.info
+            .statements
+            .store(statements, std::sync::atomic::Ordering::Relaxed);
         let stats = &client.pool.numbers().stats;
         let tally = std::mem::take(&mut self.flow.tally);
         add(&stats.queries, tally.queries.into());

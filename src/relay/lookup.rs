@@ -21,7 +21,7 @@ use crate::session::login::ServerSecret;
 use crate::session::startup::ClientRequest;
 
 use super::answers::{ASKED_AGAIN_AFTER, Answers, Means};
-use super::directory::{AuthQuery, DatabaseEntry, Directory};
+use super::directory::{AuthQuery, DatabaseEntry, Directory, is_console};
 
 /// The way to a user's secret for one login.
 #[derive(Debug)]
@@ -60,6 +60,10 @@ impl Lookup<'_> {
         let Some(query) = &self.directory.auth_query else {
             return Ok(None);
         };
+        if is_console(&request.database) {
+            // Whoever can add users to some database could name one of them as an operator is named.
+            return Ok(None);
+        }
         let Some(entry) = self.directory.database(&request.database) else {
             return Ok(None);
         };
