@@ -18,6 +18,7 @@ use crate::protocol::{Report, SqlState, TransactionState};
 use crate::session::flow::{Attention, Flow, Naming, Next, Parties, answers::Ending};
 use crate::session::{Hygiene, Outbox, settings};
 
+use super::account::{self, Since};
 use super::client::Client;
 use super::context::Scratch;
 use super::farewell::Farewell;
@@ -182,7 +183,7 @@ impl Exchange {
                 self.flow.answer_fakes(&[], &mut fakes, &mut parties);
                 client.owed.extend_from_slice(fakes.bytes(&[]));
             }
-            if was_idle && self.is_timed() {
+            if was_idle && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
             }
         }
@@ -290,25 +291,17 @@ impl Exchange {
         *client.seat.server.borrow_mut() = None;
         client.context.worker.leave_busy(&client.seat);
         let now = client.context.worker.now();
-        client.seat.statements.set(client.session.statements.len());
-        let conn = self.lease.conn();
-        let statements = conn.state.statements.len();
-        conn.info
-            .statements
-            .store(statements, std::sync::atomic::Ordering::Relaxed);
-        let stats = &client.pool.numbers().stats;
-        let tally = std::mem::take(&mut self.flow.tally);
-        add(&stats.queries, tally.queries.into());
-        add(&stats.transactions, tally.transactions.into());
-        add(&stats.client_parses, tally.client_parses.into());
-        add(&stats.server_parses, tally.server_parses.into());
-        add(&stats.binds, tally.binds.into());
-        add(
-            &stats.transaction_time,
-            now.saturating_sub(self.transaction_since),
-        );
-        add(&stats.query_time, now.saturating_sub(self.busy_since));
+        self.settle(client, now);
         client.enter_idle(now);
+    }
+
+    fn settle(&mut self, client: &Client, now: u64) {
+        let since = Since {
+            busy: self.busy_since,
+            transaction: self.transaction_since,
+        };
+        let conn = self.lease.conn();
+        account::settle(client, conn, &mut self.flow.tally, since, now);
     }
 
     fn listens_to_client(&mut self) -> bool {
@@ -440,8 +433,20 @@ impl Exchange {
             if self.is_timed() {
                 self.set_deadline(client, is_busy);
             }
+            if self.keeping == Keeping::Session && !is_busy {
+                self.on_pause(client);
+            }
         }
         None
+    }
+
+    /// A session goes on, but its server has nothing to do: what was done so far counts from now on.
+    fn on_pause(&mut self, client: &Client) {
+        self.settle(client, client.context.worker.now());
+        self.busy_since = 0;
+        if self.lease.conn().state.transaction == TransactionState::Idle {
+            self.transaction_since = 0;
+        }
     }
 
     /// The connection has the client's settings now, or never will.

@@ -1,5 +1,6 @@
 //! The path of a query. `serve` is the page to read first.
 
+mod account;
 pub mod answers;
 pub mod cancel;
 pub mod client;
