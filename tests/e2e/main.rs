@@ -5,5 +5,6 @@
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
 mod clients;
+mod console;
 mod harness;
 mod postgres_alone;
