@@ -155,7 +155,7 @@ impl Exchange {
     ) -> Result<usize, Farewell> {
         out.reset();
         let conn = self.lease.conn();
-        if conn.state.pipeline.is_empty() && !self.flow.is_busy(&conn.state) {
+        if self.flow.is_at_rest(&conn.state) {
             let preamble = settings::difference(&client.session, &mut conn.state);
             let block = client.session.block;
             if preamble.is_some() || block != crate::session::client::Block::None {
@@ -246,9 +246,19 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if !moved {
-                return Poll::Pending;
+            if moved && self.flow.is_held() {
+                // What it waited for may have come.
+                if let Err(farewell) = self.on_carry(client, cx) {
+                    return Poll::Ready(End::Leave(farewell));
+                }
             }
+            if moved {
+                continue;
+            }
+            if self.leaves && self.owed.is_empty() && !self.flow.is_promised(&self.lease.conn().state) {
+                return Poll::Ready(End::Leave(Farewell::Goodbye));
+            }
+            return Poll::Pending;
         }
     }
 
@@ -305,7 +315,7 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        if self.stage == Stage::Preparing || self.leaves || !self.owed.is_empty() {
+        if self.stage == Stage::Preparing || self.leaves || self.flow.is_held() || !self.owed.is_empty() {
             return false;
         }
         let looks = self.looks;

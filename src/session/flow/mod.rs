@@ -197,6 +197,15 @@ impl Flow {
         !server.pipeline.is_empty() || self.client_body > 0 || self.copy != Copy::None
     }
 
+    /// Whether something that the client has asked for takes effect although it says no more: requests up to the last that
+    /// ends a batch. What comes behind is never committed, and neither is a copy without its end.
+    #[must_use]
+    pub fn is_promised(&self, server: &ServerState) -> bool {
+        let ends_batch = |kind| matches!(kind, Kind::Query | Kind::FunctionCall | Kind::Sync);
+        !matches!(self.copy, Copy::In | Copy::Both)
+            && server.pipeline.iter().any(|entry| ends_batch(entry.kind))
+    }
+
     /// Whether the client is between two `Sync`s: the server keeps a transaction open, or skips.
     #[must_use]
     pub fn is_in_batch(&self) -> bool {
