@@ -8,3 +8,4 @@ mod clients;
 mod console;
 mod harness;
 mod postgres_alone;
+mod protocol;
