@@ -54,6 +54,8 @@ pub enum Cause {
     Set,
     /// Something was reset: to the connection's own default, where the client expects that of its session.
     Reset,
+    /// Everything was.
+    ResetAll,
 }
 
 /// The server reports a value during the client's exchange: from now on it is the client's, and goes where the client goes.
@@ -71,9 +73,9 @@ pub fn on_reported(
     let is_base = server.base.value(name) == Some(value);
     let default = client.startup.value(name);
     let wanted = match cause {
-        Cause::Reset if is_base => default,
+        Cause::Reset | Cause::ResetAll if is_base => default,
         Cause::Set if is_base && default.is_none() => None,
-        Cause::Set | Cause::Reset => Some(value),
+        Cause::Set | Cause::Reset | Cause::ResetAll => Some(value),
     };
     let applied = if is_base && wanted != Some(value) {
         None
@@ -98,6 +100,28 @@ pub fn on_reported(
         server.applied = Arc::new(changed);
     }
     news
+}
+
+/// Everything was reset, and what changed by that on the server is reported. Where nothing did, since the client had set the
+/// very default of the server, the client goes back to its startup all the same, and is told so.
+pub fn on_all_reset(client: &mut ClientSession, server: &ServerState, mut tell: impl FnMut(&str, &str)) {
+    if Arc::ptr_eq(&client.settings, &client.startup) {
+        return;
+    }
+    let mut settings = Parameters::clone(&client.settings);
+    for (name, own) in client.startup.iter() {
+        let now = server.reported.value(name);
+        if now.is_some() && now == server.base.value(name) && settings.set(name, own) {
+            tell(name, own);
+        }
+    }
+    if settings == *client.startup {
+        let before = std::mem::replace(&mut client.settings, Arc::clone(&client.startup));
+        client.settled.get_or_insert(before);
+    } else if settings != *client.settings {
+        let before = std::mem::replace(&mut client.settings, Arc::new(settings));
+        client.settled.get_or_insert(before);
+    }
 }
 
 /// What the client hears of a value that the server has reported.

@@ -9,3 +9,4 @@ mod console;
 mod harness;
 mod postgres_alone;
 mod protocol;
+mod startup;

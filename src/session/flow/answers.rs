@@ -9,7 +9,7 @@ use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::PinReason;
+use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
@@ -186,7 +186,7 @@ impl Flow {
         };
         match message.head.tag {
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
-            tag::READY_FOR_QUERY => self.on_ready(message, parties, verdict),
+            tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
             tag::COMMAND_COMPLETE => Ok(self.on_complete(message, parties, verdict)),
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
@@ -251,7 +251,12 @@ impl Flow {
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
-            b"RESET\0" => self.cause = Cause::Reset,
+            b"RESET\0" => {
+                self.cause = match std::mem::take(&mut self.asked) {
+                    SettingEffect::ResetAll => Cause::ResetAll,
+                    SettingEffect::None => Cause::Reset,
+                }
+            }
             // From a text that could not be screened.
             b"LISTEN\0" => parties.client.pin = parties.client.pin.or(Some(PinReason::Listen)),
             _ => {}
@@ -284,10 +289,8 @@ impl Flow {
         if !everything {
             return;
         }
-        self.cause = Cause::Reset;
         // RESET ALL went back to the connection's own defaults, not to the client's: those are applied again.
-        let before = std::mem::replace(&mut client.settings, Arc::clone(&client.startup));
-        client.settled.get_or_insert(before);
+        self.cause = Cause::ResetAll;
         server.applied = Arc::default();
         if !server.pipeline.is_followed() {
             client.pin = None;
@@ -297,6 +300,8 @@ impl Flow {
     fn on_ready(
         &mut self,
         message: &Message<'_>,
+        input: &[u8],
+        out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
     ) -> Result<Verdict, SessionError> {
@@ -322,6 +327,10 @@ impl Flow {
         self.pop(parties);
         self.copy = Copy::None;
         self.timed_out = false;
+        if self.cause == Cause::ResetAll && state == TransactionState::Idle {
+            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
+            settings::on_all_reset(parties.client, parties.server, tell);
+        }
         self.cause = Cause::Set;
         if parties.server.pipeline.is_empty() {
             self.stakes = Stakes::Nothing;

@@ -17,6 +17,7 @@ use crate::protocol::{Report, TransactionState};
 
 use super::client::{Batch, ClientSession, Lost};
 use super::pipeline::Kind;
+use super::screen::SettingEffect;
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::StatementCache;
@@ -48,6 +49,8 @@ pub struct Flow {
     timed_out: bool,
     /// Why the server reports values until the next `ReadyForQuery`.
     cause: Cause,
+    /// What a query in flight does to all settings.
+    asked: SettingEffect,
     pub tally: Tally,
 }
 
@@ -173,6 +176,7 @@ impl Flow {
             since: server.statements.clock(),
             portal: Portal::Plain,
             cause: Cause::Set,
+            asked: SettingEffect::None,
             own_error: None,
             stakes: Stakes::Nothing,
             timed_out: false,

@@ -176,6 +176,7 @@ impl Flow {
         }
         if effects.settings == SettingEffect::ResetAll && self.batch != Batch::Skipping {
             settings::on_reset_all(parties.server);
+            self.asked = SettingEffect::ResetAll;
         }
         if effects.block == BlockEffect::MayCommit {
             self.stakes = Stakes::Commit;
