@@ -4,9 +4,11 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod bad_input;
 mod clients;
 mod console;
 mod harness;
 mod postgres_alone;
+mod prepared;
 mod protocol;
 mod startup;
