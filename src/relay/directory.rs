@@ -56,6 +56,17 @@ impl Directory {
         self.databases.get(name).or(self.wildcard.as_ref())
     }
 
+    /// The database for a client that names one or means its server: where the name is unknown, the only one there is.
+    #[must_use]
+    pub fn server<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a Arc<DatabaseEntry>)> {
+        if let Some(entry) = self.database(name) {
+            return Some((name, entry));
+        }
+        let mut all = self.databases.iter();
+        let (only, entry) = all.next()?;
+        all.next().is_none().then_some((only, entry))
+    }
+
     /// Under `trust`, whether this name is let in: any, unless users are listed.
     #[must_use]
     pub fn trusts(&self, user: &str) -> bool {

@@ -47,15 +47,22 @@ pub fn find_pool(
     registry: &Registry,
 ) -> Result<(Arc<PoolShared>, Admission), Report> {
     let request = &login.request;
-    let Some(entry) = directory.database(&request.database) else {
+    // A stream of WAL is of a whole server, and its clients name no database of it.
+    let found = match request.replication {
+        Replication::Physical => directory.server(&request.database),
+        Replication::None | Replication::Logical => directory
+            .database(&request.database)
+            .map(|entry| (&*request.database, entry)),
+    };
+    let Some((database, entry)) = found else {
         return Err(Report::fatal(
             SqlState::INVALID_DATABASE,
             format!("database \"{}\" does not exist", request.database),
         )
         .with_hint("The configuration has no database of this name."));
     };
-    let settings = || (directory.settings)(&request.database, &request.user);
-    let profile = registry.profile(&request.database, &request.user, settings);
+    let settings = || (directory.settings)(database, &request.user);
+    let profile = registry.profile(database, &request.user, settings);
     let admission = profile.admit().map_err(|crowded| {
         let what = match crowded {
             Crowded::Database => "max_db_clients",
@@ -71,9 +78,9 @@ pub fn find_pool(
     } else {
         ServerSecret::None
     };
-    let pool = registry.pool(&request.database, server_user, || {
-        let target = entry.target(&request.database, &request.user, secret.clone());
-        ((directory.settings)(&request.database, server_user), target)
+    let pool = registry.pool(database, server_user, || {
+        let target = entry.target(database, &request.user, secret.clone());
+        ((directory.settings)(database, server_user), target)
     });
     keep_secret(&pool, &secret);
     Ok((pool, admission))
