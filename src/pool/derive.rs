@@ -15,13 +15,18 @@ pub struct Deriver {
     permits: Semaphore,
     /// By a keyed digest of password, salt and iterations.
     known: Mutex<HashMap<[u8; 32], ScramKeys>>,
-    key: [u8; 32],
+    /// Of the block's length, as the type of HMAC's key wants it.
+    key: [u8; BLOCK_LEN],
 }
 
 impl Deriver {
-    /// `parallel` derivations at a time; `key` is random, so that the digests mean nothing outside of this process.
+    /// `parallel` derivations at a time; `random` is drawn once, so that the digests mean nothing outside of this process.
     #[must_use]
-    pub fn new(parallel: usize, key: [u8; 32]) -> Arc<Self> {
+    pub fn new(parallel: usize, random: [u8; 32]) -> Arc<Self> {
+        let mut key = [0; BLOCK_LEN];
+        for (byte, random) in key.iter_mut().zip(random) {
+            *byte = random;
+        }
         Arc::new(Self {
             permits: Semaphore::new(parallel.max(1)),
             known: Mutex::default(),
@@ -58,7 +63,7 @@ impl Deriver {
     }
 
     fn digest(&self, work: &ScramWork) -> [u8; 32] {
-        let mut digest = <Hmac<Sha256> as Mac>::new(self.key.as_slice().into());
+        let mut digest = <Hmac<Sha256> as Mac>::new((&self.key).into());
         digest.update(&work.iterations.to_be_bytes());
         digest.update(&u64::try_from(work.salt.len()).unwrap_or(u64::MAX).to_be_bytes());
         digest.update(&work.salt);
@@ -71,5 +76,30 @@ impl Deriver {
     }
 }
 
+/// Of SHA-256.
+const BLOCK_LEN: usize = 64;
 /// Results that are remembered: a few for each user there may be. When it is full everything is derived anew.
 const KNOWN_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Secret;
+
+    #[tokio::test]
+    async fn equal_work_is_done_once_and_other_work_has_other_keys() {
+        let deriver = Deriver::new(1, [7; 32]);
+        let work = |password: &str, salt: &[u8]| ScramWork {
+            password: Secret::from(password),
+            salt: salt.into(),
+            iterations: 2,
+        };
+        let keys = deriver.keys(&work("secret", b"salt")).await.unwrap();
+        assert_eq!(keys, work("secret", b"salt").run());
+        assert_eq!(deriver.keys(&work("secret", b"salt")).await.unwrap(), keys);
+        assert_eq!(deriver.lock().len(), 1);
+        assert_ne!(deriver.keys(&work("secret", b"sal")).await.unwrap(), keys);
+        assert_ne!(deriver.keys(&work("tsecret", b"sal")).await.unwrap(), keys);
+        assert_eq!(deriver.lock().len(), 3);
+    }
+}
