@@ -4,6 +4,13 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod auth_query;
+mod client_logins;
+mod client_tls;
 mod clients;
 mod harness;
+mod hba;
+mod login_limits;
 mod postgres_alone;
+mod server_logins;
+mod server_tls;
