@@ -101,16 +101,17 @@ async fn let_in(
             None
         }
         Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
-        Arrival::Cancel(key) => {
+        Arrival::Cancel(key, mut stream) => {
             cancel(hub, key).await;
+            let _ = timeout(GOODBYE_MAX, stream.shutdown()).await;
             None
         }
         Arrival::Refused(report) => {
-            tracing::warn!(client = %address, "login refused: {report}");
+            tracing::warn!(address = %address, "login refused: {report}");
             None
         }
         Arrival::Gone => {
-            tracing::debug!(client = %address, "left during its login");
+            tracing::debug!(address = %address, "left during its login");
             None
         }
     }
@@ -134,7 +135,7 @@ async fn arrive(hub: &Arc<Hub>, context: &Rc<Context>, stream: Stream, address: 
     match timeout(limit, handshake.run()).await {
         Ok(arrival) => arrival,
         Err(_) => {
-            tracing::warn!(client = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
+            tracing::warn!(address = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
             Arrival::Gone
         }
     }
@@ -401,3 +402,6 @@ fn log_farewell(client: &Client, farewell: &Farewell) {
         }
     }
 }
+
+/// TLS says goodbye to who has sent a cancel request; that fits into any socket's buffer.
+const GOODBYE_MAX: std::time::Duration = std::time::Duration::from_secs(1);
