@@ -22,7 +22,7 @@ use pgweir::pool::target::{SessionAttrs, Target};
 use pgweir::pool::worker::Worker;
 use pgweir::protocol::{CancelKey, Parameters};
 use pgweir::session::flow::Naming;
-use pgweir::session::login::ServerSecret;
+use pgweir::session::login::{BindingRule, ServerSecret};
 use pgweir::session::{Flow, ServerState};
 
 fn main() {
@@ -76,6 +76,7 @@ fn pool() -> Rc<LocalPool> {
             parameters: Vec::new(),
             session_attrs: SessionAttrs::Any,
             secret: ServerSecret::None,
+            binding_rule: BindingRule::default(),
             reread: None,
         },
         workers: 1,

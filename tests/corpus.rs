@@ -40,8 +40,23 @@ fn with_text(data: &[u8], run: impl Fn(&str)) {
 
 #[test]
 fn a_mistake_on_a_continued_line_of_rules_is_named_where_it_stands() {
-    let text = include_str!("data/hba-mistake-on-a-continued-line");
-    let errors = auth::Hba::parse(text).unwrap_err();
-    let places: Vec<_> = errors.iter().map(|error| (error.line, error.column)).collect();
-    assert_eq!(places, [(2, 7)]);
+    let continued = include_str!("data/hba-mistake-on-a-continued-line");
+    assert_eq!(places_of_mistakes(continued), [(2, 7)]);
+    let unended = include_str!("data/hba-continued-past-the-end");
+    assert_eq!(places_of_mistakes(unended), [(1, 9)]);
+}
+
+#[test]
+fn a_ready_for_query_of_many_bytes_is_refused_however_it_is_cut() {
+    session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-ready-for-query-of-many-bytes"));
+}
+
+#[test]
+fn a_name_of_many_kilobytes_is_refused_however_it_is_cut() {
+    session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-name-of-many-kilobytes"));
+}
+
+fn places_of_mistakes(rules: &str) -> Vec<(usize, usize)> {
+    let errors = auth::Hba::parse(rules).unwrap_err();
+    errors.iter().map(|error| (error.line, error.column)).collect()
 }

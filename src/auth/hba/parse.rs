@@ -32,11 +32,16 @@ fn joined_lines(text: &str) -> Vec<Line> {
     let mut joined = Vec::new();
     let mut open: Option<Line> = None;
     for (index, line) in text.lines().enumerate() {
-        let mut whole = open.take().unwrap_or_else(|| Line::beginning(index + 1));
+        let mut whole = match open.take() {
+            Some(mut open) => {
+                open.joints.push(open.text.chars().count());
+                open
+            }
+            None => Line::beginning(index + 1),
+        };
         match line.strip_suffix('\\') {
             Some(front) => {
                 whole.text.push_str(front);
-                whole.joints.push(whole.text.chars().count());
                 open = Some(whole);
             }
             None => {

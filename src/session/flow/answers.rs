@@ -305,12 +305,11 @@ impl Flow {
         parties: &mut Parties<'_>,
         verdict: Verdict,
     ) -> Result<Verdict, SessionError> {
+        if message.head.body != 1 {
+            return Err(SessionError::Server("a ReadyForQuery of another length"));
+        }
         let Some(&state) = message.body.first() else {
-            return if message.head.body == 1 {
-                Ok(Verdict::Cut)
-            } else {
-                Err(SessionError::Server("a ReadyForQuery without a state"))
-            };
+            return Ok(Verdict::Cut);
         };
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;

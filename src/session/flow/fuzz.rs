@@ -17,11 +17,13 @@ pub fn fuzz_flow(data: &[u8]) {
     };
     let mut whole = Exchange::new(naming);
     let mut cut = Exchange::new(naming);
+    let mut budget = INPUT_LEN_MAX;
     for event in Script(script) {
-        whole.play(&event, usize::MAX);
-        cut.play(&event, PIECE_LEN);
+        whole.play(&event, Pieces::Whole);
+        cut.play(&event, Pieces::Cut);
         assert_eq!(whole.end, cut.end, "cutting {event:?} changes how it ends");
-        if whole.end != End::Open {
+        budget = budget.saturating_sub(event.len());
+        if whole.end != End::Open || budget == 0 {
             break;
         }
     }
@@ -45,6 +47,7 @@ struct Exchange {
     server: ServerState,
     cache: StatementCache,
     naming: Naming,
+    client_unread: Vec<u8>,
     client_pending: Vec<u8>,
     server_pending: Vec<u8>,
     to_client: Sent,
@@ -68,6 +71,7 @@ impl Exchange {
             server,
             cache: StatementCache::new(0),
             naming,
+            client_unread: Vec::new(),
             client_pending: Vec::new(),
             server_pending: Vec::new(),
             to_client: Sent::default(),
@@ -78,20 +82,12 @@ impl Exchange {
         }
     }
 
-    fn play(&mut self, event: &Event<'_>, piece_len: usize) {
+    fn play(&mut self, event: &Event<'_>, pieces: Pieces) {
         match event {
-            Event::Client(input) => self.feed(input, piece_len, Self::on_client),
-            Event::Server(input) => self.feed(input, piece_len, Self::on_server),
-            Event::ClientFill(len) => self.feed(
-                &vec![FILL; *len],
-                piece_len.saturating_mul(FILL_SCALE),
-                Self::on_client,
-            ),
-            Event::ServerFill(len) => self.feed(
-                &vec![FILL; *len],
-                piece_len.saturating_mul(FILL_SCALE),
-                Self::on_server,
-            ),
+            Event::Client(input) => self.feed_client(input, pieces.of(1)),
+            Event::Server(input) => self.feed_server(input, pieces.of(1)),
+            Event::ClientFill(len) => self.feed_client(&vec![FILL; *len], pieces.of(FILL_SCALE)),
+            Event::ServerFill(len) => self.feed_server(&vec![FILL; *len], pieces.of(FILL_SCALE)),
             Event::Query => self.inject(),
             Event::Timeout => {
                 self.flow.on_statement_timeout();
@@ -101,10 +97,23 @@ impl Exchange {
         }
     }
 
-    fn feed(&mut self, input: &[u8], piece_len: usize, pass: impl Fn(&mut Self, &[u8])) {
-        for piece in input.chunks(piece_len.min(input.len().max(1))) {
+    /// What is not read while the exchange holds the client back is read later.
+    fn feed_client(&mut self, input: &[u8], piece_len: usize) {
+        self.client_unread.extend_from_slice(input);
+        if self.flow.is_held() {
+            self.on_client(&[]);
+        }
+        while self.end == End::Open && !self.flow.is_held() && !self.client_unread.is_empty() {
+            let len = piece_len.min(self.client_unread.len());
+            let piece: Vec<u8> = self.client_unread.drain(..len).collect();
+            self.on_client(&piece);
+        }
+    }
+
+    fn feed_server(&mut self, input: &[u8], piece_len: usize) {
+        for piece in input.chunks(piece_len) {
             if self.end == End::Open {
-                pass(self, piece);
+                self.on_server(piece);
             }
         }
     }
@@ -195,7 +204,8 @@ impl Exchange {
 
     /// A query of our own, between two messages of the client.
     fn inject(&mut self) {
-        if self.flow.client_rest() > 0 || !self.client_pending.is_empty() {
+        let is_idle = self.client_unread.is_empty() && self.client_pending.is_empty();
+        if self.flow.client_rest() > 0 || !is_idle {
             return;
         }
         let mut made = Vec::new();
@@ -214,6 +224,7 @@ impl Exchange {
                 assert!(self.server.pipeline.is_empty());
                 assert_eq!((self.to_client.missing, self.to_server.missing), (0, 0));
                 self.client = ClientSession::default();
+                self.client_unread.clear();
                 self.client_pending.clear();
                 self.interventions = 0;
                 self.flow = Flow::new(self.naming, &self.server);
@@ -270,6 +281,22 @@ impl Sent {
     }
 }
 
+/// How input is handed over.
+#[derive(Clone, Copy, Debug)]
+enum Pieces {
+    Whole,
+    Cut,
+}
+
+impl Pieces {
+    fn of(self, len: usize) -> usize {
+        match self {
+            Self::Whole => usize::MAX,
+            Self::Cut => len,
+        }
+    }
+}
+
 /// Why nothing more is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -292,6 +319,16 @@ enum Event<'a> {
     Query,
     Timeout,
     Change,
+}
+
+impl Event<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Client(input) | Self::Server(input) => input.len(),
+            Self::ClientFill(len) | Self::ServerFill(len) => *len,
+            Self::Query | Self::Timeout | Self::Change => 0,
+        }
+    }
 }
 
 /// Two bytes say what happens and how long it is; bytes of a side follow.
@@ -318,7 +355,8 @@ impl<'a> Iterator for Script<'a> {
     }
 }
 
-const PIECE_LEN: usize = 1;
+/// Of one script: above every limit that is counted in bytes, and little enough to be quick.
+const INPUT_LEN_MAX: usize = 512 * 1024;
 const FILL: u8 = b'x';
 /// So that limits of many kilobytes are within reach of a short script.
 const FILL_SCALE: usize = 256;

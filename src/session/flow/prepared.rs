@@ -37,6 +37,10 @@ impl Flow {
                 Err(bad_message())
             };
         };
+        if is_large && name.len() >= NAME_LEN_MAX {
+            // As when it is cut there: how it was cut makes no difference.
+            return Err(bad_message());
+        }
         let statement = if is_large {
             parties.cache.unkept(text)
         } else {
@@ -137,6 +141,9 @@ impl Flow {
             let cut = !message.is_whole() && message.body.len() < NAME_LEN_MAX;
             return if cut { Ok(Taken::Cut) } else { Err(bad_message()) };
         };
+        if portal.len() + name.len() + 2 > NAME_LEN_MAX {
+            return Err(bad_message());
+        }
         if self.batch == Batch::Skipping {
             return Ok(Taken::Kept);
         }
