@@ -101,8 +101,9 @@ async fn let_in(
             None
         }
         Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
-        Arrival::Cancel(key) => {
+        Arrival::Cancel(key, requester) => {
             cancel(hub, key).await;
+            drop(requester);
             None
         }
         Arrival::Refused(report) => {
