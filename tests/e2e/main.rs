@@ -4,7 +4,13 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod cancel;
 mod clients;
 mod console;
+mod faults;
 mod harness;
+mod hosts;
+mod modes;
+mod pools;
 mod postgres_alone;
+mod timeouts;
