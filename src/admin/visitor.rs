@@ -136,7 +136,7 @@ impl Visitor {
         match self.seat.take_poke() {
             Some(Poke::Cancel) => return Poll::Ready(Interruption::Cancelled),
             Some(Poke::Kill) => return Poll::Ready(Interruption::Ends(Farewell::shutdown())),
-            Some(Poke::Look | Poke::Deadline | Poke::Drain) | None => {}
+            Some(Poke::Look | Poke::Renew | Poke::Deadline | Poke::Drain) | None => {}
         }
         while self.carry.len() < CARRY_MAX {
             if let Err(farewell) = ready!(self.poll_read(cx)) {
@@ -186,7 +186,7 @@ impl Visitor {
     fn on_poke(&self) -> Option<Farewell> {
         match self.seat.take_poke() {
             Some(Poke::Kill) => Some(Farewell::shutdown()),
-            Some(Poke::Look | Poke::Deadline | Poke::Cancel | Poke::Drain) | None => None,
+            Some(Poke::Look | Poke::Renew | Poke::Deadline | Poke::Cancel | Poke::Drain) | None => None,
         }
     }
 }

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::net::dial::{Encryption, ExactAddr};
 use crate::net::keepalive::Keepalive;
@@ -31,8 +34,8 @@ pub struct ServerConn {
     pub idle_since: u64,
     /// The epoch of its pool when it was opened: those of an older one are closed at their next rest.
     pub epoch: u32,
-    /// Declared last, so that the socket is closed before its capacity is free.
-    _slot: Slot,
+    /// Taken when the connection is dropped.
+    slot: Option<Slot>,
 }
 
 impl ServerConn {
@@ -46,7 +49,7 @@ impl ServerConn {
             expires_at: 0,
             idle_since: 0,
             epoch,
-            _slot: slot,
+            slot: Some(slot),
         }
     }
 
@@ -108,7 +111,8 @@ impl ServerConn {
         }
     }
 
-    /// Says goodbye to the server, as far as that goes without waiting, and closes.
+    /// Says goodbye to the server, as far as that goes without waiting, and closes. Only for a connection at rest: inside
+    /// of a message the goodbye would be taken for a part of it.
     pub fn close(mut self: Box<Self>) {
         let mut terminate = Vec::with_capacity(HEAD_LEN);
         write::bare(&mut terminate, tag::TERMINATE);
@@ -117,6 +121,32 @@ impl ServerConn {
             let _ = self.stream.poll_flush(&mut cx);
         }
     }
+}
+
+impl Drop for ServerConn {
+    fn drop(&mut self) {
+        let Some(mut slot) = self.slot.take() else { return };
+        slot.depart();
+        let stream = std::mem::replace(&mut self.stream, Stream::closed());
+        // Without an event loop the process ends, and nobody counts any more.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(part(stream, slot));
+        }
+    }
+}
+
+/// Closes our direction and waits for the server to close its own: PostgreSQL does that when the session is gone. Only then
+/// is the capacity free, so that a server never counts one session more than the limits allow.
+async fn part(mut stream: Stream, slot: Slot) {
+    let _ = timeout(PARTING_MAX, async {
+        let mut buf = [0; PARTING_READ_LEN];
+        if stream.shutdown().await.is_ok() {
+            while stream.read(&mut buf).await.is_ok_and(|count| count > 0) {}
+        }
+    })
+    .await;
+    drop(stream);
+    drop(slot);
 }
 
 impl fmt::Debug for ServerConn {
@@ -177,6 +207,7 @@ pub struct Cancels {
     under_way: AtomicU32,
     /// The same for all connections of the pool.
     in_pool: Arc<AtomicU32>,
+    in_doubt: AtomicBool,
     settled: Notify,
 }
 
@@ -194,6 +225,17 @@ impl Cancels {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.under_way.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the server may still carry out a request that nobody waits for any more: whatever runs next is not safe.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
+    }
+
+    /// A request was sent, and the server has not said that it is done with it.
+    pub fn doubt(&self) {
+        self.in_doubt.store(true, Ordering::Release);
     }
 
     /// One more is under way until the value is dropped. `None` when there are too many.
@@ -233,6 +275,10 @@ impl Drop for CancelUnderWay {
     }
 }
 
+/// How long a server that was left may take to end the session. One that does not is counted as gone: it may be dead.
+const PARTING_MAX: Duration = Duration::from_secs(5);
+/// What a server still says is read and forgotten.
+const PARTING_READ_LEN: usize = 4096;
 const IDLE_READ_LEN: usize = 512;
 /// What an idle connection may be told in one message: notices and parameters are short.
 const IDLE_MESSAGE_MAX: usize = 64 * 1024;

@@ -7,12 +7,20 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub struct Account {
     open: AtomicU32,
+    /// Those of them that are being closed.
+    departing: AtomicU32,
 }
 
 impl Account {
     #[must_use]
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Connections that are to stay open.
+    #[must_use]
+    pub fn staying(&self) -> u32 {
+        self.open().saturating_sub(self.departing.load(Ordering::Acquire))
     }
 
     /// Counts one more, unless that would be more than `max`.
@@ -74,6 +82,7 @@ impl Accounts {
         Ok(Slot {
             accounts: self.clone(),
             starving: Arc::clone(starving),
+            stage: Stage::Open,
         })
     }
 }
@@ -84,10 +93,31 @@ impl Accounts {
 pub struct Slot {
     accounts: Accounts,
     starving: Arc<Starving>,
+    stage: Stage,
+}
+
+/// How long a slot is going to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Departing,
+}
+
+impl Slot {
+    /// Its connection is being closed: it counts until the slot is dropped, but not as one that stays.
+    pub fn depart(&mut self) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Departing;
+            self.accounts.pool.departing.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.stage == Stage::Departing {
+            self.accounts.pool.departing.fetch_sub(1, Ordering::AcqRel);
+        }
         self.accounts.pool.leave();
         self.accounts.database.leave();
         self.accounts.user.leave();

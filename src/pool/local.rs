@@ -36,6 +36,8 @@ pub struct LocalPool {
     connecting: Cell<u32>,
     /// Being made ready for the next client.
     pub(super) tested: RefCell<Vec<Arc<ServerInfo>>>,
+    /// Connections that other workers were asked for since the last tick, and that have not come.
+    asked: Cell<u32>,
 }
 
 impl LocalPool {
@@ -50,6 +52,7 @@ impl LocalPool {
             waiters: RefCell::default(),
             connecting: Cell::new(0),
             tested: RefCell::default(),
+            asked: Cell::new(0),
         })
     }
 
@@ -144,6 +147,12 @@ impl LocalPool {
         self.grow();
     }
 
+    /// Time has passed: what was asked for and has not come is not waited for.
+    pub fn on_tick(self: &Rc<Self>) {
+        self.asked.set(0);
+        self.recheck();
+    }
+
     /// Takes back a connection that is proven to be at rest.
     pub fn give_back(self: &Rc<Self>, conn: Box<ServerConn>, rest: &Rest) {
         if rest.server() != conn.state.id {
@@ -159,7 +168,7 @@ impl LocalPool {
 
     /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
     pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
-        if self.is_stale(&conn, self.worker.recent()) {
+        if self.is_stale(&conn, self.worker.recent()) || self.shared.is_over(&self.settings.borrow()) {
             conn.close();
             self.grow();
             return;
@@ -243,6 +252,7 @@ impl LocalPool {
 
     /// A connection has come from another worker.
     pub fn on_lent(self: &Rc<Self>, mut conn: Box<ServerConn>) {
+        self.asked.set(self.asked.get().saturating_sub(1));
         if conn.stream.unpark().is_ok() {
             self.accept(conn);
         } else {
@@ -256,14 +266,19 @@ impl LocalPool {
         if waiting == 0 {
             return;
         }
-        if let Some(worker) = self.shared.idle_elsewhere(self.worker.index) {
+        if self.asked.get() < waiting
+            && let Some(worker) = self.shared.idle_elsewhere(self.worker.index)
+        {
             let lend = Mail::Lend {
                 pool: Arc::clone(&self.shared),
                 to: self.worker.index,
             };
-            let _ = self.worker.post.try_send(worker, lend);
+            let is_asked = self.worker.post.try_send(worker, lend).is_ok();
+            self.asked.set(self.asked.get() + u32::from(is_asked));
         }
-        while self.connecting.get() < waiting.min(CONNECTING_MAX) && self.shared.may_connect() {
+        // What may be lent need not be opened. It may have been taken meanwhile: then the next tick opens one.
+        let wanted = waiting.saturating_sub(self.asked.get()).min(CONNECTING_MAX);
+        while self.connecting.get() < wanted && self.shared.may_connect() {
             match self.shared.try_open(self.is_reserve_due()) {
                 Ok(slot) => connect::spawn(self, slot),
                 Err(Full::Pool) => return,
@@ -275,12 +290,11 @@ impl LocalPool {
     /// Keeps `min_pool_size` connections open.
     fn keep_minimum(self: &Rc<Self>) {
         let minimum = self.settings.borrow().min_pool_size;
-        while self.worker.index == 0
-            && self.shared.open() < minimum
+        while self.shared.open() < minimum
             && self.connecting.get() < CONNECTING_MAX
             && self.shared.may_connect()
         {
-            let Ok(slot) = self.shared.try_open(false) else {
+            let Ok(slot) = self.shared.try_open_minimum() else {
                 return;
             };
             connect::spawn(self, slot);
@@ -364,25 +378,21 @@ impl LocalPool {
         self.reap_idle();
         let timeout = self.settings.borrow().idle_timeout;
         let minimum = self.settings.borrow().min_pool_size;
-        let mut closed = Vec::new();
         let is_old = |conn: &ServerConn| !timeout.is_zero() && conn.idle_since + micros(timeout) <= now;
-        let mut surplus = self.shared.open().saturating_sub(minimum);
+        let mut surplus = self.shared.accounts().pool.staying().saturating_sub(minimum);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         let mut kept = Vec::with_capacity(idle.len());
         for conn in idle {
             let is_surplus = surplus > 0 && is_old(&conn);
-            if self.is_stale(&conn, now) || is_surplus {
+            if self.is_stale(&conn, now) || is_surplus || self.shared.is_over(&self.settings.borrow()) {
                 surplus = surplus.saturating_sub(1);
                 count(&self.numbers().idle, -1);
-                closed.push(conn);
+                conn.close();
             } else {
                 kept.push(conn);
             }
         }
         self.idle.replace(kept);
-        for conn in closed {
-            conn.close();
-        }
         if !self.shared.is_paused() && !self.shared.is_retired() {
             self.keep_minimum();
         }

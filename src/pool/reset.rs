@@ -33,6 +33,9 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
 async fn clean(mut conn: Box<ServerConn>) -> Option<Box<ServerConn>> {
     if !conn.info.cancels.is_settled() {
         conn.info.cancels.settled().await;
+        if conn.info.cancels.is_in_doubt() {
+            return None;
+        }
         // The server has taken the requests in; what they hit, if anything, is this, and its error is what they cause.
         match converse::query(&mut conn, "").await {
             Ok(_) | Err(Trouble::Error(_)) => {}

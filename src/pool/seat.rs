@@ -62,6 +62,8 @@ pub enum Phase {
 pub enum Poke {
     /// It has waited long for its server: time to look whether its client is still there.
     Look,
+    /// Settings have changed: its timeouts may be others.
+    Renew,
     /// Its deadline has passed.
     Deadline,
     /// A `CancelRequest` came while it waits in the queue.

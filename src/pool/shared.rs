@@ -145,10 +145,23 @@ impl PoolShared {
     /// The limit that is reached.
     pub fn try_open(&self, reserve: bool) -> Result<Slot, Full> {
         let settings = self.settings.load();
-        let unlimited = |max: u32| if max == 0 { u32::MAX } else { max };
         let reserve = if reserve { settings.reserve_pool_size } else { 0 };
+        self.open_below(unlimited(settings.pool_size).saturating_add(reserve))
+    }
+
+    /// The same for a connection that nobody waits for: up to `min_pool_size`.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn try_open_minimum(&self) -> Result<Slot, Full> {
+        let settings = self.settings.load();
+        self.open_below(settings.min_pool_size.min(unlimited(settings.pool_size)))
+    }
+
+    fn open_below(&self, pool: u32) -> Result<Slot, Full> {
+        let settings = self.settings.load();
         let limits = Limits {
-            pool: unlimited(settings.pool_size).saturating_add(reserve),
+            pool,
             database: unlimited(settings.max_db_connections),
             user: unlimited(settings.max_user_connections),
         };
@@ -169,6 +182,13 @@ impl PoolShared {
     #[must_use]
     pub fn open(&self) -> u32 {
         self.accounts.pool.open()
+    }
+
+    /// Whether more connections are to stay than these settings allow: the pool was made smaller.
+    #[must_use]
+    pub fn is_over(&self, settings: &PoolSettings) -> bool {
+        let most = unlimited(settings.pool_size).saturating_add(settings.reserve_pool_size);
+        self.accounts.pool.staying() > most
     }
 
     /// Connections that are logged in, in the whole process.
@@ -267,6 +287,10 @@ impl PoolShared {
     fn failure(&self) -> std::sync::MutexGuard<'_, Failure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unlimited(max: u32) -> u32 {
+    if max == 0 { u32::MAX } else { max }
 }
 
 /// The sum of several counts.

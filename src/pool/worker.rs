@@ -226,6 +226,9 @@ impl Worker {
     /// Settings have changed, or pools were paused or resumed.
     pub fn renew(&self) {
         self.generation.set(self.generation.get().wrapping_add(1));
+        for seat in self.seats.borrow().iter().flatten() {
+            seat.poke(Poke::Renew);
+        }
         self.recheck();
     }
 
@@ -271,7 +274,7 @@ impl Worker {
             waits |= seat.phase.get() == Phase::Waiting;
         }
         if waits {
-            self.recheck();
+            self.pools().iter().for_each(LocalPool::on_tick);
         }
         !busy.is_empty()
     }

@@ -18,6 +18,7 @@ pub fn spawn(info: &Arc<ServerInfo>, done: Option<oneshot::Sender<()>>) {
     tokio::task::spawn_local(async move {
         let _done = done;
         if timeout(CANCEL_MAX, send(&under_way)).await.is_err() {
+            under_way.info.cancels.doubt();
             tracing::warn!(server = %under_way.info.address, "a cancel request was not taken in time");
         }
     });
@@ -37,11 +38,18 @@ async fn send(under_way: &CancelUnderWay) {
     let mut request = Vec::new();
     info.cancel_key.encode_cancel_request(&mut request);
     if stream.write_all(&request).await.is_err() {
+        info.cancels.doubt();
         return;
     }
     // The server closes when it has passed the request on: from then on it cannot hit a later statement by surprise.
     let mut buf = [0; 64];
-    while stream.read(&mut buf).await.is_ok_and(|count| count > 0) {}
+    loop {
+        match stream.read(&mut buf).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(_) => return info.cancels.doubt(),
+        }
+    }
 }
 
 /// A cancel request is a matter of milliseconds.

@@ -126,9 +126,15 @@ impl Client {
         &self.settings.copy
     }
 
-    fn on_idle_poke(&self, poke: Poke) -> Option<Farewell> {
+    fn on_idle_poke(&mut self, poke: Poke) -> Option<Farewell> {
         match poke {
             Poke::Look | Poke::Cancel => None,
+            Poke::Renew => {
+                let now = self.context.worker.now();
+                let timeout = self.settings().client_idle_timeout;
+                self.seat.deadline.set(clock::deadline(now, timeout));
+                None
+            }
             Poke::Deadline => {
                 let deadline = self.seat.deadline.get();
                 let is_due = deadline != 0 && deadline <= self.context.worker.now();

@@ -532,7 +532,16 @@ impl Exchange {
     fn on_poke(&mut self, client: &mut Client, poke: Poke) -> Option<End> {
         match poke {
             Poke::Look => self.looks = true,
-            Poke::Cancel => {}
+            Poke::Renew => {
+                if self.timeouts.are_off() {
+                    self.transaction_since = client.context.worker.now();
+                }
+                self.timeouts = Timeouts::of(client.settings());
+                let is_busy = self.flow.is_busy(&self.lease.conn().state);
+                self.set_deadline(client, is_busy);
+            }
+            // It came while the client waited, at the moment it was served.
+            Poke::Cancel => cancel::spawn(&self.lease.conn().info, None),
             Poke::Deadline => return self.on_deadline(client),
             Poke::Drain if self.is_over(client) => return Some(End::Leave(Farewell::shutdown())),
             Poke::Drain => {}

@@ -82,7 +82,7 @@ impl Place {
                 return Poll::Ready(Waited::Refused(report));
             }
             Some(Poke::Drain | Poke::Kill) => return Poll::Ready(Waited::Leave(Farewell::shutdown())),
-            Some(Poke::Look) | None => {}
+            Some(Poke::Look | Poke::Renew) | None => {}
         }
         match watch(client, cx) {
             Ok(()) => Poll::Pending,

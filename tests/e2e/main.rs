@@ -6,14 +6,19 @@
 
 mod auth_query;
 mod bad_input;
+mod cancel;
 mod client_logins;
 mod client_tls;
 mod clients;
 mod console;
+mod faults;
 mod harness;
 mod hba;
+mod hosts;
 mod login_limits;
+mod modes;
 mod pins;
+mod pools;
 mod postgres_alone;
 mod prepared;
 mod protocol;
@@ -21,3 +26,4 @@ mod replication;
 mod server_logins;
 mod server_tls;
 mod startup;
+mod timeouts;

@@ -3,6 +3,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod clients;
+pub(crate) mod crowd;
 pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod proxy;

@@ -146,6 +146,12 @@ impl Wire {
         byte[0]
     }
 
+    /// None when the other side closed, or an error came, or nothing for too long.
+    pub(crate) fn try_read_byte(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).ok().map(|()| byte[0])
+    }
+
     pub(crate) fn read_frame(&mut self) -> Frame {
         self.try_read_frame().unwrap().expect("the connection was closed")
     }

@@ -1,0 +1,258 @@
+//! What ends when its time is over, and how that is told.
+
+use std::sync::Barrier;
+
+use pgweir::protocol::tag;
+
+use super::harness::crowd::{crowd, error, eventually, sqlstate};
+use super::harness::wire::Frame;
+use super::harness::{Pgweir, Postgres, Wire};
+
+fn log_in(pgweir: &Pgweir) -> Wire {
+    Wire::log_in(pgweir.port(), "postgres", "app", None)
+}
+
+/// Severity, SQLSTATE and text of the error among these frames.
+fn words(frames: &[Frame]) -> (String, String, String) {
+    let error = error(frames).unwrap_or_else(|| panic!("no error in {frames:?}"));
+    (error.field('S').unwrap(), error.sqlstate(), error.message())
+}
+
+fn send_extended(wire: &mut Wire, sql: &str) {
+    wire.send_parse("", sql);
+    wire.send_bind("", "", &[]);
+    wire.send_execute("", 0);
+    wire.send_sync();
+}
+
+fn nothing_runs(postgres: &Postgres) {
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()";
+    eventually("the statement has ended on the server", || {
+        postgres.sql(active) == "0"
+    });
+}
+
+#[test]
+fn a_statement_over_its_time_is_cancelled_and_its_client_goes_on() {
+    let postgres = Postgres::start();
+    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"200ms\"\npool_size = 1");
+    let mut direct = Wire::log_in(postgres.port(), "postgres", "postgres", None);
+    direct.query("SET statement_timeout = '100ms'");
+    let expected = words(&direct.query("SELECT pg_sleep(30)"));
+    let mut wire = log_in(&pgweir);
+    let pid = wire.value("SELECT pg_backend_pid()");
+    let frames = wire.query("SELECT pg_sleep(30)");
+    assert_eq!(words(&frames), expected);
+    assert_eq!(frames.last().unwrap().transaction_state(), 'I');
+    send_extended(&mut wire, "SELECT pg_sleep(30)");
+    let frames = wire.read_until_ready();
+    assert_eq!(words(&frames), expected);
+    assert_eq!(frames.last().unwrap().transaction_state(), 'I');
+    // In a block, which is failed then.
+    wire.query("BEGIN");
+    let frames = wire.query("SELECT pg_sleep(30)");
+    assert_eq!(words(&frames), expected);
+    assert_eq!(frames.last().unwrap().transaction_state(), 'E');
+    assert_eq!(sqlstate(&wire.query("SELECT 1")), "25P02");
+    wire.query("ROLLBACK");
+    // On the same connection all the time, and it is no setting that anybody sees.
+    assert_eq!(wire.value("SELECT pg_backend_pid()"), pid);
+    assert_eq!(wire.value("SHOW statement_timeout"), "0");
+    nothing_runs(&postgres);
+}
+
+#[test]
+fn a_cancelled_statement_in_a_pipeline_ends_its_part_of_it() {
+    let postgres = Postgres::start();
+    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"200ms\"");
+    let mut wire = log_in(&pgweir);
+    for sql in ["SELECT 1", "SELECT pg_sleep(30)", "SELECT 3"] {
+        send_extended(&mut wire, sql);
+    }
+    assert!(error(&wire.read_until_ready()).is_none());
+    assert_eq!(sqlstate(&wire.read_until_ready()), "57014");
+    assert!(error(&wire.read_until_ready()).is_none());
+}
+
+#[test]
+fn the_wait_for_a_connection_is_not_a_statements_time() {
+    let postgres = Postgres::start();
+    let keys = "pool_size = 1\npool_timeout = \"30s\"";
+    let pgweir = Pgweir::before_with(&postgres, &format!("{keys}\nstatement_timeout = \"500ms\""));
+    let mut holder = log_in(&pgweir);
+    holder.query("BEGIN");
+    let mut waiter = log_in(&pgweir);
+    waiter.send_query("SELECT 'waited'");
+    // Longer than a statement may take.
+    postgres.sql("SELECT pg_sleep(0.8)");
+    holder.query("COMMIT");
+    assert_eq!(waiter.read_until_ready()[1].columns(), ["waited"]);
+}
+
+#[test]
+fn a_clients_own_statement_timeout_works_beside_the_cap() {
+    let postgres = Postgres::start();
+    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"30s\"");
+    let mut wire = log_in(&pgweir);
+    wire.query("BEGIN");
+    wire.query("SET LOCAL statement_timeout = '50ms'");
+    assert_eq!(sqlstate(&wire.query("SELECT pg_sleep(30)")), "57014");
+    wire.query("ROLLBACK");
+    assert_eq!(wire.value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_transaction_over_its_time_ends_with_its_client() {
+    let postgres = Postgres::start();
+    let pgweir = Pgweir::before_with(&postgres, "transaction_timeout = \"300ms\"");
+    let mut idle = log_in(&pgweir);
+    idle.query("BEGIN");
+    idle.query("SELECT 1");
+    let last = idle.read_fatal();
+    assert_eq!(
+        (last.field('S').unwrap(), last.sqlstate()),
+        ("FATAL".to_owned(), "25P04".to_owned())
+    );
+    let mut busy = log_in(&pgweir);
+    busy.query("BEGIN");
+    busy.send_query("SELECT pg_sleep(30)");
+    assert_eq!(busy.read_fatal().sqlstate(), "25P04");
+    let mut single = log_in(&pgweir);
+    single.send_query("SELECT pg_sleep(30)");
+    assert_eq!(single.read_fatal().sqlstate(), "25P04");
+    nothing_runs(&postgres);
+    eventually("no transaction is left open", || {
+        postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'") == "0"
+    });
+}
+
+#[test]
+fn a_client_that_idles_in_a_transaction_is_closed_and_its_locks_are_free() {
+    let postgres = Postgres::start();
+    postgres.sql("CREATE TABLE kept (id int)");
+    let pgweir = Pgweir::before_with(&postgres, "idle_transaction_timeout = \"200ms\"");
+    let mut wire = log_in(&pgweir);
+    wire.query("BEGIN");
+    wire.query("LOCK TABLE kept");
+    // Busy is not idle.
+    wire.query("SELECT pg_sleep(0.4)");
+    let last = wire.read_fatal();
+    assert_eq!(
+        (last.field('S').unwrap(), last.sqlstate()),
+        ("FATAL".to_owned(), "25P03".to_owned())
+    );
+    assert_eq!(postgres.sql("SELECT count(*) FROM kept"), "0");
+    // In a failed block, too; and a pipeline that waits for its Sync is one.
+    let mut failed = log_in(&pgweir);
+    failed.query("BEGIN");
+    failed.query("SELECT 1/0");
+    assert_eq!(failed.read_fatal().sqlstate(), "25P03");
+}
+
+#[test]
+fn a_client_that_idles_outside_of_a_transaction_is_closed() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let keys = format!("client_idle_timeout = \"300ms\"\npool_mode = \"{mode}\"");
+        let pgweir = Pgweir::before_with(&postgres, &keys);
+        let mut wire = log_in(&pgweir);
+        // Whoever waits for an answer is not idle.
+        assert!(error(&wire.query("SELECT pg_sleep(0.6)")).is_none());
+        wire.query("BEGIN");
+        postgres.sql("SELECT pg_sleep(0.6)");
+        wire.query("COMMIT");
+        let last = wire.read_fatal();
+        assert_eq!(
+            (last.field('S').unwrap(), last.sqlstate()),
+            ("FATAL".to_owned(), "57P05".to_owned()),
+            "{mode}"
+        );
+    }
+}
+
+#[test]
+fn who_does_not_log_in_in_time_is_closed() {
+    let postgres = Postgres::start();
+    let url = postgres.superuser_url();
+    let config = format!(
+        "workers = 1\nclient_login_timeout = \"300ms\"\n[auth]\nmethod = \"password\"\n[users.app]\npassword = \"secret\"\n[databases.app]\nurl = \"{url}\"\n"
+    );
+    let pgweir = Pgweir::builder().config(&config).start();
+    let mut logged_in = Wire::log_in(pgweir.port(), "app", "app", Some("secret"));
+    let mut silent = pgweir.wire();
+    let mut half = pgweir.wire();
+    half.send_raw(&[0, 0]);
+    let mut without_password = pgweir.wire();
+    without_password.startup(&[("user", "app"), ("database", "app")]);
+    for wire in [&mut silent, &mut half, &mut without_password] {
+        wire.read_until_closed();
+    }
+    assert_eq!(logged_in.value("SELECT 1"), "1");
+}
+
+#[test]
+fn the_most_specific_timeout_counts() {
+    let postgres = Postgres::start();
+    let url = postgres.superuser_url();
+    let config = format!(
+        "workers = 1\nstatement_timeout = \"30s\"\n[auth]\nmethod = \"trust\"\n[users.patient]\nstatement_timeout = \"0\"\n[users.other]\n[databases.app]\nurl = \"{url}\"\nstatement_timeout = \"100ms\"\n[databases.long]\nurl = \"{url}\"\n"
+    );
+    let pgweir = Pgweir::builder().config(&config).start();
+    let run = |user: &str, database: &str| {
+        let mut wire = Wire::log_in(pgweir.port(), user, database, None);
+        error(&wire.query("SELECT pg_sleep(0.5)")).map(Frame::sqlstate)
+    };
+    assert_eq!(run("other", "app").as_deref(), Some("57014"));
+    assert_eq!(run("patient", "app"), None);
+    assert_eq!(run("other", "long"), None);
+}
+
+#[test]
+fn a_reload_changes_the_timeouts_of_clients_that_are_there() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let config = |timeout: &str| {
+            format!(
+                "workers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{}\"\npool_mode = \"{mode}\"\nstatement_timeout = \"{timeout}\"\n",
+                postgres.superuser_url()
+            )
+        };
+        let pgweir = Pgweir::builder().config(&config("0")).start();
+        let mut wire = log_in(&pgweir);
+        wire.value("SELECT 1");
+        pgweir.write_config(&config("100ms"));
+        pgweir.hup();
+        pgweir.wait_for_log("configuration reloaded", 1);
+        assert_eq!(sqlstate(&wire.query("SELECT pg_sleep(30)")), "57014", "{mode}");
+        pgweir.write_config(&config("0"));
+        pgweir.hup();
+        pgweir.wait_for_log("configuration reloaded", 2);
+        assert!(error(&wire.query("SELECT pg_sleep(0.5)")).is_none(), "{mode}");
+    }
+}
+
+#[test]
+fn many_statements_that_end_at_their_time_harm_nobody_else() {
+    let postgres = Postgres::start();
+    let keys = "statement_timeout = \"100ms\"\npool_size = 4\npool_timeout = \"30s\"";
+    let pgweir = Pgweir::before_with(&postgres, keys);
+    let together = Barrier::new(16);
+    crowd(16, |number| {
+        let mut wire = log_in(&pgweir);
+        together.wait();
+        for _ in 0..10 {
+            let seconds = if number % 2 == 0 { "0.09" } else { "0" };
+            let frames = wire.query(&format!("SELECT {number} FROM pg_sleep({seconds})"));
+            match error(&frames) {
+                None => {
+                    let row = frames.iter().find(|frame| frame.tag == tag::DATA_ROW);
+                    assert_eq!(row.unwrap().columns(), [number.to_string()]);
+                }
+                Some(error) => {
+                    assert_eq!(error.sqlstate(), "57014");
+                    assert_eq!(number % 2, 0, "a quick statement was cancelled");
+                }
+            }
+        }
+    });
+}
