@@ -221,11 +221,11 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    for _ in 0..2_000 {
+                    (0..2_000).for_each(|_| {
                         let slot = accounts.try_open(limits, &starving);
                         most.fetch_max(accounts.user.open(), Ordering::Relaxed);
                         drop(slot);
-                    }
+                    });
                 });
             }
         });

@@ -30,6 +30,10 @@ pub struct LocalPool {
     settings: RefCell<Arc<PoolSettings>>,
     numbers: Arc<CachePadded<Numbers>>,
     /// The one used last is used next, so that what is not needed grows old.
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection moves between this, leases and workers; the box is all that moves"
+    )]
     idle: RefCell<Vec<Box<ServerConn>>>,
     /// First come, first served.
     waiters: RefCell<VecDeque<Rc<Seat>>>,

@@ -34,11 +34,9 @@ impl Outbox {
     }
 
     fn keep_apart(&mut self, input: &[u8], range: Range<usize>) {
-        if self.copied.is_empty() {
-            if self.kept.is_empty() {
-                self.kept = range;
-                return;
-            }
+        if self.copied.is_empty() && self.kept.is_empty() {
+            self.kept = range;
+            return;
         }
         self.spill(input);
         self.copied

@@ -3,16 +3,16 @@
 //! Driven by polls, without a future for each side: while an answer is awaited the server alone is listened to, and the client
 //! only once the wait has become long. An answer usually needs one read from and one write to each side.
 
+mod deadlines;
+
 use std::io;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
-use crate::pool::clock::{self, micros};
 use crate::pool::conn::ServerConn;
 use crate::pool::lease::Lease;
-use crate::pool::seat::{Phase, Poke};
-use crate::pool::settings::{PoolMode, PoolSettings};
+use crate::pool::seat::Phase;
+use crate::pool::settings::PoolMode;
 use crate::pool::shared::add;
 use crate::protocol::{Report, SqlState, TransactionState};
 use crate::session::flow::{Attention, Flow, Naming, Next, Parties, answers::Ending};
@@ -23,6 +23,7 @@ use super::client::Client;
 use super::context::Scratch;
 use super::farewell::Farewell;
 use super::{cancel, lost};
+use deadlines::Timeouts;
 
 /// A client's use of a server connection.
 #[derive(Debug)]
@@ -62,32 +63,6 @@ enum Keeping {
     Transaction,
     /// At rest, and transaction blocks are refused.
     Statement,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Timeouts {
-    statement: Duration,
-    transaction: Duration,
-    idle_transaction: Duration,
-    client_idle: Duration,
-}
-
-impl Timeouts {
-    fn of(settings: &PoolSettings) -> Self {
-        Self {
-            statement: settings.statement_timeout,
-            transaction: settings.transaction_timeout,
-            idle_transaction: settings.idle_transaction_timeout,
-            client_idle: settings.client_idle_timeout,
-        }
-    }
-
-    fn are_off(&self) -> bool {
-        self.statement.is_zero()
-            && self.transaction.is_zero()
-            && self.idle_transaction.is_zero()
-            && self.client_idle.is_zero()
-    }
 }
 
 /// How an exchange ends.
@@ -529,100 +504,6 @@ impl Exchange {
         End::Leave(Farewell::Lost)
     }
 
-    fn on_poke(&mut self, client: &mut Client, poke: Poke) -> Option<End> {
-        match poke {
-            Poke::Look => self.looks = true,
-            Poke::Renew => {
-                if self.timeouts.are_off() {
-                    self.transaction_since = client.context.worker.now();
-                }
-                self.timeouts = Timeouts::of(client.settings());
-                let is_busy = self.flow.is_busy(&self.lease.conn().state);
-                self.set_deadline(client, is_busy);
-            }
-            // It came while the client waited, at the moment it was served.
-            Poke::Cancel => cancel::spawn(&self.lease.conn().info, None),
-            Poke::Deadline => return self.on_deadline(client),
-            Poke::Drain if self.is_over(client) => return Some(End::Leave(Farewell::shutdown())),
-            Poke::Drain => {}
-            Poke::Kill => return Some(End::Leave(Farewell::shutdown())),
-        }
-        None
-    }
-
-    fn is_timed(&self) -> bool {
-        !self.timeouts.are_off() || self.stage == Stage::Cancelling
-    }
-
-    /// A request has gone to a server that had nothing to do.
-    fn on_busy(&mut self, client: &Client) {
-        let now = client.context.worker.now();
-        let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
-        if !in_block {
-            self.transaction_since = now;
-        }
-        self.busy_since = now;
-        client.seat.begin(now);
-        self.set_deadline(client, true);
-    }
-
-    fn set_deadline(&mut self, client: &Client, is_busy: bool) {
-        let now = client.context.worker.now();
-        let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
-        let idle = match (is_busy, in_block) {
-            (true, _) if self.stage == Stage::Cancelling => clock::deadline(now, CANCEL_PATIENCE),
-            (true, _) => clock::deadline(now, self.timeouts.statement),
-            (false, true) => clock::deadline(now, self.timeouts.idle_transaction),
-            (false, false) => clock::deadline(now, self.timeouts.client_idle),
-        };
-        let transaction = if is_busy || in_block {
-            clock::deadline(self.transaction_since, self.timeouts.transaction)
-        } else {
-            0
-        };
-        client.seat.deadline.set(clock::earlier(idle, transaction));
-    }
-
-    /// Some timeout has passed. Which one, the state tells.
-    fn on_deadline(&mut self, client: &mut Client) -> Option<End> {
-        let now = client.context.worker.now();
-        if client.seat.deadline.get() == 0 || client.seat.deadline.get() > now {
-            return None;
-        }
-        client.seat.deadline.set(0);
-        let conn = self.lease.conn();
-        let is_busy = self.flow.is_busy(&conn.state);
-        let in_block = conn.state.transaction != TransactionState::Idle;
-        let limit = self.timeouts.transaction;
-        if !limit.is_zero() && (is_busy || in_block) && self.transaction_since + micros(limit) <= now {
-            return Some(told(
-                SqlState::TRANSACTION_TIMEOUT,
-                "terminating connection due to transaction timeout",
-            ));
-        }
-        match (is_busy, in_block) {
-            (true, _) if self.stage == Stage::Cancelling => Some(told(
-                SqlState::QUERY_CANCELED,
-                "terminating connection: the server did not cancel the statement in time",
-            )),
-            (true, _) => {
-                cancel::spawn(&conn.info, None);
-                self.flow.on_statement_timeout();
-                self.stage = Stage::Cancelling;
-                self.set_deadline(client, true);
-                None
-            }
-            (false, true) => Some(told(
-                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout",
-            )),
-            (false, false) => Some(told(
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to client idle timeout",
-            )),
-        }
-    }
-
     /// Writes to the server what fits; the rest is owed. A failure shows at the next read, which may still bring the
     /// server's last words.
     fn send(&mut self, bytes: &[u8], cx: &mut TaskContext<'_>) {
@@ -658,10 +539,3 @@ fn write_some(conn: &mut ServerConn, bytes: &[u8], cx: &mut TaskContext<'_>) -> 
     }
     Ok(sent)
 }
-
-fn told(code: SqlState, message: &'static str) -> End {
-    End::Leave(Farewell::Told(Report::fatal(code, message)))
-}
-
-/// How long a server may take to carry out a cancel request before its connection is given up.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
