@@ -15,6 +15,7 @@ mod faults;
 mod harness;
 mod hba;
 mod hosts;
+mod large;
 mod login_limits;
 mod modes;
 mod pins;

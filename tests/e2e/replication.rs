@@ -36,7 +36,7 @@ fn a_base_backup_is_taken_with_its_wal() {
             let place = directory.path().join("backup");
             let place = place.to_str().unwrap();
             let url = pgweir.url("postgres", "app");
-            run(client("pg_basebackup").args(["-c", "fast", "-X", method, "-D", place, "-d", &url]))
+            run(client("pg_basebackup").args(["-N", "-c", "fast", "-X", method, "-D", place, "-d", &url]))
                 .success();
             run(client("pg_verifybackup").arg(place)).success();
         }

@@ -156,6 +156,11 @@ impl Wire {
         self.try_read_frame().unwrap().expect("the connection was closed")
     }
 
+    /// Reads some bytes, whatever they are; 0 is the end.
+    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> usize {
+        self.stream.read(buffer).unwrap()
+    }
+
     /// None when the other side closed between two frames.
     pub(crate) fn try_read_frame(&mut self) -> io::Result<Option<Frame>> {
         let mut head = [0; 5];

@@ -4,6 +4,7 @@ use super::messages::{
     Talk, copy_data, copy_done, copy_fail, extended, flush, function_call, query, sync, talk,
 };
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn copy_talks() -> Vec<Talk> {
     let into = || query("COPY kept FROM STDIN");
     vec![

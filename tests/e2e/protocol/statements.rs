@@ -3,6 +3,7 @@
 use super::messages::{Talk, close, describe, extended, query, run_portal, sync, talk};
 use crate::harness::wire::{bind, parse};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn statement_talks() -> Vec<Talk> {
     vec![
         talk(

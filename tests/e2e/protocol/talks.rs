@@ -5,6 +5,7 @@ use super::messages::{
 };
 use crate::harness::wire::{bind, execute, parse};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn simple_talks() -> Vec<Talk> {
     vec![
         talk("one query", 1, [query("SELECT 1, NULL, 'x'")]),
@@ -97,6 +98,7 @@ pub(super) fn simple_talks() -> Vec<Talk> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn extended_talks() -> Vec<Talk> {
     vec![
         talk(
@@ -213,6 +215,7 @@ pub(super) fn extended_talks() -> Vec<Talk> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn failing_talks() -> Vec<Talk> {
     vec![
         talk(
