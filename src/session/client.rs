@@ -180,10 +180,12 @@ impl ClientSession {
         if batch == Batch::Open && !told {
             report.encode(out);
         }
-        self.local = if batch == Batch::None {
-            Local::Between
-        } else {
+        // A request that ends a batch by itself is skipped with a batch that has failed.
+        let is_skipping = told || batch != Batch::None;
+        self.local = if is_skipping {
             Local::ToSync
+        } else {
+            Local::Between
         };
         while let Some(entry) = pipeline.pop_latest() {
             self.undo(entry.client_undo);
@@ -196,6 +198,7 @@ impl ClientSession {
             ClientUndo::None => {}
             ClientUndo::Named(renaming) => _ = self.statements.replace(&renaming.name, renaming.previous),
             ClientUndo::Unnamed(previous) => self.statements.unnamed = previous,
+            ClientUndo::All(forgotten) => self.statements.restore(forgotten),
         }
     }
 

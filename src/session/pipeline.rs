@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::protocol::Report;
 
-use super::statement::{Statement, key};
+use super::statement::{Forgotten, Statement, key};
 
 /// The requests sent and not yet answered, oldest first. The queue is the protocol state.
 #[derive(Debug, Default)]
@@ -105,6 +105,12 @@ impl Pipeline {
         self.syncs > 0
     }
 
+    /// Whether something in flight changes what is prepared.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.changes > 0
+    }
+
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
     }
@@ -136,6 +142,19 @@ impl Pipeline {
         })
     }
 
+    /// Whether any name hangs on a request of an earlier batch.
+    #[must_use]
+    pub fn is_any_unsettled(&self) -> bool {
+        if self.changes == 0 {
+            return false;
+        }
+        let mut behind_sync = false;
+        self.entries.iter().rev().any(|entry| {
+            behind_sync |= entry.kind == Kind::Sync;
+            (behind_sync || entry.kind == Kind::Query) && entry.is_change()
+        })
+    }
+
     /// The same for the unnamed statement: its last change belongs to an earlier batch.
     #[must_use]
     pub fn is_unnamed_unsettled(&self) -> bool {
@@ -152,35 +171,10 @@ impl Pipeline {
         false
     }
 
-    /// Whether a request of the present batch may forget every prepared statement.
-    #[must_use]
-    pub fn may_forget(&self) -> bool {
-        self.changes > 0
-            && self
-                .entries
-                .iter()
-                .rev()
-                .take_while(|entry| entry.kind != Kind::Sync)
-                .any(|entry| entry.server_undo == ServerUndo::Unknown)
-    }
-
     /// Whether the present batch closes a statement, or prepares it.
     #[must_use]
     pub fn changes_statement(&self, id: u64) -> bool {
         self.changes > 0 && self.entries.iter().any(|entry| entry.touches(b"", Some(id)))
-    }
-
-    /// All statements were forgotten: what the requests in flight would bring back by their undoing is gone.
-    pub fn on_forgotten(&mut self) {
-        for entry in &mut self.entries {
-            if let ClientUndo::Named(renaming) = &mut entry.client_undo {
-                renaming.previous = None;
-            }
-            if let ServerUndo::Closed(_) = entry.server_undo {
-                entry.server_undo = ServerUndo::None;
-            }
-        }
-        self.changes = self.entries.iter().filter(|entry| entry.is_change()).count();
     }
 
     /// A change of the client's unnamed statement is undone: if a later batch has changed it again, its undoing goes back
@@ -203,6 +197,10 @@ impl Pipeline {
         for entry in self.behind_sync() {
             if let ServerUndo::Unnamed(later) = &mut entry.server_undo {
                 *later = previous;
+                return true;
+            }
+            if entry.kind == Kind::Query && entry.server_undo == ServerUndo::Unknown {
+                // As every simple query, it destroys the unnamed statement.
                 return true;
             }
         }
@@ -295,6 +293,7 @@ impl Entry {
     fn touches(&self, name: &[u8], id: Option<u64>) -> bool {
         let renames = match &self.client_undo {
             ClientUndo::Named(renaming) => *renaming.name == *key(name),
+            ClientUndo::All(_) => true,
             ClientUndo::None | ClientUndo::Unnamed(_) => false,
         };
         renames
@@ -346,6 +345,8 @@ pub enum ClientUndo {
     None,
     Named(Box<Renaming>),
     Unnamed(Option<Arc<Statement>>),
+    /// All names were forgotten.
+    All(Forgotten),
 }
 
 impl ClientUndo {
@@ -373,7 +374,7 @@ pub enum ServerUndo {
     Prepared(u64),
     Closed(u64),
     Unnamed(Option<u64>),
-    /// Nothing; but when it is carried out, any statement may be gone.
+    /// All were forgotten. Which there were is found out again.
     Unknown,
 }
 

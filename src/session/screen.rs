@@ -62,12 +62,15 @@ pub enum BlockEffect {
     MayCommit,
 }
 
-/// Whether a text may forget prepared statements.
+/// What a text does to the names of prepared statements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameEffect {
     #[default]
     None,
+    /// It was not seen whole.
     MayForget,
+    /// `DEALLOCATE ALL` or `DISCARD ALL`.
+    Forgets,
 }
 
 impl Effects {
@@ -106,10 +109,10 @@ impl Effects {
         }
         let found = match_word(first, &mut words);
         self.pin = self.pin.or(found);
-        self.on_lost_words(&words);
-        if is_any(first, &["deallocate", "discard"]) {
-            self.names = NameEffect::MayForget;
+        if is_any(first, &["deallocate", "discard"]) && forgets(&mut words) {
+            self.names = NameEffect::Forgets;
         }
+        self.on_lost_words(&words);
         if is_any(first, &["commit", "end", "prepare"]) {
             self.block = BlockEffect::MayCommit;
         }
@@ -180,6 +183,15 @@ fn match_word(first: &[u8], words: &mut Words<'_>) -> Option<PinReason> {
         b'd' if is(first, "declare") => is_held(words).then_some(PinReason::Cursor),
         b'd' if is(first, "do") => words.find_map(procedural),
         _ => None,
+    }
+}
+
+/// What follows on `DEALLOCATE` or `DISCARD`.
+fn forgets(words: &mut Words<'_>) -> bool {
+    match words.next() {
+        Some(word) if is(word, "prepare") => words.next().is_some_and(|word| is(word, "all")),
+        Some(word) => is(word, "all"),
+        None => false,
     }
 }
 
@@ -427,83 +439,85 @@ mod tests {
         }
     }
 
+    const PINNING: &[(&str, PinReason)] = &[
+        ("SET search_path = a", PinReason::Setting),
+        ("  /* x */ set session role = a", PinReason::Setting),
+        ("select 1; SET statement_timeout = 1", PinReason::Setting),
+        ("RESET search_path", PinReason::Setting),
+        ("RESET ALL; LISTEN a", PinReason::Listen),
+        (
+            "SELECT pg_catalog.set_config('search_path', '', false)",
+            PinReason::Setting,
+        ),
+        ("LISTEN a", PinReason::Listen),
+        ("PREPARE a AS SELECT 1", PinReason::Prepare),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", PinReason::Cursor),
+        ("CREATE TEMP TABLE x (a int)", PinReason::TemporaryTable),
+        ("create temporary table x (a int)", PinReason::TemporaryTable),
+        ("SELECT 1 INTO TEMP x", PinReason::TemporaryTable),
+        ("SELECT pg_try_ADVISORY_LOCK(1)", PinReason::AdvisoryLock),
+        ("LOAD 'auto_explain'", PinReason::Load),
+        ("SELECT 'x'; SET a=1", PinReason::Setting),
+        ("SELECT 1;; \t/* ; */ sEt a=1", PinReason::Setting),
+        ("-- x\rSET a=1", PinReason::Setting),
+        ("/* /* */ x */ SET a=1", PinReason::Setting),
+        ("SET SESSION AUTHORIZATION a", PinReason::Setting),
+        ("SET ROLE a", PinReason::Setting),
+        ("RESET ROLE", PinReason::Setting),
+        ("RESET SESSION AUTHORIZATION", PinReason::Setting),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            PinReason::Setting,
+        ),
+        ("DO $$ BEGIN SET x = 1; END $$", PinReason::Setting),
+        (
+            "DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$",
+            PinReason::Setting,
+        ),
+        (
+            "DO 'BEGIN EXECUTE ''SE'' || ''T a = 1''; END'",
+            PinReason::Setting,
+        ),
+        ("SELECT Set_Config('a', 'b', true)", PinReason::Setting),
+        (
+            "SELECT U&\"\\0073et_config\"('a', 'b', false)",
+            PinReason::Setting,
+        ),
+        ("SELECT SetSeed(0.5)", PinReason::Setting),
+        ("SELECT 1; LISTEN a", PinReason::Listen),
+        (
+            "create global temporary table x (a int)",
+            PinReason::TemporaryTable,
+        ),
+        ("CREATE LOCAL TEMP VIEW x AS SELECT 1", PinReason::TemporaryTable),
+        (
+            "CREATE OR REPLACE TEMP VIEW x AS SELECT 1",
+            PinReason::TemporaryTable,
+        ),
+        ("CREATE TEMP SEQUENCE x", PinReason::TemporaryTable),
+        (
+            "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
+            PinReason::TemporaryTable,
+        ),
+        ("CREATE TABLE pg_temp.x (a int)", PinReason::TemporaryTable),
+        ("EXECUTE a", PinReason::Prepare),
+        ("SELECT pg_advisory_lock_shared(1)", PinReason::AdvisoryLock),
+        (
+            "SELECT pg_try_advisory_lock_shared(1, 2)",
+            PinReason::AdvisoryLock,
+        ),
+        ("SELECT dblink_connect('a', '')", PinReason::Session),
+        (
+            "SELECT pg_replication_origin_session_setup('a')",
+            PinReason::Session,
+        ),
+        ("SELECT pg_backup_start('a')", PinReason::Session),
+    ];
+
     #[test]
     fn statements_that_outlive_their_transaction_pin() {
-        for (text, reason) in [
-            ("SET search_path = a", PinReason::Setting),
-            ("  /* x */ set session role = a", PinReason::Setting),
-            ("select 1; SET statement_timeout = 1", PinReason::Setting),
-            ("RESET search_path", PinReason::Setting),
-            ("RESET ALL; LISTEN a", PinReason::Listen),
-            (
-                "SELECT pg_catalog.set_config('search_path', '', false)",
-                PinReason::Setting,
-            ),
-            ("LISTEN a", PinReason::Listen),
-            ("PREPARE a AS SELECT 1", PinReason::Prepare),
-            ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", PinReason::Cursor),
-            ("CREATE TEMP TABLE x (a int)", PinReason::TemporaryTable),
-            ("create temporary table x (a int)", PinReason::TemporaryTable),
-            ("SELECT 1 INTO TEMP x", PinReason::TemporaryTable),
-            ("SELECT pg_try_ADVISORY_LOCK(1)", PinReason::AdvisoryLock),
-            ("LOAD 'auto_explain'", PinReason::Load),
-            ("SELECT 'x'; SET a=1", PinReason::Setting),
-            ("SELECT 1;; \t/* ; */ sEt a=1", PinReason::Setting),
-            ("-- x\rSET a=1", PinReason::Setting),
-            ("/* /* */ x */ SET a=1", PinReason::Setting),
-            ("SET SESSION AUTHORIZATION a", PinReason::Setting),
-            ("SET ROLE a", PinReason::Setting),
-            ("RESET ROLE", PinReason::Setting),
-            ("RESET SESSION AUTHORIZATION", PinReason::Setting),
-            (
-                "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-                PinReason::Setting,
-            ),
-            ("DO $$ BEGIN SET x = 1; END $$", PinReason::Setting),
-            (
-                "DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$",
-                PinReason::Setting,
-            ),
-            (
-                "DO 'BEGIN EXECUTE ''SE'' || ''T a = 1''; END'",
-                PinReason::Setting,
-            ),
-            ("SELECT Set_Config('a', 'b', true)", PinReason::Setting),
-            (
-                "SELECT U&\"\\0073et_config\"('a', 'b', false)",
-                PinReason::Setting,
-            ),
-            ("SELECT SetSeed(0.5)", PinReason::Setting),
-            ("SELECT 1; LISTEN a", PinReason::Listen),
-            (
-                "create global temporary table x (a int)",
-                PinReason::TemporaryTable,
-            ),
-            ("CREATE LOCAL TEMP VIEW x AS SELECT 1", PinReason::TemporaryTable),
-            (
-                "CREATE OR REPLACE TEMP VIEW x AS SELECT 1",
-                PinReason::TemporaryTable,
-            ),
-            ("CREATE TEMP SEQUENCE x", PinReason::TemporaryTable),
-            (
-                "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
-                PinReason::TemporaryTable,
-            ),
-            ("CREATE TABLE pg_temp.x (a int)", PinReason::TemporaryTable),
-            ("EXECUTE a", PinReason::Prepare),
-            ("SELECT pg_advisory_lock_shared(1)", PinReason::AdvisoryLock),
-            (
-                "SELECT pg_try_advisory_lock_shared(1, 2)",
-                PinReason::AdvisoryLock,
-            ),
-            ("SELECT dblink_connect('a', '')", PinReason::Session),
-            (
-                "SELECT pg_replication_origin_session_setup('a')",
-                PinReason::Session,
-            ),
-            ("SELECT pg_backup_start('a')", PinReason::Session),
-        ] {
-            assert_eq!(screen(text.as_bytes()).pin, Some(reason), "{text}");
+        for (text, reason) in PINNING {
+            assert_eq!(screen(text.as_bytes()).pin, Some(*reason), "{text}");
         }
     }
 
@@ -562,12 +576,14 @@ mod tests {
     }
 
     #[test]
-    fn what_may_forget_prepared_statements_is_known() {
+    fn what_forgets_prepared_statements_is_known() {
         for (text, effect) in [
             ("SELECT 'deallocate'", NameEffect::None),
-            ("DEALLOCATE ALL", NameEffect::MayForget),
-            ("select 1; discard all", NameEffect::MayForget),
-            ("/* */ DISCARD PLANS", NameEffect::MayForget),
+            ("DEALLOCATE ALL", NameEffect::Forgets),
+            ("deallocate prepare all;", NameEffect::Forgets),
+            ("select 1; discard all", NameEffect::Forgets),
+            ("/* */ DISCARD PLANS", NameEffect::None),
+            ("DEALLOCATE a", NameEffect::None),
         ] {
             assert_eq!(screen(text.as_bytes()).names, effect, "{text}");
         }

@@ -157,6 +157,10 @@ pub struct ClientStatements {
     unmovable: usize,
 }
 
+/// The names that a client had.
+#[derive(Debug, Default)]
+pub struct Forgotten(Option<Box<Names>>);
+
 type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
 
 impl ClientStatements {
@@ -186,12 +190,29 @@ impl ClientStatements {
         previous
     }
 
+    /// Forgets every name, for the time being or for good.
+    pub fn forget(&mut self) -> Forgotten {
+        self.unmovable = 0;
+        Forgotten(self.named.take())
+    }
+
+    /// Nothing was forgotten after all.
+    pub fn restore(&mut self, forgotten: Forgotten) {
+        self.named = forgotten.0;
+        self.count_unmovable();
+    }
+
+    fn count_unmovable(&mut self) {
+        let named = self.named.iter().flat_map(|named| named.values());
+        self.unmovable = named.filter(|statement| !statement.is_movable()).count();
+    }
+
     /// Forgets every name but the given ones.
     pub fn clear_except(&mut self, kept: &[&[u8]]) {
         if let Some(named) = &mut self.named {
             named.retain(|name, _| kept.contains(&&**name));
-            self.unmovable = named.values().filter(|statement| !statement.is_movable()).count();
         }
+        self.count_unmovable();
     }
 
     #[must_use]

@@ -209,6 +209,10 @@ impl Flow {
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
                 self.early_syncs += early.count;
+                if early.count > 0 && self.batch == Batch::None && !parties.server.pipeline.has_sync() {
+                    // Its Sync was none.
+                    self.batch = Batch::Open;
+                }
                 self.copy = if early.is_ended { Copy::InEnded } else { Copy::In };
                 Ok(verdict)
             }
@@ -257,6 +261,7 @@ impl Flow {
                     SettingEffect::None => Cause::Reset,
                 }
             }
+            b"ROLLBACK\0" => self.on_rolled_back(parties),
             // From a text that could not be screened.
             b"LISTEN\0" => parties.client.pin = parties.client.pin.or(Some(PinReason::Listen)),
             _ => {}
@@ -285,7 +290,6 @@ impl Flow {
         }
         server.statements.clear_except(&ids);
         client.statements.clear_except(&names);
-        server.pipeline.on_forgotten();
         if !everything {
             return;
         }
@@ -434,7 +438,19 @@ impl Flow {
             undo(entry, is_failed, parties);
         }
         self.batch = if skips { Batch::Skipping } else { self.batch };
+        self.on_rolled_back(parties);
         self.tally.steps += 1;
+    }
+
+    /// A reset in this batch is rolled back with it, and what that comes to is not reported where nothing was before.
+    fn on_rolled_back(&mut self, parties: &mut Parties<'_>) {
+        if self.cause != Cause::Set {
+            self.cause = Cause::Set;
+            Self::taint(parties.server);
+            if let Some(before) = parties.client.settled.take() {
+                parties.client.settings = before;
+            }
+        }
     }
 
     fn on_parameter(
@@ -493,10 +509,11 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
                 client.undo(ClientUndo::Unnamed(previous));
             }
         }
-        other @ (ClientUndo::None | ClientUndo::Named(_)) => client.undo(other),
+        other @ (ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_)) => client.undo(other),
     }
     match entry.server_undo {
-        ServerUndo::None | ServerUndo::Unknown => {}
+        ServerUndo::None => {}
+        ServerUndo::Unknown => server.statements.doubt(),
         ServerUndo::Prepared(id) => server.statements.remove(id),
         ServerUndo::Closed(id) => server.statements.insert(id),
         ServerUndo::Unnamed(previous) => {

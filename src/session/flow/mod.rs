@@ -41,7 +41,8 @@ pub struct Flow {
     gate: Gate,
     /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
     since: u64,
-    portal: Portal,
+    /// The portal whose execution forgets all prepared statements.
+    forgetting: Option<Box<[u8]>>,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -69,13 +70,6 @@ enum Gate {
     Open,
     /// Its next message waits for answers.
     Held,
-}
-
-/// What the portals of this batch may do to prepared statements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Portal {
-    Plain,
-    MayForget,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -174,7 +168,7 @@ impl Flow {
             flushed: false,
             gate: Gate::Open,
             since: server.statements.clock(),
-            portal: Portal::Plain,
+            forgetting: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
             own_error: None,

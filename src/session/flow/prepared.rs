@@ -13,7 +13,7 @@ use crate::session::screen::{NameEffect, screen};
 use crate::session::statement::{ServerName, Statement};
 
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
-use super::{Flow, Naming, Parties, Portal};
+use super::{Flow, Naming, Parties};
 
 impl Flow {
     pub(super) fn on_parse(
@@ -52,7 +52,8 @@ impl Flow {
         self.tally.client_parses += 1;
         if let Some(report) = refusal(name, parties) {
             self.refuse_in_place(message, report, out, parties);
-            return Ok(swallowed_or_skipped(message, out));
+            // The server skips it.
+            return Ok(Taken::Kept);
         }
         if !message.is_whole() {
             Self::taint(parties.server);
@@ -90,7 +91,7 @@ impl Flow {
         let id = statement.id;
         let previous = parties.client.statements.replace(name, Some(statement));
         let client_undo = ClientUndo::named(name, previous);
-        if self.has(id, message, out, parties) {
+        if parties.server.statements.touch(id) {
             let entry = Entry {
                 client_undo,
                 ..Entry::fake(Kind::Parse)
@@ -151,7 +152,7 @@ impl Flow {
         if matches!(found, Provided::Held) {
             return Ok(Taken::Held);
         }
-        self.on_bound(name, parties);
+        self.on_bound(portal, name, parties);
         match found {
             Provided::Held => Ok(Taken::Held),
             Provided::AsNamed => {
@@ -170,7 +171,8 @@ impl Flow {
                 );
                 Ok(Taken::Rewritten(cut))
             }
-            Provided::Refused => Ok(swallowed_or_skipped(message, out)),
+            // The server skips it.
+            Provided::Refused => Ok(Taken::Kept),
         }
     }
 
@@ -309,7 +311,7 @@ impl Flow {
             return Provided::Refused;
         };
         let statement = Arc::clone(statement);
-        if self.has(statement.id, message, out, parties) {
+        if parties.server.statements.touch(statement.id) {
             return Provided::Numbered(statement.id);
         }
         self.make_room(statement.id, message, out, parties);
@@ -361,7 +363,7 @@ impl Flow {
     }
 
     /// What the statement of a portal may do, the portal may do.
-    fn on_bound(&mut self, name: &[u8], parties: &mut Parties<'_>) {
+    fn on_bound(&mut self, portal: &[u8], name: &[u8], parties: &mut Parties<'_>) {
         self.tally.binds += 1;
         let statements = &parties.client.statements;
         let statement = if name.is_empty() {
@@ -371,21 +373,11 @@ impl Flow {
         };
         let Some(statement) = statement else { return };
         parties.client.pin = parties.client.pin.or(statement.effects.pin);
-        if statement.effects.names == NameEffect::MayForget {
-            self.portal = Portal::MayForget;
+        if statement.effects.names == NameEffect::Forgets {
+            self.forgetting = Some(portal.into());
+        } else if self.forgetting.as_deref() == Some(portal) {
+            self.forgetting = None;
         }
-    }
-
-    /// Whether the server has a statement. If it may have lost it by then, it is closed, so that it can be prepared again.
-    fn has(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) -> bool {
-        if !parties.server.statements.touch(id) {
-            return false;
-        }
-        if !parties.server.pipeline.may_forget() {
-            return true;
-        }
-        self.close(id, message, out, parties);
-        false
     }
 
     /// Closes statements that the server connection has had longest, so that one more fits.
@@ -493,15 +485,6 @@ fn refusal(name: &[u8], parties: &Parties<'_>) -> Option<Report> {
 fn target(body: &[u8]) -> Option<(u8, &[u8])> {
     let (target, rest) = body.split_first()?;
     Some((*target, split_cstr(rest)?.0))
-}
-
-/// A refused message: if it is cut, it goes to the server, which skips it.
-fn swallowed_or_skipped(message: &Message<'_>, out: &mut Outbox) -> Taken {
-    if message.is_whole() {
-        return Taken::Swallowed;
-    }
-    out.make(message.input);
-    Taken::Kept
 }
 
 fn bad_message() -> SessionError {

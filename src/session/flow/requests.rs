@@ -1,5 +1,6 @@
 //! From the client to the server.
 
+use crate::protocol::body::split_cstr;
 use crate::protocol::{HEAD_LEN, Head, tag};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
@@ -9,7 +10,7 @@ use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
 use crate::session::settings;
 
 use super::copy::Copy;
-use super::{Flow, Gate, Naming, Next, Parties, Passed, Portal, Stakes};
+use super::{Flow, Gate, Naming, Next, Parties, Passed, Stakes};
 
 /// One message from the client, as far as it has come.
 pub(super) struct Message<'a> {
@@ -128,7 +129,7 @@ impl Flow {
             tag::DESCRIBE => Ok(self.plain(Kind::Describe, parties)),
             tag::CLOSE if mapped => self.on_close(message, out, parties),
             tag::CLOSE => Ok(self.plain(Kind::Close, parties)),
-            _ => Ok(self.on_execute(parties)),
+            _ => Ok(self.on_execute(message, parties)),
         }
     }
 
@@ -150,17 +151,25 @@ impl Flow {
         parties.server.pipeline.push(entry);
     }
 
-    fn on_execute(&mut self, parties: &mut Parties<'_>) -> Taken {
+    fn on_execute(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
         self.flushed = false;
         self.stakes = Stakes::Commit;
-        let server_undo = match self.portal {
-            Portal::Plain => ServerUndo::None,
-            Portal::MayForget => ServerUndo::Unknown,
-        };
-        let entry = Entry {
-            server_undo,
-            ..Entry::forward(Kind::Execute)
-        };
+        let mut entry = Entry::forward(Kind::Execute);
+        if let Some(portal) = &self.forgetting {
+            if !message.is_whole() {
+                return Taken::Cut;
+            }
+            let name = split_cstr(message.body).map(|(name, _)| name);
+            if name == Some(portal) && self.batch != Batch::Skipping {
+                if parties.server.pipeline.is_any_unsettled() {
+                    return Taken::Held;
+                }
+                // If it is carried out, the names are free for what stands behind it; else that is skipped.
+                entry.client_undo = ClientUndo::All(parties.client.statements.forget());
+                parties.server.statements.clear_except(&[]);
+                entry.server_undo = ServerUndo::Unknown;
+            }
+        }
         self.push(entry, parties);
         Taken::Kept
     }
@@ -185,7 +194,7 @@ impl Flow {
         if self.batch != Batch::Skipping {
             forget_unnamed(&mut entry, parties);
         }
-        if effects.names == NameEffect::MayForget {
+        if effects.names != NameEffect::None {
             // Behind this request nothing is certain about names; and that is more than its own unnamed statement.
             entry.server_undo = ServerUndo::Unknown;
         }
@@ -209,7 +218,6 @@ impl Flow {
             return Taken::Kept;
         }
         self.batch = Batch::None;
-        self.portal = Portal::Plain;
         self.flushed = true;
         self.push(Entry::forward(Kind::Sync), parties);
         Taken::Kept
@@ -229,11 +237,12 @@ impl Flow {
 
 /// A simple query destroys the unnamed statement (`exec_simple_query` in `src/backend/tcop/postgres.c`), unless it is skipped.
 fn forget_unnamed(entry: &mut Entry, parties: &mut Parties<'_>) {
-    if let Some(statement) = parties.client.statements.unnamed.take() {
-        entry.client_undo = ClientUndo::Unnamed(Some(statement));
-    }
-    if let Some(id) = parties.server.statements.unnamed.take() {
-        entry.server_undo = ServerUndo::Unnamed(Some(id));
+    let client = parties.client.statements.unnamed.take();
+    let server = parties.server.statements.unnamed.take();
+    // Where there is none, a request in flight may have taken it, and bring it back by its undoing.
+    if client.is_some() || server.is_some() || parties.server.pipeline.has_changes() {
+        entry.client_undo = ClientUndo::Unnamed(client);
+        entry.server_undo = ServerUndo::Unnamed(server);
     }
 }
 

@@ -1,1 +1,13 @@
+//! Conversations, message by message, both ways.
 
+mod batches;
+mod copying;
+mod forgetting;
+mod losses;
+mod names;
+mod pieces;
+mod rig;
+mod simple;
+mod wire;
+
+use crate::protocol::tag;
