@@ -13,4 +13,5 @@ mod hosts;
 mod modes;
 mod pools;
 mod postgres_alone;
+mod soak;
 mod timeouts;
