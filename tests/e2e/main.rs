@@ -26,5 +26,6 @@ mod protocol;
 mod replication;
 mod server_logins;
 mod server_tls;
+mod soak;
 mod startup;
 mod timeouts;
