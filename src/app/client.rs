@@ -106,11 +106,11 @@ async fn let_in(
             None
         }
         Arrival::Refused(report) => {
-            tracing::warn!(client = %address, "login refused: {report}");
+            tracing::warn!(address = %address, "login refused: {report}");
             None
         }
         Arrival::Gone => {
-            tracing::debug!(client = %address, "left during its login");
+            tracing::debug!(address = %address, "left during its login");
             None
         }
     }
@@ -134,7 +134,7 @@ async fn arrive(hub: &Arc<Hub>, context: &Rc<Context>, stream: Stream, address: 
     match timeout(limit, handshake.run()).await {
         Ok(arrival) => arrival,
         Err(_) => {
-            tracing::warn!(client = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
+            tracing::warn!(address = %address, "login refused: not complete within {limit:?} (client_login_timeout)");
             Arrival::Gone
         }
     }

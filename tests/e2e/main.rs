@@ -4,13 +4,20 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod auth_query;
 mod bad_input;
+mod client_logins;
+mod client_tls;
 mod clients;
 mod console;
 mod harness;
+mod hba;
+mod login_limits;
 mod pins;
 mod postgres_alone;
 mod prepared;
 mod protocol;
 mod replication;
+mod server_logins;
+mod server_tls;
 mod startup;

@@ -162,7 +162,8 @@ pub(crate) struct PgweirBuilder {
 }
 
 impl PgweirBuilder {
-    /// The configuration as TOML. `listen` is put before it, with a free port, unless it has that key.
+    /// The configuration as TOML. `listen` is put before it, with a free port, unless it has that key; `{port}` in it stands
+    /// for that port.
     pub(crate) fn config(mut self, toml_text: &str) -> Self {
         toml_text.clone_into(&mut self.config);
         self
@@ -278,6 +279,7 @@ fn write_config(directory: &Path, port: u16, config: &str) -> PathBuf {
     } else {
         format!("listen = [\"127.0.0.1:{port}\"]\n")
     };
+    let config = config.replace("{port}", &port.to_string());
     let path = directory.join("pgweir.toml");
     fs::write(&path, format!("{listen}{config}")).unwrap();
     path
