@@ -73,7 +73,12 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
         }
         Mail::Conn(shared, conn) => worker.pool(&shared).on_lent(conn),
         Mail::Lend { pool, to } => worker.pool(&pool).lend_idle(to),
-        Mail::Evict { pool } => evict(worker, &pool.database, &pool.user, pool.id),
+        Mail::Evict { pool } => {
+            let found = evict(worker, &pool.database, &pool.user, pool.id);
+            if !found && worker.index == 0 {
+                hub.answers.close_asker(&pool.database);
+            }
+        }
         Mail::Cancel {
             process_id,
             secret,
@@ -96,13 +101,14 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
 }
 
 /// Makes room under a limit that several pools share: the other pools' idle connections go first.
-fn evict(worker: &Rc<Worker>, database: &Arc<str>, user: &Arc<str>, id: u64) {
+fn evict(worker: &Rc<Worker>, database: &Arc<str>, user: &Arc<str>, id: u64) -> bool {
     for pool in worker.pools() {
         let shares = pool.shared.database == *database || pool.shared.user == *user;
         if shares && pool.shared.id != id && pool.evict() {
-            return;
+            return true;
         }
     }
+    false
 }
 
 fn answer(hub: &Hub, worker: &Rc<Worker>, inquiry: Inquiry) {

@@ -90,6 +90,14 @@ impl Answers {
         }
     }
 
+    /// Closes the connection to a database if nobody asks through it now: a pool needs its place.
+    pub fn close_asker(&self, database: &str) {
+        let asker = lock(&self.askers).get(database).map(Arc::clone);
+        if let Some(mut means) = asker.as_ref().and_then(|asker| asker.try_lock().ok()) {
+            means.conn = None;
+        }
+    }
+
     /// The connections that are idle, for the console.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerRow> {

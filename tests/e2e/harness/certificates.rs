@@ -53,6 +53,23 @@ impl Authority {
         )
     }
 
+    /// The same, and its time is over.
+    pub(crate) fn expired_server(&self, names: &[&str]) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        self.sign(params, "expired", ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// For a client that logs in as this user, and its time is over.
+    pub(crate) fn expired_client(&self, user: &str) -> Identity {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        self.sign(params, user, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     /// For a client that logs in as this user.
     pub(crate) fn client(&self, user: &str) -> Identity {
         self.sign(
