@@ -101,8 +101,9 @@ async fn let_in(
             None
         }
         Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
-        Arrival::Cancel(key) => {
+        Arrival::Cancel(key, mut stream) => {
             cancel(hub, key).await;
+            let _ = timeout(GOODBYE_MAX, stream.shutdown()).await;
             None
         }
         Arrival::Refused(report) => {
@@ -401,3 +402,6 @@ fn log_farewell(client: &Client, farewell: &Farewell) {
         }
     }
 }
+
+/// TLS says goodbye to who has sent a cancel request; that fits into any socket's buffer.
+const GOODBYE_MAX: std::time::Duration = std::time::Duration::from_secs(1);

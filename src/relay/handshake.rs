@@ -48,7 +48,8 @@ struct Stored {
 #[derive(Debug)]
 pub enum Arrival {
     Client(Box<Newcomer>),
-    Cancel(CancelKey),
+    /// The stream is kept open until the request is done with.
+    Cancel(CancelKey, Stream),
     /// It was refused, and told so.
     Refused(Report),
     /// It left before it said who it is.
@@ -102,7 +103,7 @@ impl<'a> Handshake<'a> {
             reading = match self.go_on(turn.step).await {
                 Ok(next) => next,
                 Err(Some(Step::Authenticated(login))) => return self.arrive(*login),
-                Err(Some(Step::Cancel(key))) => return Arrival::Cancel(key),
+                Err(Some(Step::Cancel(key))) => return Arrival::Cancel(key, self.stream),
                 Err(Some(Step::Refused(report))) => return self.refuse(*report).await,
                 Err(_) => return Arrival::Gone,
             };
