@@ -263,7 +263,13 @@ impl LocalPool {
             };
             let _ = self.worker.post.try_send(worker, lend);
         }
-        while self.connecting.get() < waiting.min(CONNECTING_MAX) && self.shared.may_connect() {
+        // While logins fail, one is enough to find out whether they still do.
+        let most = if self.shared.is_failing() {
+            1
+        } else {
+            CONNECTING_MAX
+        };
+        while self.connecting.get() < waiting.min(most) && self.shared.may_connect() {
             match self.shared.try_open(self.is_reserve_due()) {
                 Ok(slot) => connect::spawn(self, slot),
                 Err(Full::Pool) => return,

@@ -289,7 +289,10 @@ fn new_files_serve_after_a_reload_and_old_connections_live_on() {
     let mut new = Wire::log_in(pgweir.port(), "app", "app", None);
     let refused = &new.query("SELECT 1")[0];
     assert_eq!(refused.sqlstate(), "53300");
-    assert!(refused.field('D').unwrap().contains("could not connect"), "{refused:?}");
+    assert!(
+        refused.field('D').unwrap().contains("could not connect"),
+        "{refused:?}"
+    );
     assert_eq!(old.value("SELECT 1"), "1");
     write_private(directory.path(), "ca.crt", authority.certificate());
     pgweir.hup();
