@@ -76,7 +76,7 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
         Mail::Evict { pool } => {
             let found = evict(worker, &pool.database, &pool.user, pool.id);
             if !found && worker.index == 0 {
-                hub.answers.close_asker(&pool.database);
+                console.hub.answers.close_asker(&pool.database);
             }
         }
         Mail::Cancel {
