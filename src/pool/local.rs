@@ -280,8 +280,14 @@ impl LocalPool {
             let is_asked = self.worker.post.try_send(worker, lend).is_ok();
             self.asked.set(self.asked.get() + u32::from(is_asked));
         }
-        // What may be lent need not be opened. It may have been taken meanwhile: then the next tick opens one.
-        let wanted = waiting.saturating_sub(self.asked.get()).min(CONNECTING_MAX);
+        // While logins fail, one is enough to find out whether they still do. What may be lent need not be opened; it may have
+        // been taken meanwhile: then the next tick opens one.
+        let most = if self.shared.is_failing() {
+            1
+        } else {
+            CONNECTING_MAX
+        };
+        let wanted = waiting.saturating_sub(self.asked.get()).min(most);
         while self.connecting.get() < wanted && self.shared.may_connect() {
             match self.shared.try_open(self.is_reserve_due()) {
                 Ok(slot) => connect::spawn(self, slot),

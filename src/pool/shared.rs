@@ -266,6 +266,12 @@ impl PoolShared {
         }
     }
 
+    /// Whether the last login failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failure().last.is_some()
+    }
+
     /// Whether a login may be tried now.
     #[must_use]
     pub fn may_connect(&self) -> bool {

@@ -11,6 +11,7 @@ use crate::net::keepalive::Keepalive;
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::pool::settings::PoolSettings;
 use crate::pool::target::{Reread, SessionAttrs, Target};
+use crate::protocol::startup::Replication;
 use crate::session::login::{BindingRule, ServerSecret};
 use crate::session::startup::ClientRequest;
 
@@ -65,6 +66,17 @@ impl Directory {
         let mut all = self.databases.iter();
         let (only, entry) = all.next()?;
         all.next().is_none().then_some((only, entry))
+    }
+
+    /// The database that a login asks for, and the name it is configured under.
+    #[must_use]
+    pub fn asked_for<'a>(&'a self, request: &'a ClientRequest) -> Option<(&'a str, &'a Arc<DatabaseEntry>)> {
+        let name = request.database.as_str();
+        match request.replication {
+            // A stream of WAL is of a whole server, and its clients name no database of it.
+            Replication::Physical => self.server(name),
+            Replication::None | Replication::Logical => self.database(name).map(|entry| (name, entry)),
+        }
     }
 
     /// Under `trust`, whether this name is let in: any, unless users are listed.

@@ -191,10 +191,7 @@ impl<'a> Handshake<'a> {
                 credentials.verifier = self.lookup.verifier(request).await?;
                 self.stored = Stored {
                     verifier: credentials.verifier.clone(),
-                    asked: self
-                        .lookup
-                        .is_asked(&request.user)
-                        .then(|| (request.database.clone(), request.user.clone())),
+                    asked: self.lookup.key(request),
                 };
             }
             Demand::Peer => credentials.peer = self.peer(),

@@ -33,10 +33,13 @@ pub struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
-    /// Whether servers are asked about this user.
+    /// Under which names servers are asked about this user; none where they are not.
     #[must_use]
-    pub fn is_asked(&self, user: &str) -> bool {
-        self.directory.auth_query.is_some() && !self.directory.users.contains_key(user)
+    pub fn key(&self, request: &ClientRequest) -> Option<(String, String)> {
+        let is_asked =
+            self.directory.auth_query.is_some() && !self.directory.users.contains_key(&request.user);
+        let (database, _) = self.directory.asked_for(request).filter(|_| is_asked)?;
+        Some((database.to_owned(), request.user.clone()))
     }
 
     /// What unknown users look like.
@@ -64,20 +67,20 @@ impl Lookup<'_> {
             // Whoever can add users to some database could name one of them as an operator is named.
             return Ok(None);
         }
-        let Some(entry) = self.directory.database(&request.database) else {
+        let Some((database, entry)) = self.directory.asked_for(request) else {
             return Ok(None);
         };
         // No server has such a name, and the cache is not to be filled with them.
-        if request.user.len() > NAME_LEN_MAX || request.database.len() > NAME_LEN_MAX {
+        if request.user.len() > NAME_LEN_MAX || database.len() > NAME_LEN_MAX {
             return Ok(None);
         }
         let generation = self.answers.generation();
-        let key = (request.database.clone(), request.user.clone());
+        let key = (database.to_owned(), request.user.clone());
         let now = || self.registry.clock.now();
         if let Some(known) = self.answers.find(&key, now(), query.cache) {
             return Ok(known);
         }
-        let asker = self.answers.asker(&request.database).ok_or_else(unavailable)?;
+        let asker = self.answers.asker(database).ok_or_else(unavailable)?;
         let mut means = asker.lock().await;
         if let Some(known) = self.answers.find(&key, now(), query.cache) {
             return Ok(known);
@@ -85,14 +88,17 @@ impl Lookup<'_> {
         if now() < means.fails_until {
             return Err(unavailable());
         }
-        match self.ask(&mut means, query, entry, request).await {
+        match self
+            .ask(&mut means, query, (database, entry), &request.user)
+            .await
+        {
             Ok(verifier) => {
                 self.answers.remember(key, verifier.clone(), now(), generation);
                 Ok(verifier)
             }
             Err(text) => {
                 means.fails_until = now().saturating_add(micros(ASKED_AGAIN_AFTER));
-                tracing::error!(database = request.database, "the auth query failed: {text}");
+                tracing::error!(database, "the auth query failed: {text}");
                 Err(unavailable())
             }
         }
@@ -103,24 +109,24 @@ impl Lookup<'_> {
         &self,
         means: &mut Means,
         query: &AuthQuery,
-        entry: &Arc<DatabaseEntry>,
-        request: &ClientRequest,
+        (database, entry): (&str, &Arc<DatabaseEntry>),
+        user: &str,
     ) -> Result<Option<Verifier>, String> {
         means.close_old(self.registry.clock.now());
-        means.idle_timeout = (self.directory.settings)(&request.database, &request.user).idle_timeout;
+        means.idle_timeout = (self.directory.settings)(database, user).idle_timeout;
         let mut is_new = false;
         loop {
             let mut conn = match means.conn.take() {
                 Some(conn) => conn,
                 None => {
                     is_new = true;
-                    self.open(query, entry, &request.database).await?
+                    self.open(query, entry, database).await?
                 }
             };
             if conn.stream.unpark().is_err() {
                 continue;
             }
-            let values = [request.user.as_str()];
+            let values = [user];
             let asked = converse::query_with(&mut conn, &query.sql, &values);
             let Ok(asked) = timeout(QUESTION_MAX, asked).await else {
                 return Err(format!("no answer within {QUESTION_MAX:?}"));

@@ -47,14 +47,7 @@ pub fn find_pool(
     registry: &Registry,
 ) -> Result<(Arc<PoolShared>, Admission), Report> {
     let request = &login.request;
-    // A stream of WAL is of a whole server, and its clients name no database of it.
-    let found = match request.replication {
-        Replication::Physical => directory.server(&request.database),
-        Replication::None | Replication::Logical => directory
-            .database(&request.database)
-            .map(|entry| (&*request.database, entry)),
-    };
-    let Some((database, entry)) = found else {
+    let Some((database, entry)) = directory.asked_for(request) else {
         return Err(Report::fatal(
             SqlState::INVALID_DATABASE,
             format!("database \"{}\" does not exist", request.database),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::harness::clients::{Ran, psql};
 use super::harness::{PATIENCE, Pgweir, Postgres, Wire};
 
-const HBA: &str = "local all all trust\nhost all hashed all md5\nhost all all all scram-sha-256\n";
+const HBA: &str = "local all all trust\nhost all hashed all md5\nhost all all all scram-sha-256\nhost replication all all scram-sha-256\n";
 
 /// A server that counts how often it is asked, with a user of each kind of secret; every password is `secret`.
 fn server() -> Postgres {
@@ -314,4 +314,33 @@ fn the_password_of_a_url_is_not_used_for_another_asking_user() {
         .config(&config.replace("query_user = \"asker\"\n", ""))
         .start();
     assert_eq!(ask(&pgweir, "bob", "secret").success(), "ann");
+}
+
+#[test]
+fn a_client_of_physical_replication_is_asked_about_at_the_only_server() {
+    let postgres = server();
+    postgres.sql("ALTER ROLE ann REPLICATION");
+    let pgweir = pooler(&postgres, "scram-sha-256", "");
+    let mut wire = pgweir.wire();
+    wire.startup(&[("user", "ann"), ("replication", "true")]);
+    wire.authenticate("ann", "secret");
+    assert_eq!(wire.rows("IDENTIFY_SYSTEM").len(), 1);
+    assert_eq!(asked(&postgres, "ann"), 1);
+}
+
+#[test]
+fn any_name_under_a_wildcard_is_a_database_of_the_server() {
+    let postgres = server();
+    let config = config(&postgres, "scram-sha-256", "")
+        .replace("/postgres", "")
+        .replace("databases.app", "databases.\"*\"");
+    let config = config.replace("look_up", "public.look_up");
+    let pgweir = Pgweir::builder().config(&config).start();
+    let url = format!("postgresql://ann:secret@127.0.0.1:{}/postgres", pgweir.port());
+    assert_eq!(psql(&url, "SELECT current_database()").success(), "postgres");
+    let error = psql(&url.replace("/postgres", "/nowhere"), "SELECT 1").failure();
+    assert!(error.contains("cannot be checked"), "{error}");
+    // The console is none of them, and no server is asked who may come there.
+    let error = psql(&url.replace("/postgres", "/pgweir"), "SHOW VERSION").failure();
+    assert!(error.contains("password authentication failed"), "{error}");
 }

@@ -325,3 +325,57 @@ fn a_client_that_is_logged_in_keeps_its_session_while_the_server_refuses() {
         assert!(Instant::now() < deadline, "it does not recover");
     }
 }
+
+#[test]
+fn no_secret_is_ever_in_the_log() {
+    let postgres = server(15);
+    postgres.sql(
+        "ALTER ROLE clear PASSWORD 'server-pass'; ALTER ROLE salted PASSWORD 'server-pass';
+         ALTER ROLE other PASSWORD 'server-pass';
+         SET password_encryption = 'md5'; ALTER ROLE hashed PASSWORD 'server-pass'",
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = write_private(directory.path(), "password", "first-pass");
+    let verifier = stored(&postgres, "salted");
+    let hash = stored(&postgres, "hashed");
+    let port = postgres.port();
+    for (format, method) in [("json", "scram-sha-256"), ("text", "md5"), ("text", "password")] {
+        let pgweir = start(&format!(
+            "log_level = \"trace\"\nlog_format = \"{format}\"\nlog_slow_queries = \"1ms\"\n[auth]\nmethod = \"{method}\"\n\
+             query = \"SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1\"\nquery_user = \"postgres\"\n\
+             [users.salted]\npassword = \"{verifier}\"\n[users.hashed]\npassword = \"{hash}\"\n\
+             [users.clear]\npassword = \"inline-pass\"\n\
+             [databases.app]\nurl = \"postgresql://127.0.0.1:{port}/postgres\"\n\
+             [databases.filed]\nurl = \"postgresql://salted:${{file:{}}}@127.0.0.1:{port}/postgres\"\n",
+            file.display()
+        ));
+        for user in ["salted", "hashed", "clear", "other", "nobody"] {
+            for password in ["server-pass", "inline-pass", "guessed-pass"] {
+                for database in ["app", "filed"] {
+                    let url = format!(
+                        "postgresql://{user}:{password}@127.0.0.1:{}/{database}",
+                        pgweir.port()
+                    );
+                    let _ = psql(&url, "SELECT 1");
+                }
+            }
+        }
+        pgweir.hup();
+        pgweir.wait_for_log("configuration reloaded", 1);
+        // Something is told about each, and nothing that could log anybody in.
+        pgweir.wait_for_log("login refused", 10);
+        let log = pgweir.log();
+        let keys = verifier.split(['$', ':']).skip(2);
+        let secrets = [
+            "first-pass",
+            "inline-pass",
+            "guessed-pass",
+            "server-pass",
+            &verifier,
+            &hash,
+        ];
+        for secret in keys.chain(secrets) {
+            assert!(!log.contains(secret), "{secret}:\n{log}");
+        }
+    }
+}
