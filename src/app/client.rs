@@ -33,23 +33,27 @@ use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
 /// Serves a connection until it ends. The states that are passed through but once are boxed, so that an idle client's task
 /// is small.
-pub(super) async fn serve(console: Arc<Console>, context: Rc<Context>, socket: Socket, address: ClientAddr) {
-    let Some(mut guest) = Box::pin(let_in(&console, &context, socket, address)).await else {
+pub(super) async fn serve(knock: Box<Knock>) {
+    let Some(mut guest) = Box::pin(let_in(knock)).await else {
         return;
     };
-    let current = guest
-        .own
-        .take()
-        .map_or(Current::Idle, |exchange| Current::Serving(*exchange));
-    let farewell = relay::serve(&mut guest.client, current).await;
+    let farewell = relay::serve(&mut guest.client, &mut guest.current).await;
     log_farewell(&guest.client, &farewell);
+}
+
+/// A connection that was accepted.
+pub(super) struct Knock {
+    pub(super) console: Arc<Console>,
+    pub(super) context: Rc<Context>,
+    pub(super) socket: Socket,
+    pub(super) address: ClientAddr,
 }
 
 /// A client that is let in, and everything that is to be put in order when it goes.
 struct Guest {
-    client: Box<Client>,
-    /// A replication client's exchange, which lasts as long as the client.
-    own: Option<Box<Exchange>>,
+    /// A server connection goes before the seat it works for.
+    current: Current,
+    client: Client,
     _seated: Seated,
     _admission: Admission,
     _presence: Presence,
@@ -86,15 +90,16 @@ impl Drop for Seated {
     }
 }
 
-async fn let_in(
-    console: &Arc<Console>,
-    context: &Rc<Context>,
-    mut socket: Socket,
-    address: ClientAddr,
-) -> Option<Guest> {
+async fn let_in(knock: Box<Knock>) -> Option<Box<Guest>> {
+    let Knock {
+        console,
+        context,
+        mut socket,
+        address,
+    } = *knock;
     socket.unpark().ok()?;
     let stream = Stream::from(socket);
-    let hub = &console.hub;
+    let (console, context, hub) = (&console, &context, &console.hub);
     match arrive(hub, context, stream, address).await {
         Arrival::Client(newcomer) if is_console(&newcomer.login.request.database) => {
             Box::pin(visit(console, context, *newcomer, address)).await;
@@ -192,7 +197,7 @@ async fn seat(
     context: &Rc<Context>,
     mut newcomer: Newcomer,
     address: ClientAddr,
-) -> Option<Guest> {
+) -> Option<Box<Guest>> {
     let refused = match find_place(hub, context, &newcomer) {
         Ok(place) => match greet(hub, context, newcomer, address, place).await {
             Ok(guest) => return Some(guest),
@@ -266,7 +271,7 @@ async fn greet(
     newcomer: Newcomer,
     address: ClientAddr,
     place: Place,
-) -> Result<Guest, Farewell> {
+) -> Result<Box<Guest>, Farewell> {
     let Newcomer {
         stream,
         login,
@@ -288,7 +293,7 @@ async fn greet(
         replication: login.request.replication,
     });
     let seated = Seated::new(worker, &seat, Some(&place.pool));
-    let mut client = Box::new(Client {
+    let mut client = Client {
         stream,
         session: ClientSession::new(startup),
         seat,
@@ -300,14 +305,14 @@ async fn greet(
         owed: out,
         pending: None,
         is_replication,
-    });
-    let mut own = None;
+    };
+    let mut current = Current::Idle;
     let greeted = if is_replication {
         client.session = ClientSession::new(Parameters::new());
         let opened = welcome::open_own(&client.pool, &login).await;
         opened.map(|(lease, reported)| {
             let now = worker.clock.now();
-            own = Some(Box::new(Exchange::begin(lease, &mut client, now)));
+            current = Current::Serving(Exchange::begin(lease, &mut client, now));
             reported
         })
     } else {
@@ -318,13 +323,13 @@ async fn greet(
             encode_welcome(&reported, &client.seat.key, &mut client.owed);
             add(&client.pool.numbers().stats.logins, 1);
             log_login(&client, address);
-            Ok(Guest {
+            Ok(Box::new(Guest {
+                current,
                 client,
-                own,
                 _seated: seated,
                 _admission: place.admission,
                 _presence: place.presence,
-            })
+            }))
         }
         Err(farewell) => {
             on_greeting_failed(hub, &client, address, &farewell);

@@ -64,12 +64,13 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
     let worker = &context.worker;
     match letter {
         Mail::Client(socket, address) => {
-            tokio::task::spawn_local(client::serve(
-                Arc::clone(console),
-                Rc::clone(context),
+            let knock = client::Knock {
+                console: Arc::clone(console),
+                context: Rc::clone(context),
                 socket,
                 address,
-            ));
+            };
+            tokio::task::spawn_local(client::serve(Box::new(knock)));
         }
         Mail::Conn(shared, conn) => worker.pool(&shared).on_lent(conn),
         Mail::Lend { pool, to } => worker.pool(&pool).lend_idle(to),

@@ -27,11 +27,11 @@ use farewell::Farewell;
 use wait::{Place, Waited};
 
 /// Serves a logged-in client until it leaves. `current` is what it begins with: a replication client has an exchange already.
-pub async fn serve(client: &mut Client, mut current: Current) -> Farewell {
+pub async fn serve(client: &mut Client, current: &mut Current) -> Farewell {
     if matches!(current, Current::Idle) {
         client.enter_idle(client.context.worker.now());
     }
-    let farewell = poll_fn(|cx| poll_turns(client, &mut current, cx)).await;
+    let farewell = poll_fn(|cx| poll_turns(client, current, cx)).await;
     // In a box: what happens once takes no room in the task of a client that is idle.
     Box::pin(say_farewell(client, &farewell)).await;
     farewell
