@@ -7,6 +7,8 @@
     reason = "a panic is a failed test"
 )]
 
+#[path = "tidy/map.rs"]
+mod map;
 #[path = "tidy/planted.rs"]
 mod planted;
 #[path = "tidy/source.rs"]
@@ -89,6 +91,7 @@ fn the_repository_is_tidy() {
 
 fn check(files: &[File]) -> Vec<Complaint> {
     let mut complaints = every_module_has_a_floor(files);
+    complaints.extend(map::modules_and_limits(files));
     for file in files {
         complaints.extend(words_of_any_file(file));
         if file.path.ends_with(".rs") {

@@ -23,6 +23,7 @@ mod pools;
 mod postgres_alone;
 mod prepared;
 mod protocol;
+mod readme;
 mod replication;
 mod server_logins;
 mod server_tls;
