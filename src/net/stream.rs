@@ -76,6 +76,16 @@ impl Stream {
         }
     }
 
+    /// Whether the TLS layer still holds something that was written: it leaves by `poll_flush` alone.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::ServerTls(session) => session.get_ref().1.wants_write(),
+            Self::ClientTls(session) => session.get_ref().1.wants_write(),
+        }
+    }
+
     /// Ends our direction; TLS says so to the peer first.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -217,15 +217,19 @@ impl LocalPool {
         }
     }
 
-    fn put_idle(self: &Rc<Self>, mut conn: Box<ServerConn>) {
-        conn.idle_since = self.worker.recent();
-        // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.
-        self.idle.borrow_mut().push(conn);
-        count(&self.numbers().idle, 1);
+    fn put_idle(self: &Rc<Self>, conn: Box<ServerConn>) {
+        self.shelve(conn);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
         if let Some((worker, _)) = self.shared.oldest_elsewhere(self.worker.index) {
             self.lend_idle(worker);
         }
+    }
+
+    fn shelve(&self, mut conn: Box<ServerConn>) {
+        conn.idle_since = self.worker.recent();
+        // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.
+        self.idle.borrow_mut().push(conn);
+        count(&self.numbers().idle, 1);
     }
 
     /// Another worker asks for an idle connection.
@@ -250,7 +254,12 @@ impl LocalPool {
             .try_send(worker, Mail::Conn(Arc::clone(&self.shared), conn))
             && conn.stream.unpark().is_ok()
         {
-            self.keep(conn);
+            if self.waiters.borrow().is_empty() {
+                // That worker's box is full. Its clients ask for it at their next tick.
+                self.shelve(conn);
+            } else {
+                self.keep(conn);
+            }
         }
     }
 
@@ -474,3 +483,6 @@ pub fn count(counter: &AtomicU32, more: i32) {
 const CONNECTING_MAX: u32 = 8;
 /// How much later than somebody elsewhere a client may have come and still be served before.
 const OVERTAKING_MAX: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests;

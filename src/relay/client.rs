@@ -94,7 +94,7 @@ impl Client {
             }
         }
         loop {
-            if !self.owed.is_empty() && ready!(self.poll_flush(cx)).is_err() {
+            if self.owes() && ready!(self.poll_flush(cx)).is_err() {
                 return Poll::Ready(Turn::Leave(Farewell::Lost));
             }
             let count = match ready!(self.stream.poll_read(cx, read)) {
@@ -228,6 +228,12 @@ impl Client {
         self.carry
             .extend_from_slice(read.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
+    }
+
+    /// Whether something was said to the client that its socket did not take yet.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty() || self.stream.holds_back()
     }
 
     /// Writes what is owed.

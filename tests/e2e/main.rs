@@ -25,6 +25,7 @@ mod prepared;
 mod protocol;
 mod readme;
 mod replication;
+mod review_tls;
 mod server_logins;
 mod server_tls;
 mod soak;

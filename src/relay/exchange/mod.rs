@@ -197,17 +197,17 @@ impl Exchange {
         }
         loop {
             let mut moved = false;
-            if !self.owed.is_empty() {
+            if !self.owed.is_empty() || self.lease.conn().stream.holds_back() {
                 moved |= self.flush(cx);
             }
-            if !client.owed.is_empty() {
+            if client.owes() {
                 match client.poll_flush(cx) {
                     Poll::Ready(Ok(())) => moved = true,
                     Poll::Ready(Err(_)) => return Poll::Ready(self.client_is_gone(client)),
                     Poll::Pending => {}
                 }
             }
-            if client.owed.is_empty() {
+            if !client.owes() {
                 match self.poll_server(client, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
