@@ -50,6 +50,7 @@ pub(super) fn directory(config: &Arc<Config>, mock_secret: [u8; 32]) -> Result<D
         max_clients: config.max_clients,
         login_timeout: config.pool_settings("", "").client_login_timeout,
         settings: Box::new(move |database, user| resolver.pool_settings(database, user)),
+        log_slow: config.log_slow_queries.unwrap_or_default(),
         rows: config
             .rows()
             .into_iter()

@@ -52,6 +52,7 @@ async fn run(console: Arc<Console>, index: usize, mut mail: mpsc::Receiver<Mail>
         Arc::clone(&hub.deriver),
     );
     let context = Context::new(Rc::clone(&worker));
+    context.log_slow.set(hub.directory.load().log_slow);
     tokio::task::spawn_local(Rc::clone(&worker).tick());
     tokio::task::spawn_local(Rc::clone(&worker).reap());
     tokio::task::spawn_local(Rc::clone(&worker).watch_capacity());
@@ -97,7 +98,11 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
                 }
             }
         }
-        Mail::Inquiry(inquiry) => answer(&console.hub, worker, inquiry),
+        Mail::Inquiry(inquiry) => {
+            // A reload is one.
+            context.log_slow.set(console.hub.directory.load().log_slow);
+            answer(&console.hub, worker, inquiry);
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Directory {
     pub stats_users: Vec<String>,
     pub max_clients: u32,
     pub login_timeout: Duration,
+    /// Statements that take longer are logged; zero is off.
+    pub log_slow: Duration,
     /// What `SHOW CONFIG` shows: key, value, default, and whether a reload changes it.
     pub rows: Vec<(&'static str, String, String, bool)>,
     /// Resolves the levels of settings for a database and a user.

@@ -14,6 +14,7 @@ pub mod server;
 pub mod settings;
 pub mod startup;
 pub mod statement;
+pub mod text;
 
 pub use client::ClientSession;
 pub use error::SessionError;

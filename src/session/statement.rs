@@ -31,6 +31,12 @@ impl Statement {
         self.body.is_some()
     }
 
+    /// The text alone; none when it is not kept.
+    #[must_use]
+    pub fn text(&self) -> Option<&[u8]> {
+        self.body.as_deref()?.split(|byte| *byte == 0).next()
+    }
+
     /// Appends a `Parse` for it under its own name, or as the unnamed statement.
     pub fn parse(&self, name: ServerName, out: &mut Vec<u8>) {
         let frame = Frame::begin(out, tag::PARSE);

@@ -221,8 +221,8 @@ fn a_restart_under_load_costs_errors_and_nothing_else() {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..20)
             .map(|number| {
-                let (pgweir, restarted) = (&pgweir, &restarted);
-                scope.spawn(move || keep_asking(pgweir, number, restarted))
+                let (wire, restarted) = (log_in(&pgweir), &restarted);
+                scope.spawn(move || keep_asking(wire, number, restarted))
             })
             .collect();
         for mode in [StopMode::Fast, StopMode::Immediate] {
@@ -239,8 +239,7 @@ fn a_restart_under_load_costs_errors_and_nothing_else() {
 }
 
 /// Asks until a while after the restart. Every answer is the right one, or an error that says what happened.
-fn keep_asking(pgweir: &Pgweir, number: usize, restarted: &AtomicBool) {
-    let mut wire = log_in(pgweir);
+fn keep_asking(mut wire: Wire, number: usize, restarted: &AtomicBool) {
     let mut answered = 0;
     while answered < 20 {
         let frames = wire.query(&format!("SELECT {number}"));

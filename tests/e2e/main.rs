@@ -18,6 +18,7 @@ mod hosts;
 mod large;
 mod login_limits;
 mod modes;
+mod operate;
 mod pins;
 mod pools;
 mod postgres_alone;

@@ -20,7 +20,7 @@ fn no_answer_reaches_a_wrong_client() {
     postgres.sql("CREATE TABLE soak (owner text)");
     let url = postgres.superuser_url();
     let config = format!(
-        "workers = 2\npool_size = 10\npool_timeout = \"60s\"\nadmin_users = [\"admin\"]\nlog_level = \"warn\"\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\n"
+        "workers = 2\npool_size = 10\npool_timeout = \"60s\"\nadmin_users = [\"admin\"]\n\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\n"
     );
     let pgweir = Pgweir::builder().config(&config).start();
     let watcher = Watcher::start(&postgres, "true");

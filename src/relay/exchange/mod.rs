@@ -22,6 +22,7 @@ use super::account::{self, Since};
 use super::client::Client;
 use super::context::Scratch;
 use super::farewell::Farewell;
+use super::slow::Slow;
 use super::{cancel, lost};
 use deadlines::Timeouts;
 
@@ -41,6 +42,8 @@ pub struct Exchange {
     leaves: bool,
     transaction_since: u64,
     busy_since: u64,
+    /// For the log of slow statements, if there is one.
+    slow: Option<Box<Slow>>,
     steps: u32,
 }
 
@@ -112,6 +115,7 @@ impl Exchange {
             leaves: false,
             transaction_since: now,
             busy_since: now,
+            slow: Slow::begin(client, now),
             steps: 0,
         }
     }
@@ -147,6 +151,7 @@ impl Exchange {
                 cache: &mut cache,
             };
             let was_idle = parties.server.pipeline.is_empty();
+            let cut = self.flow.client_rest();
             let passed = self
                 .flow
                 .on_client(input, out, &mut parties)
@@ -158,6 +163,7 @@ impl Exchange {
                 self.flow.answer_fakes(&[], &mut fakes, &mut parties);
                 client.owed.extend_from_slice(fakes.bytes(&[]));
             }
+            Slow::note(&mut self.slow, client, input.get(cut..consumed).unwrap_or_default());
             if was_idle && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
             }
@@ -277,7 +283,14 @@ impl Exchange {
         client.context.worker.leave_busy(&client.seat);
         let now = client.context.worker.now();
         self.settle(client, now);
+        self.end_slow(client);
         client.enter_idle(now);
+    }
+
+    fn end_slow(&mut self, client: &Client) {
+        if let Some(slow) = self.slow.take() {
+            slow.end(client, &self.lease.conn().info);
+        }
     }
 
     fn settle(&mut self, client: &Client, now: u64) {
@@ -417,6 +430,9 @@ impl Exchange {
             }
             if self.is_timed() {
                 self.set_deadline(client, is_busy);
+            }
+            if !is_busy {
+                self.end_slow(client);
             }
             if self.keeping == Keeping::Session && !is_busy {
                 self.on_pause(client);
