@@ -266,6 +266,13 @@ impl Client {
         Ok(())
     }
 
+    /// Sends what the worker's buffers hold for the client, made of the first `count` bytes that were read.
+    pub fn send_read(&mut self, count: usize, cx: &mut TaskContext<'_>) -> io::Result<()> {
+        let context = Rc::clone(&self.context);
+        let Scratch { read, out } = &*context.scratch.borrow();
+        self.send(cx, out.bytes(read.get(..count).unwrap_or_default()))
+    }
+
     /// From now on the client is idle, and its idle timeout runs.
     pub fn enter_idle(&mut self, now: u64) {
         self.seat.enter(Phase::Idle, now);

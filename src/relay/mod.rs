@@ -73,7 +73,7 @@ fn poll_turns(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'
             Current::Serving(exchange) => {
                 let end = ready!(exchange.poll(client, cx));
                 match std::mem::take(current) {
-                    Current::Serving(exchange) => conclude(client, exchange, end),
+                    Current::Serving(exchange) => conclude(client, exchange, end, cx),
                     Current::Idle | Current::Waiting(_) => Ok(()),
                 }
             }
@@ -113,9 +113,24 @@ fn on_waited(
 }
 
 /// Ends an exchange. An error ends the session.
-fn conclude(client: &mut Client, mut exchange: Exchange, end: End) -> Result<(), Farewell> {
+fn conclude(
+    client: &mut Client,
+    mut exchange: Exchange,
+    end: End,
+    cx: &mut TaskContext<'_>,
+) -> Result<(), Farewell> {
     match end {
         End::Rest => exchange.finish(client),
+        End::Answered(count) => {
+            let leaves = client.seat.is_leaving();
+            exchange.finish(client);
+            if client.send_read(count, cx).is_err() {
+                return Err(Farewell::Lost);
+            }
+            if leaves {
+                return Err(Farewell::shutdown());
+            }
+        }
         End::Refused(report) => {
             exchange.finish(client);
             refuse(client, &report);

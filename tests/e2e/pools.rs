@@ -377,7 +377,7 @@ fn a_worker_borrows_before_it_opens() {
     }
     // One is enough for clients that ask in turn. A few more may be opened, where an answer was quicker than the return of
     // the connection that it came from.
-    assert!(postgres.connections() <= 4, "{}", postgres.connections());
+    assert!(postgres.connections() < 8, "{}", postgres.connections());
 }
 
 /// What one client of a crowd does.

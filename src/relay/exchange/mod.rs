@@ -68,11 +68,23 @@ enum Keeping {
     Statement,
 }
 
+/// Where a server's input is.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    /// At the beginning of the worker's buffer.
+    Scratch(&'a [u8]),
+    /// Put together from what was held and what came.
+    Held(&'a [u8]),
+}
+
 /// How an exchange ends.
 #[derive(Debug)]
 pub enum End {
     /// The connection is at rest; the client goes on without it.
     Rest,
+    /// The same, with the end of the answer still in the worker's buffers: the first so many bytes that were read. The
+    /// connection goes back before they are sent, so that whoever has the answer finds the connection free.
+    Answered(usize),
     /// The client could not be served: its request, in `carry`, is to be refused.
     Refused(Report),
     /// The server connection is gone. The server's last words, if there were any.
@@ -163,7 +175,11 @@ impl Exchange {
                 self.flow.answer_fakes(&[], &mut fakes, &mut parties);
                 client.owed.extend_from_slice(fakes.bytes(&[]));
             }
-            Slow::note(&mut self.slow, client, input.get(cut..consumed).unwrap_or_default());
+            Slow::note(
+                &mut self.slow,
+                client,
+                input.get(cut..consumed).unwrap_or_default(),
+            );
             if was_idle && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
             }
@@ -324,21 +340,22 @@ impl Exchange {
         };
         let came = read.get(..count).unwrap_or_default();
         if conn.carry.is_empty() {
-            return Poll::Ready(self.on_server_input(client, came, out, cx));
+            return Poll::Ready(self.on_server_input(client, Input::Scratch(came), out, cx));
         }
         let mut input = std::mem::take(&mut conn.carry);
         input.extend_from_slice(came);
-        Poll::Ready(self.on_server_input(client, &input, out, cx))
+        Poll::Ready(self.on_server_input(client, Input::Held(&input), out, cx))
     }
 
     fn on_server_input(
         &mut self,
         client: &mut Client,
-        input: &[u8],
+        source: Input<'_>,
         out: &mut Outbox,
         cx: &mut TaskContext<'_>,
     ) -> Option<End> {
         out.reset();
+        let (Input::Scratch(input) | Input::Held(input)) = source;
         let conn = self.lease.conn();
         let heard = {
             let mut cache = client.context.cache.borrow_mut();
@@ -364,6 +381,9 @@ impl Exchange {
             &client.pool.numbers().stats.sent,
             u64::try_from(bytes.len()).unwrap_or(0),
         );
+        if ends && heard.end.is_none() && matches!(source, Input::Scratch(_)) && !self.leaves {
+            return Some(End::Answered(input.len()));
+        }
         if !bytes.is_empty() && client.send(cx, bytes).is_err() {
             return Some(if ends {
                 End::Leave(Farewell::Lost)
