@@ -218,15 +218,14 @@ mod tests {
             user: 3,
         };
         let most = AtomicU32::new(0);
+        let open_and_close = || {
+            let slot = accounts.try_open(limits, &starving);
+            most.fetch_max(accounts.user.open(), Ordering::Relaxed);
+            drop(slot);
+        };
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| {
-                    (0..2_000).for_each(|_| {
-                        let slot = accounts.try_open(limits, &starving);
-                        most.fetch_max(accounts.user.open(), Ordering::Relaxed);
-                        drop(slot);
-                    });
-                });
+                scope.spawn(|| (0..2_000).for_each(|_| open_and_close()));
             }
         });
         assert!(most.into_inner() <= 3);

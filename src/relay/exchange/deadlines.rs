@@ -12,30 +12,37 @@ use crate::relay::farewell::Farewell;
 
 use super::{End, Exchange, Stage};
 
-#[derive(Clone, Copy, Debug)]
+/// The limits in force, in milliseconds; 0 is off. Small, since every idle client has room for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeouts {
-    statement: Duration,
-    transaction: Duration,
-    idle_transaction: Duration,
-    client_idle: Duration,
+    statement: u32,
+    transaction: u32,
+    idle_transaction: u32,
+    client_idle: u32,
 }
 
 impl Timeouts {
     pub(super) fn of(settings: &PoolSettings) -> Self {
         Self {
-            statement: settings.statement_timeout,
-            transaction: settings.transaction_timeout,
-            idle_transaction: settings.idle_transaction_timeout,
-            client_idle: settings.client_idle_timeout,
+            statement: millis(settings.statement_timeout),
+            transaction: millis(settings.transaction_timeout),
+            idle_transaction: millis(settings.idle_transaction_timeout),
+            client_idle: millis(settings.client_idle_timeout),
         }
     }
 
     pub(super) fn are_off(&self) -> bool {
-        self.statement.is_zero()
-            && self.transaction.is_zero()
-            && self.idle_transaction.is_zero()
-            && self.client_idle.is_zero()
+        self.statement == 0 && self.transaction == 0 && self.idle_transaction == 0 && self.client_idle == 0
     }
+}
+
+/// A limit below a millisecond is one: it is not off.
+fn millis(limit: Duration) -> u32 {
+    u32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+fn limit(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
 }
 
 impl Exchange {
@@ -81,12 +88,12 @@ impl Exchange {
         let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
         let idle = match (is_busy, in_block) {
             (true, _) if self.stage == Stage::Cancelling => clock::deadline(now, CANCEL_PATIENCE),
-            (true, _) => clock::deadline(now, self.timeouts.statement),
-            (false, true) => clock::deadline(now, self.timeouts.idle_transaction),
-            (false, false) => clock::deadline(now, self.timeouts.client_idle),
+            (true, _) => clock::deadline(now, limit(self.timeouts.statement)),
+            (false, true) => clock::deadline(now, limit(self.timeouts.idle_transaction)),
+            (false, false) => clock::deadline(now, limit(self.timeouts.client_idle)),
         };
         let transaction = if is_busy || in_block {
-            clock::deadline(self.transaction_since, self.timeouts.transaction)
+            clock::deadline(self.transaction_since, limit(self.timeouts.transaction))
         } else {
             0
         };
@@ -103,8 +110,8 @@ impl Exchange {
         let conn = self.lease.conn();
         let is_busy = self.flow.is_busy(&conn.state);
         let in_block = conn.state.transaction != TransactionState::Idle;
-        let limit = self.timeouts.transaction;
-        if !limit.is_zero() && (is_busy || in_block) && self.transaction_since + micros(limit) <= now {
+        let longest = limit(self.timeouts.transaction);
+        if !longest.is_zero() && (is_busy || in_block) && self.transaction_since + micros(longest) <= now {
             return Some(told(
                 SqlState::TRANSACTION_TIMEOUT,
                 "terminating connection due to transaction timeout",
