@@ -36,6 +36,8 @@ pub struct Client {
     has_own_settings: bool,
     /// It has asked for its answers so far, and says nothing before it has them.
     waits: bool,
+    /// Its last batch was the parse of an unnamed statement.
+    has_parsed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +80,7 @@ impl Client {
             said: 0,
             has_own_settings: !own.is_empty(),
             waits: false,
+            has_parsed: false,
         }
     }
 
@@ -111,6 +114,12 @@ impl Client {
         }
         self.rounds_left -= 1;
         let batch = match random.below(10) {
+            _ if std::mem::take(&mut self.has_parsed) => vec![self.bind(""), execute(""), sync()],
+            9 => {
+                // Used in the next batch, after others may have had the connection.
+                self.has_parsed = true;
+                vec![parse("", &format!("SELECT {}", self.mark())), sync()]
+            }
             0..4 => vec![self.simple(random)],
             4 => self.copy(random),
             _ => self.extended(random),
