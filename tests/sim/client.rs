@@ -34,10 +34,17 @@ pub struct Client {
     received: Vec<u8>,
     said: u32,
     has_own_settings: bool,
-    /// It has asked for its answers so far, and says nothing before it has them.
-    waits: bool,
-    /// Its last batch was the parse of an unnamed statement.
-    has_parsed: bool,
+    last: Last,
+}
+
+/// What a client's last batch was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Ordinary,
+    /// It asked for the answers so far: nothing is said before they have come.
+    Flushed,
+    /// A statement that is used in the next batch, after others may have had the connection.
+    Parsed,
 }
 
 #[derive(Clone, Debug)]
@@ -79,8 +86,7 @@ impl Client {
             received: Vec::new(),
             said: 0,
             has_own_settings: !own.is_empty(),
-            waits: false,
-            has_parsed: false,
+            last: Last::Ordinary,
         }
     }
 
@@ -109,22 +115,22 @@ impl Client {
 
     /// Asks for something more.
     pub fn ask(&mut self, random: &mut Random) {
-        if self.rounds_left == 0 || (self.waits && !self.is_answered()) {
+        if self.rounds_left == 0 || (self.last == Last::Flushed && !self.is_answered()) {
             return;
         }
         self.rounds_left -= 1;
         let batch = match random.below(10) {
-            _ if std::mem::take(&mut self.has_parsed) => vec![self.bind(""), execute(""), sync()],
-            9 => {
-                // Used in the next batch, after others may have had the connection.
-                self.has_parsed = true;
-                vec![parse("", &format!("SELECT {}", self.mark())), sync()]
-            }
+            _ if self.last == Last::Parsed => vec![self.bind(""), execute(""), sync()],
+            9 => vec![parse("", &format!("SELECT {}", self.mark())), sync()],
             0..4 => vec![self.simple(random)],
             4 => self.copy(random),
             _ => self.extended(random),
         };
-        self.waits = batch.last().is_some_and(|last| *last == flush());
+        self.last = match batch.as_slice() {
+            [.., last] if *last == flush() => Last::Flushed,
+            [first, _] if first[0] == tag::PARSE => Last::Parsed,
+            _ => Last::Ordinary,
+        };
         for message in batch {
             self.send(message);
         }
