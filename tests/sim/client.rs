@@ -22,6 +22,8 @@ pub struct Client {
     /// Asked and not given to the reference yet.
     asked: VecDeque<Asked>,
     current: Option<Asked>,
+    /// The unnamed statement before the latest query.
+    unnamed_before: Option<String>,
     expected: VecDeque<Expected>,
     /// An extended message was given since the last `Sync`.
     in_batch: bool,
@@ -30,8 +32,19 @@ pub struct Client {
     /// What the pooler has dealt with.
     pub consumed: usize,
     received: Vec<u8>,
-    has_own_settings: bool,
     said: u32,
+    has_own_settings: bool,
+    last: Last,
+}
+
+/// What a client's last batch was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Ordinary,
+    /// It asked for the answers so far: nothing is said before they have come.
+    Flushed,
+    /// A statement that is used in the next batch, after others may have had the connection.
+    Parsed,
 }
 
 #[derive(Clone, Debug)]
@@ -65,14 +78,28 @@ impl Client {
             reference,
             asked: VecDeque::new(),
             current: None,
+            unnamed_before: None,
             expected: VecDeque::new(),
             in_batch: false,
             offset: 0,
             consumed: 0,
             received: Vec::new(),
-            has_own_settings: !own.is_empty(),
             said: 0,
+            has_own_settings: !own.is_empty(),
+            last: Last::Ordinary,
         }
+    }
+
+    fn is_answered(&mut self) -> bool {
+        while self.expected.is_empty()
+            && self
+                .asked
+                .front()
+                .is_some_and(|asked| asked.start < self.consumed)
+        {
+            self.give();
+        }
+        self.expected.is_empty() && self.asked.is_empty()
     }
 
     /// It may go: everything it has asked for was answered.
@@ -88,14 +115,21 @@ impl Client {
 
     /// Asks for something more.
     pub fn ask(&mut self, random: &mut Random) {
-        if self.rounds_left == 0 {
+        if self.rounds_left == 0 || (self.last == Last::Flushed && !self.is_answered()) {
             return;
         }
         self.rounds_left -= 1;
         let batch = match random.below(10) {
+            _ if self.last == Last::Parsed => vec![self.bind(""), execute(""), sync()],
+            9 => vec![parse("", &format!("SELECT {}", self.mark())), sync()],
             0..4 => vec![self.simple(random)],
             4 => self.copy(random),
             _ => self.extended(random),
+        };
+        self.last = match batch.as_slice() {
+            [.., last] if *last == flush() => Last::Flushed,
+            [first, _] if first[0] == tag::PARSE => Last::Parsed,
+            _ => Last::Ordinary,
         };
         for message in batch {
             self.send(message);
@@ -104,6 +138,8 @@ impl Client {
             // Whatever is open ends here, so that everything can be answered.
             self.send(sync());
             self.send(query("ROLLBACK"));
+            self.send(query("SHOW TimeZone"));
+            self.send(query("SHOW work_mem"));
             self.outgoing.extend(message(tag::TERMINATE, b""));
         }
     }
@@ -127,27 +163,37 @@ impl Client {
 
     fn text(&mut self, random: &mut Random) -> String {
         let mark = self.mark();
-        match random.below(24) {
+        match random.below(28) {
             0..6 => format!("SELECT {mark}"),
             6..10 => format!("SELECT shared{}", random.below(4)),
             10..13 => "BEGIN".into(),
             13..15 => "COMMIT".into(),
             15 => "ROLLBACK".into(),
             16 => format!("FAIL {mark}"),
-            17 => format!("SET TimeZone TO '{mark}'"),
-            18 => "SHOW TimeZone".into(),
+            17 | 24 | 25 => format!("SET TimeZone TO '{mark}'"),
+            18 | 26 => "SHOW TimeZone".into(),
             19 => "SHOW search_path".into(),
             20 => "SHOW work_mem".into(),
             21 if random.below(4) == 0 => format!("SET search_path TO '{mark}'"),
             22 if random.below(2) == 0 => "DEALLOCATE ALL".into(),
-            // RESET goes to the server's defaults, as far as it is reported; see what the flow's own tests say.
-            23 if random.below(2) == 0 && !self.has_own_settings => "DISCARD ALL".into(),
+            23 if random.below(2) == 0 => self.forget_all(),
             _ => format!("COPY OUT {mark}"),
         }
     }
 
+    /// Settings of the start are applied again when the connection is at rest: not for what stands in the same batch.
+    fn forget_all(&self) -> String {
+        let text = if self.has_own_settings {
+            "DEALLOCATE ALL"
+        } else {
+            "DISCARD ALL"
+        };
+        text.into()
+    }
+
     fn simple(&mut self, random: &mut Random) -> Vec<u8> {
-        match random.below(8) {
+        match random.below(9) {
+            8 => query("DISCARD ALL"),
             0 => query(&format!("SELECT {}; SELECT {}", self.mark(), self.mark())),
             1 => query(&format!("SELECT {}; FAIL x; SELECT y", self.mark())),
             2 => message(tag::FUNCTION_CALL, format!("{}\0", self.mark()).as_bytes()),
@@ -199,7 +245,7 @@ impl Client {
                 _ => batch.push(flush()),
             }
         }
-        if random.below(6) != 0 {
+        if random.below(4) != 0 {
             batch.push(sync());
         } else if random.below(2) == 0 {
             batch.push(flush());
@@ -275,6 +321,9 @@ impl Client {
             return;
         };
         self.before = self.reference.clone();
+        if asked.tag == tag::QUERY {
+            self.unnamed_before.clone_from(&self.reference.unnamed);
+        }
         self.reference.feed(&asked.bytes);
         self.in_batch = match asked.tag {
             tag::SYNC if self.reference.copy == Copying::No => false,
@@ -323,16 +372,17 @@ impl Client {
 
     /// The server connection was lost: what is dealt with and not answered fails.
     pub fn on_lost(&mut self) {
-        // What has no answer, and stands before an open copy's data or not, is carried out.
-        let mut told = self.reference.skipping;
-        let mut in_copy = false;
-        let mut failing = VecDeque::new();
         if !self.expected.is_empty() {
             self.take_back_current();
         }
+        let mut told = self.reference.skipping;
+        let mut in_copy = false;
+        let mut failing = VecDeque::new();
         if let Copying::Simple(_) = self.reference.copy {
             in_copy = true;
             self.fail_request(&mut failing);
+            // A query that was not carried out has not destroyed it.
+            self.reference.unnamed = self.unnamed_before.take();
         } else if let Copying::Extended(_) = self.reference.copy {
             in_copy = true;
             told = true;

@@ -329,7 +329,11 @@ impl Model {
             ["RESET", name] => self.reset_one(name),
             ["SHOW", name] => self.put(&row(&self.settings[name].clone())),
             ["DEALLOCATE", "ALL"] => self.named.clear(),
-            ["DISCARD", "ALL"] if self.state == b'I' => self.discard(),
+            ["DISCARD", "ALL"] if self.state == b'I' => {
+                // Committed at once (XACT_FLAGS_NEEDIMMEDIATECOMMIT in src/backend/tcop/postgres.c).
+                self.discard();
+                self.commit();
+            }
             ["DISCARD", ..] => {
                 return Err(Trouble(
                     "25001",

@@ -186,6 +186,22 @@ impl World {
         self.on_idle_input(at, input)
     }
 
+    /// A client that has said goodbye in a block: nothing that is promised to it is left.
+    pub fn let_go(&mut self, at: usize) -> Result<(), Failure> {
+        let peer = &mut self.peers[at];
+        let Some(exchange) = &peer.exchange else {
+            return Ok(());
+        };
+        if !exchange.leaves || exchange.flow.is_promised(&exchange.conn.state) {
+            return Ok(());
+        }
+        if exchange.conn.state.pipeline.is_empty() {
+            peer.client.on_goodbye()?;
+        }
+        self.leave(at);
+        self.abandon(at)
+    }
+
     pub fn leave(&mut self, at: usize) {
         let peer = &mut self.peers[at];
         peer.is_gone = true;

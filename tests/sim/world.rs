@@ -168,6 +168,7 @@ impl World {
             }
             _ => self.read_server(at),
         }?;
+        self.let_go(at)?;
         self.time_out()
     }
 

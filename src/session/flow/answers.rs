@@ -13,7 +13,7 @@ use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Flow, Naming, Parties, Stakes};
+use super::{Body, Flow, Naming, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,6 +337,7 @@ impl Flow {
         self.cause = Cause::Set;
         if parties.server.pipeline.is_empty() {
             self.stakes = Stakes::Nothing;
+            self.settling = Settling::Done;
             self.early_syncs = 0;
         }
         self.since = parties.server.statements.clock();
@@ -443,13 +444,9 @@ impl Flow {
     }
 
     /// A reset in this batch is rolled back with it, and what that comes to is not reported where nothing was before.
-    fn on_rolled_back(&mut self, parties: &mut Parties<'_>) {
+    fn on_rolled_back(&self, parties: &mut Parties<'_>) {
         if self.cause != Cause::Set {
-            self.cause = Cause::Set;
             Self::taint(parties.server);
-            if let Some(before) = parties.client.settled.take() {
-                parties.client.settings = before;
-            }
         }
     }
 

@@ -39,6 +39,7 @@ pub struct Flow {
     /// The last request asks for an answer at once, so the server can be waited for alone.
     flushed: bool,
     gate: Gate,
+    settling: Settling,
     /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
     since: u64,
     /// The portal whose execution forgets all prepared statements.
@@ -70,6 +71,14 @@ enum Gate {
     Open,
     /// Its next message waits for answers.
     Held,
+}
+
+/// Whether the client has the settings it has asked for at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    Done,
+    /// A reset of everything is in flight: they are applied again when it is answered, before the client's next request.
+    Reset,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -167,6 +176,7 @@ impl Flow {
             batch: Batch::None,
             flushed: false,
             gate: Gate::Open,
+            settling: Settling::Done,
             since: server.statements.clock(),
             forgetting: None,
             cause: Cause::Set,

@@ -10,7 +10,7 @@ use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
 use crate::session::settings;
 
 use super::copy::Copy;
-use super::{Flow, Gate, Naming, Next, Parties, Passed, Stakes};
+use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
 /// One message from the client, as far as it has come.
 pub(super) struct Message<'a> {
@@ -60,7 +60,8 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            if parties.server.pipeline.is_full() {
+            let is_settling = self.settling == Settling::Reset && !parties.server.pipeline.is_empty();
+            if is_settling || parties.server.pipeline.is_full() {
                 self.gate = Gate::Held;
                 break Next::Answers;
             }
@@ -189,6 +190,10 @@ impl Flow {
         }
         if effects.block == BlockEffect::MayCommit {
             self.stakes = Stakes::Commit;
+        }
+        let resets = effects.names == NameEffect::Forgets || effects.settings == SettingEffect::ResetAll;
+        if resets && self.batch != Batch::Skipping && !parties.client.startup.is_empty() {
+            self.settling = Settling::Reset;
         }
         let mut entry = Entry::forward(Kind::Query);
         if self.batch != Batch::Skipping {

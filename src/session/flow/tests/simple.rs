@@ -299,3 +299,19 @@ fn notices_notifications_and_parameters_pass_at_any_time() {
     assert_eq!(rig.server(&asynchronous).len(), 2);
     assert!(!rig.is_at_rest());
 }
+
+#[test]
+fn the_settings_of_the_start_are_there_again_before_what_follows_a_reset_of_everything() {
+    for text in ["discard all", "reset all"] {
+        let mut rig = Rig::new();
+        let mut startup = crate::protocol::Parameters::new();
+        startup.set("work_mem", "1MB");
+        rig.client = crate::session::ClientSession::new(startup);
+        settings::on_applied(&rig.client, &mut rig.server);
+        assert_eq!(rig.client(&[query(text), query("show work_mem")]).len(), 1);
+        assert!(rig.flow.is_held());
+        rig.server(&[complete(&text.to_uppercase()), ready(b'I')]);
+        assert!(rig.is_at_rest());
+        assert!(settings::difference(&rig.client, &mut rig.server).is_some());
+    }
+}

@@ -1,0 +1,186 @@
+//! Texts that change a session, and texts that do not.
+
+use super::*;
+
+#[test]
+fn statements_that_change_nothing_pass() {
+    for text in [
+        "",
+        "SELECT abalance FROM pgbench_accounts WHERE aid = 17",
+        "INSERT INTO settings VALUES ('set')",
+        "UPDATE temperatures SET temp_c = 3",
+        "set local statement_timeout = 0",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "set application_name to 'x'",
+        "SET SESSION TimeZone TO 'UTC'; set names 'utf8'",
+        "SET TIME ZONE 'UTC'",
+        "BEGIN; SELECT 1; COMMIT",
+        "SELECT pg_advisory_xact_lock(1)",
+        "PREPARE TRANSACTION 'x'",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "-- set x = 1\nselect 2",
+        "/* set x */ select 2",
+        "/* /* */ set x */ select 2",
+        "UNLISTEN *",
+        "CLOSE ALL",
+        "EXPLAIN SELECT 1",
+        "ALTER ROLE a SET work_mem = 1",
+        "SELECT attempt, contempt, temp_c FROM m",
+        "RESET TimeZone",
+        "DO $$ BEGIN PERFORM 1; END $$",
+    ] {
+        assert_eq!(screen(text.as_bytes()).pin, None, "{text}");
+    }
+}
+
+const PINNING: &[(&str, PinReason)] = &[
+    ("SET search_path = a", PinReason::Setting),
+    ("  /* x */ set session role = a", PinReason::Setting),
+    ("select 1; SET statement_timeout = 1", PinReason::Setting),
+    ("RESET search_path", PinReason::Setting),
+    ("RESET ALL; LISTEN a", PinReason::Listen),
+    (
+        "SELECT pg_catalog.set_config('search_path', '', false)",
+        PinReason::Setting,
+    ),
+    ("LISTEN a", PinReason::Listen),
+    ("PREPARE a AS SELECT 1", PinReason::Prepare),
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", PinReason::Cursor),
+    ("CREATE TEMP TABLE x (a int)", PinReason::TemporaryTable),
+    ("create temporary table x (a int)", PinReason::TemporaryTable),
+    ("SELECT 1 INTO TEMP x", PinReason::TemporaryTable),
+    ("SELECT pg_try_ADVISORY_LOCK(1)", PinReason::AdvisoryLock),
+    ("LOAD 'auto_explain'", PinReason::Load),
+    ("SELECT 'x'; SET a=1", PinReason::Setting),
+    ("SELECT 1;; \t/* ; */ sEt a=1", PinReason::Setting),
+    ("-- x\rSET a=1", PinReason::Setting),
+    ("/* /* */ x */ SET a=1", PinReason::Setting),
+    ("SET SESSION AUTHORIZATION a", PinReason::Setting),
+    ("SET ROLE a", PinReason::Setting),
+    ("RESET ROLE", PinReason::Setting),
+    ("RESET SESSION AUTHORIZATION", PinReason::Setting),
+    (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        PinReason::Setting,
+    ),
+    ("DO $$ BEGIN SET x = 1; END $$", PinReason::Setting),
+    (
+        "DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$",
+        PinReason::Setting,
+    ),
+    (
+        "DO 'BEGIN EXECUTE ''SE'' || ''T a = 1''; END'",
+        PinReason::Setting,
+    ),
+    ("SELECT Set_Config('a', 'b', true)", PinReason::Setting),
+    (
+        "SELECT U&\"\\0073et_config\"('a', 'b', false)",
+        PinReason::Setting,
+    ),
+    ("SELECT SetSeed(0.5)", PinReason::Setting),
+    ("SELECT 1; LISTEN a", PinReason::Listen),
+    (
+        "create global temporary table x (a int)",
+        PinReason::TemporaryTable,
+    ),
+    ("CREATE LOCAL TEMP VIEW x AS SELECT 1", PinReason::TemporaryTable),
+    (
+        "CREATE OR REPLACE TEMP VIEW x AS SELECT 1",
+        PinReason::TemporaryTable,
+    ),
+    ("CREATE TEMP SEQUENCE x", PinReason::TemporaryTable),
+    (
+        "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
+        PinReason::TemporaryTable,
+    ),
+    ("CREATE TABLE pg_temp.x (a int)", PinReason::TemporaryTable),
+    ("CREATE TABLE pg_temp.x AS SELECT 1", PinReason::TemporaryTable),
+    ("SELECT 1 INTO pg_temp_3.x", PinReason::TemporaryTable),
+    ("EXECUTE a", PinReason::Prepare),
+    ("SELECT pg_advisory_lock_shared(1)", PinReason::AdvisoryLock),
+    (
+        "SELECT pg_try_advisory_lock_shared(1, 2)",
+        PinReason::AdvisoryLock,
+    ),
+    ("SELECT dblink_connect('a', '')", PinReason::Session),
+    (
+        "SELECT pg_replication_origin_session_setup('a')",
+        PinReason::Session,
+    ),
+    ("SELECT pg_backup_start('a')", PinReason::Session),
+];
+
+#[test]
+fn statements_that_outlive_their_transaction_pin() {
+    for (text, reason) in PINNING {
+        assert_eq!(screen(text.as_bytes()).pin, Some(*reason), "{text}");
+    }
+}
+
+#[test]
+fn a_reset_of_everything_pins_only_where_it_cannot_be_followed() {
+    let given_back = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
+    for text in [given_back, "reset all", " RESET /* x */ ALL; SELECT 1"] {
+        let effects = screen(text.as_bytes());
+        assert_eq!(
+            (effects.pin, effects.settings),
+            (None, SettingEffect::ResetAll),
+            "{text}"
+        );
+        assert_eq!(effects.deferred().pin, Some(PinReason::Setting));
+    }
+}
+
+#[test]
+fn a_word_is_found_wherever_it_stands() {
+    for at in 0..40 {
+        for word in [
+            "set_config(",
+            " TEMP ",
+            "Pg_Advisory_Lock(",
+            "setseed(",
+            "pg_temp.",
+        ] {
+            let text = format!("{}{word}{}", " ".repeat(at), " ".repeat(40 - at));
+            assert!(screen(text.as_bytes()).pin.is_some(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_text_made_to_be_long_to_look_at_is_given_up() {
+    for piece in [";/*", ";declare ", ";do ", ";/* */", ";--", "/*;", "; ", "*/;/*"] {
+        let text = piece.repeat(100_000);
+        let end = "*/".repeat(1000);
+        assert!(screen(format!("{text}{end}").as_bytes()).pin.is_some(), "{piece}");
+    }
+}
+
+#[test]
+fn what_may_commit_a_block_is_known() {
+    for (text, effect) in [
+        ("SELECT 1", BlockEffect::None),
+        ("SELECT 1;\0", BlockEffect::None),
+        ("ROLLBACK", BlockEffect::None),
+        ("commit", BlockEffect::MayCommit),
+        (" END;", BlockEffect::MayCommit),
+        ("PREPARE TRANSACTION 'x'", BlockEffect::MayCommit),
+        ("SELECT 1; COMMIT", BlockEffect::MayCommit),
+    ] {
+        assert_eq!(screen(text.as_bytes()).block, effect, "{text}");
+    }
+}
+
+#[test]
+fn what_forgets_prepared_statements_is_known() {
+    for (text, effect) in [
+        ("SELECT 'deallocate'", NameEffect::None),
+        ("DEALLOCATE ALL", NameEffect::Forgets),
+        ("deallocate prepare all;", NameEffect::Forgets),
+        ("select 1; discard all", NameEffect::Forgets),
+        ("/* */ DISCARD PLANS", NameEffect::None),
+        ("DEALLOCATE a", NameEffect::None),
+    ] {
+        assert_eq!(screen(text.as_bytes()).names, effect, "{text}");
+    }
+}
