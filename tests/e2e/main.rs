@@ -24,6 +24,7 @@ mod postgres_alone;
 mod prepared;
 mod protocol;
 mod replication;
+mod review_limits;
 mod review_tls;
 mod server_logins;
 mod server_tls;

@@ -158,7 +158,9 @@ impl Exchange {
                 self.flow.answer_fakes(&[], &mut fakes, &mut parties);
                 client.owed.extend_from_slice(fakes.bytes(&[]));
             }
-            if was_idle && (self.is_timed() || self.keeping == Keeping::Session) {
+            // The beginning of a message asks for nothing yet.
+            let is_asked = was_idle && self.flow.is_busy(parties.server);
+            if is_asked && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
             }
         }
@@ -412,7 +414,8 @@ impl Exchange {
         }
         if self.steps != self.flow.tally.steps {
             self.steps = self.flow.tally.steps;
-            if self.stage == Stage::Cancelling && !is_busy {
+            if self.stage == Stage::Cancelling && !(is_busy && self.flow.is_timed_out()) {
+                // What comes next in the pipeline has its own time.
                 self.stage = Stage::Running;
             }
             if self.is_timed() {
