@@ -265,8 +265,12 @@ fn found_pools(hub: &Arc<Hub>) {
             continue;
         }
         let target = entry.target(name, user, entry.secret.clone());
-        let pool = hub.registry.pool(name, user, || (settings, target));
-        let _ = hub.post.try_send(0, Mail::Inquiry(Inquiry::Found(pool)));
+        let _ = hub.registry.pool(name, user, || (settings, target));
+    }
+    for pool in hub.registry.pools() {
+        if pool.settings().min_pool_size > 0 {
+            let _ = hub.post.try_send(0, Mail::Inquiry(Inquiry::Found(pool)));
+        }
     }
 }
 

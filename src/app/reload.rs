@@ -24,7 +24,8 @@ enum Change {
 /// Puts a new directory in force.
 pub(super) async fn apply(hub: &Hub, directory: Directory) {
     let directory = Arc::new(directory);
-    let before = hub.directory.load_full();
+    // First of all, so that nobody founds a pool by what is out of date.
+    let before = hub.directory.swap(Arc::clone(&directory));
     for pool in hub.registry.pools() {
         match update(&pool, &before, &directory) {
             Change::Retire => {
@@ -41,7 +42,6 @@ pub(super) async fn apply(hub: &Hub, directory: Directory) {
             .settings
             .store(Arc::new((directory.settings)(&profile.database, &profile.user)));
     }
-    hub.directory.store(directory);
     hub.greetings.forget();
     hub.answers.forget();
     tell(hub, || Inquiry::Recheck).await;

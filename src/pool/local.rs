@@ -70,9 +70,14 @@ impl LocalPool {
         &self.numbers
     }
 
+    /// Whether there is nothing to look after.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty() && self.waiters.borrow().is_empty() && self.connecting.get() == 0
+    pub fn is_idle(&self) -> bool {
+        let keeps_minimum = self.settings.borrow().min_pool_size > 0 && !self.shared.is_retired();
+        !keeps_minimum
+            && self.idle.borrow().is_empty()
+            && self.waiters.borrow().is_empty()
+            && self.connecting.get() == 0
     }
 
     /// A connection, if one is idle here and nobody waits for it.

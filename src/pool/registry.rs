@@ -35,6 +35,19 @@ struct Inner {
     user_clients: HashMap<Arc<str>, Arc<AtomicU32>>,
 }
 
+impl Inner {
+    /// Forgets what nobody holds: under the lock, nobody else can get hold of it.
+    fn forget_unused(&mut self) {
+        self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        self.databases.retain(|_, account| Arc::strong_count(account) > 1);
+        self.users.retain(|_, account| Arc::strong_count(account) > 1);
+        self.profiles.retain(|_, profile| Arc::strong_count(profile) > 1);
+        self.database_clients
+            .retain(|_, count| Arc::strong_count(count) > 1);
+        self.user_clients.retain(|_, count| Arc::strong_count(count) > 1);
+    }
+}
+
 impl Registry {
     #[must_use]
     pub fn new(workers: usize, clock: Clock) -> Arc<Self> {
@@ -58,6 +71,9 @@ impl Registry {
         let (database, user): (Arc<str>, Arc<str>) = (database.into(), user.into());
         if let Some(pool) = inner.pools.get(&(Arc::clone(&database), Arc::clone(&user))) {
             return Arc::clone(pool);
+        }
+        if inner.pools.len() >= POOLS_MAX {
+            inner.forget_unused();
         }
         let accounts = Accounts {
             pool: Arc::default(),
@@ -90,7 +106,11 @@ impl Registry {
         settings: PoolSettings,
         target: Target,
     ) -> Arc<PoolShared> {
-        let database_account = Arc::clone(self.lock().databases.entry(Arc::from(database)).or_default());
+        let inner = &mut *self.lock();
+        if inner.databases.len() >= POOLS_MAX {
+            inner.forget_unused();
+        }
+        let database_account = Arc::clone(inner.databases.entry(Arc::from(database)).or_default());
         let accounts = Accounts {
             pool: Arc::default(),
             database: database_account,
@@ -156,7 +176,7 @@ impl Registry {
         let inner = &mut *self.lock();
         let (database, user): (Arc<str>, Arc<str>) = (database.into(), user.into());
         if inner.profiles.len() >= PROFILES_MAX {
-            inner.profiles.retain(|_, profile| Arc::strong_count(profile) > 1);
+            inner.forget_unused();
         }
         let database_clients = Arc::clone(inner.database_clients.entry(Arc::clone(&database)).or_default());
         let user_clients = Arc::clone(inner.user_clients.entry(Arc::clone(&user)).or_default());
@@ -261,3 +281,30 @@ impl Drop for Admission {
 
 /// Above this, the profiles of users that are not connected are forgotten.
 const PROFILES_MAX: usize = 10_000;
+/// Above this, pools without clients and connections are forgotten, with their statistics: where a wildcard serves every name
+/// whoever may connect can name any.
+const POOLS_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn pools_that_nobody_uses_any_more_are_forgotten() {
+        let registry = Registry::new(1, Clock::starting_at(Instant::now()));
+        let found = |database: &str| {
+            let _ = registry.profile(database, "app", PoolSettings::default);
+            registry.pool(database, "app", || (PoolSettings::default(), Target::nowhere()))
+        };
+        let used = found("used");
+        for index in 0..PROFILES_MAX + 10 {
+            let _ = found(&format!("any{index}"));
+        }
+        assert!(Arc::ptr_eq(&found("used"), &used));
+        let inner = registry.lock();
+        assert!(inner.pools.len() <= POOLS_MAX && inner.databases.len() <= POOLS_MAX);
+        assert!(inner.profiles.len() <= PROFILES_MAX && inner.database_clients.len() <= PROFILES_MAX);
+    }
+}

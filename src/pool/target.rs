@@ -90,3 +90,26 @@ impl SessionAttrs {
         (self == Self::PreferStandby).then_some(Self::Any)
     }
 }
+
+#[cfg(test)]
+impl Target {
+    /// For pools that open nothing.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            hosts: Vec::new(),
+            shuffled: false,
+            tls: Arc::new(ServerTls::DISABLED),
+            keepalive: Keepalive {
+                idle: std::time::Duration::ZERO,
+                user_timeout: std::time::Duration::ZERO,
+            },
+            database: "app".into(),
+            user: "app".into(),
+            parameters: Vec::new(),
+            session_attrs: SessionAttrs::Any,
+            secret: ServerSecret::None,
+            binding_rule: BindingRule::default(),
+            reread: None,
+        }
+    }
+}

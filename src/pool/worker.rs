@@ -127,11 +127,11 @@ impl Worker {
         self.pools.borrow().values().map(Rc::clone).collect()
     }
 
-    /// Forgets the parts of pools that are retired and empty.
-    pub fn forget_retired(&self) {
+    /// Forgets the parts of pools that nobody uses here.
+    pub fn forget_unused(&self) {
         self.pools
             .borrow_mut()
-            .retain(|_, pool| !(pool.shared.is_retired() && pool.is_empty()));
+            .retain(|_, pool| Rc::strong_count(pool) > 1 || !pool.is_idle());
     }
 
     /// Room for one more client: the process id that its cancel key will show. It tells this worker and the seat.
@@ -288,7 +288,7 @@ impl Worker {
         for pool in self.pools() {
             pool.tidy_up(now);
         }
-        self.forget_retired();
+        self.forget_unused();
     }
 }
 

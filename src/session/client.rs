@@ -114,10 +114,10 @@ impl ClientSession {
                 (_, Local::Between) => true,
             };
             if wanted {
-                return Ok(Idle {
-                    consumed,
-                    wants: Wants::Server,
-                });
+                // A client that stops in the middle of a message keeps no server connection from the others.
+                let is_awaited = rest.len() < head.len() && head.len() <= AWAITED_LEN_MAX;
+                let wants = if is_awaited { Wants::Nothing } else { Wants::Server };
+                return Ok(Idle { consumed, wants });
             }
             if rest.len() < head.len() {
                 // The caller passes over the rest of a cut message: nothing of it is looked into.
@@ -240,6 +240,10 @@ pub enum Batch {
     /// An error has come: the server skips to the next `Sync`, and so do we.
     Skipping,
 }
+
+/// A message up to this length is awaited whole before a server connection is asked for. What is longer may be passed on in
+/// pieces.
+const AWAITED_LEN_MAX: usize = 16 * 1024;
 
 /// Appends a `ReadyForQuery`.
 pub fn ready_for_query(state: TransactionState, out: &mut Vec<u8>) {

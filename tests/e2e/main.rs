@@ -26,6 +26,7 @@ mod prepared;
 mod protocol;
 mod readme;
 mod replication;
+mod review_limits;
 mod review_tls;
 mod server_logins;
 mod server_tls;

@@ -13,10 +13,9 @@ use crate::pool::derive::Deriver;
 use crate::pool::ledger::{Accounts, Starving};
 use crate::pool::mail::{Inquiry, Post};
 use crate::pool::shared::Founding;
-use crate::pool::target::{SessionAttrs, Target};
+use crate::pool::target::Target;
 use crate::protocol::{CancelKey, Parameters};
 use crate::session::ServerState;
-use crate::session::login::{BindingRule, ServerSecret};
 
 use super::*;
 
@@ -38,19 +37,7 @@ fn shared(workers: usize, clock: Clock, starving: &Arc<Starving>) -> Arc<PoolSha
             user: Arc::default(),
         },
         settings: PoolSettings::default(),
-        target: Target {
-            hosts: Vec::new(),
-            shuffled: false,
-            tls: Arc::new(ServerTls::DISABLED),
-            keepalive: keepalive(),
-            database: "app".into(),
-            user: "app".into(),
-            parameters: Vec::new(),
-            session_attrs: SessionAttrs::Any,
-            secret: ServerSecret::None,
-            binding_rule: BindingRule::default(),
-            reread: None,
-        },
+        target: Target::nowhere(),
         workers,
     };
     Arc::new(PoolShared::new(founding, clock, Arc::clone(starving)))
@@ -111,5 +98,34 @@ fn a_connection_for_a_worker_whose_box_is_full_stays_here() {
             last = Some(mail);
         }
         assert!(matches!(last, Some(Mail::Conn(..))));
+    });
+}
+
+#[test]
+fn a_worker_forgets_its_part_of_a_pool_that_nobody_uses_there() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let clock = Clock::starting_at(Instant::now());
+        let starving = Arc::new(Starving::new(1));
+        let (post, _boxes) = Post::new(1);
+        let shared = shared(1, clock, &starving);
+        let worker = Worker::new(0, clock, post, starving, Deriver::new(1, [0; 32]));
+        let pool = worker.pool(&shared);
+        worker.forget_unused();
+        assert!(Rc::ptr_eq(&worker.pool(&shared), &pool));
+        let (ours, _server) = tokio::io::duplex(64);
+        pool.accept(connection(&pool, ours));
+        drop(pool);
+        worker.forget_unused();
+        assert_eq!(worker.pools().len(), 1);
+        worker.pool(&shared).close_idle();
+        worker.forget_unused();
+        assert_eq!(worker.pools().len(), 0);
+        // Nothing else has kept it.
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&shared), 1);
     });
 }

@@ -61,7 +61,11 @@ impl Exchange {
             Poke::Cancel => cancel::spawn(&self.lease.conn().info, None),
             Poke::Deadline => return self.on_deadline(client),
             Poke::Drain if self.is_over(client) => return Some(End::Leave(Farewell::shutdown())),
-            Poke::Drain => {}
+            // It may stand for any other, and stays until it is obeyed.
+            Poke::Drain => {
+                self.looks = true;
+                return self.on_deadline(client);
+            }
             Poke::Kill => return Some(End::Leave(Farewell::shutdown())),
         }
         None

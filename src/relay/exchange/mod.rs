@@ -175,12 +175,14 @@ impl Exchange {
                 self.flow.answer_fakes(&[], &mut fakes, &mut parties);
                 client.owed.extend_from_slice(fakes.bytes(&[]));
             }
+            // The beginning of a message asks for nothing yet.
+            let is_asked = was_idle && self.flow.is_busy(parties.server);
             Slow::note(
                 &mut self.slow,
                 client,
                 input.get(cut..consumed).unwrap_or_default(),
             );
-            if was_idle && (self.is_timed() || self.keeping == Keeping::Session) {
+            if is_asked && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
             }
         }
@@ -445,7 +447,8 @@ impl Exchange {
         }
         if self.steps != self.flow.tally.steps {
             self.steps = self.flow.tally.steps;
-            if self.stage == Stage::Cancelling && !is_busy {
+            if self.stage == Stage::Cancelling && !(is_busy && self.flow.is_timed_out()) {
+                // What comes next in the pipeline has its own time.
                 self.stage = Stage::Running;
             }
             if self.is_timed() {

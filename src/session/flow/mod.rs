@@ -296,6 +296,12 @@ impl Flow {
         self.timed_out = true;
     }
 
+    /// Whether that statement has not ended yet.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        self.timed_out
+    }
+
     /// The error that an own request met with, once.
     pub fn take_own_error(&mut self) -> Option<Box<Report>> {
         self.own_error.take()
