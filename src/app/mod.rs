@@ -1,6 +1,7 @@
 //! The wiring, once: from a configuration to a process that serves, reloads and ends.
 
 mod client;
+mod descriptors;
 mod directory;
 mod logging;
 mod reload;
@@ -61,6 +62,7 @@ impl App {
     }
 
     fn start(config: Config) -> io::Result<Self> {
+        descriptors::raise(config.max_clients);
         let workers = workers(config.workers);
         let listeners = bind(&config.listen)?;
         let clock = Clock::starting_at(Instant::now());

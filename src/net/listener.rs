@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
@@ -14,7 +13,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::addr::{ClientAddr, ListenAddr, socket_file};
@@ -110,15 +109,20 @@ impl Acceptor {
         }
     }
 
-    /// Takes note of a shortage that begins, goes on or ends: one line in the log for each beginning and each end.
+    /// Takes note of a shortage that begins, goes on or ends: one line in the log for each beginning and each end. A few
+    /// clients that get through in between are no end of it.
     fn settle<T>(&mut self, accepted: &io::Result<T>) -> Option<Duration> {
         let shortage = accepted
             .as_ref()
             .err()
             .filter(|error| Trouble::of(error) == Trouble::Machine);
         let Some(error) = shortage else {
-            if mem::take(&mut self.supply) != Supply::Plenty {
-                warn!(listener = %self.name, "accepting clients again");
+            if let Supply::Short { pause, last } = &mut self.supply {
+                *pause = Duration::ZERO;
+                if last.elapsed() >= CALM {
+                    self.supply = Supply::Plenty;
+                    warn!(listener = %self.name, "accepting clients again");
+                }
             }
             return None;
         };
@@ -127,9 +131,12 @@ impl Acceptor {
                 warn!(listener = %self.name, %error, "accepting clients pauses");
                 PAUSE_MIN
             }
-            Supply::Short { pause } => (pause * 2).min(PAUSE_MAX),
+            Supply::Short { pause, .. } => (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX),
         };
-        self.supply = Supply::Short { pause };
+        self.supply = Supply::Short {
+            pause,
+            last: Instant::now(),
+        };
         Some(pause)
     }
 }
@@ -191,7 +198,9 @@ enum Supply {
     #[default]
     Plenty,
     Short {
+        /// The latest pause; zero when a client has come since.
         pause: Duration,
+        last: Instant,
     },
 }
 
@@ -370,6 +379,9 @@ const SOCKET_MODE: u32 = 0o777;
 /// The first pause of a shortage, and the longest one.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A shortage is over when there was none for so long.
+const CALM: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

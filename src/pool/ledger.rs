@@ -219,14 +219,14 @@ mod tests {
         };
         let most = AtomicU32::new(0);
         let open_and_close = || {
-            let slot = accounts.try_open(limits, &starving);
-            most.fetch_max(accounts.user.open(), Ordering::Relaxed);
-            drop(slot);
+            for _ in 0..2_000 {
+                let slot = accounts.try_open(limits, &starving);
+                most.fetch_max(accounts.user.open(), Ordering::Relaxed);
+                drop(slot);
+            }
         };
         std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| (0..2_000).for_each(|_| open_and_close()));
-            }
+            (0..8).for_each(|_| _ = scope.spawn(open_and_close));
         });
         assert!(most.into_inner() <= 3);
         assert_eq!(accounts.pool.open(), 0);

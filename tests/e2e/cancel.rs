@@ -186,7 +186,7 @@ fn a_storm_of_cancels_never_hits_who_was_not_cancelled() {
             );
             if number % 2 == 0 {
                 let ended = std::sync::Arc::clone(&ended);
-                scope.spawn(move || cancel_until(&ended, pgweir, &key));
+                scope.spawn(move || keep_cancelling(pgweir, &key, &ended));
             }
             scope.spawn(move || {
                 ask_quickly(wire, number);
@@ -195,6 +195,14 @@ fn a_storm_of_cancels_never_hits_who_was_not_cancelled() {
         }
     });
     assert!(!pgweir.log_contains("a task has failed"));
+}
+
+fn keep_cancelling(pgweir: &Pgweir, key: &Key, ended: &AtomicBool) {
+    while !ended.load(Ordering::Acquire) {
+        cancel(pgweir, key.0, &key.1);
+        let pause = rand::rng().random_range(0..8);
+        thread::sleep(std::time::Duration::from_millis(pause));
+    }
 }
 
 /// Short queries of all kinds. Only those with an even number expect to be cancelled.
@@ -220,14 +228,5 @@ fn ask_quickly(mut wire: Wire, number: usize) {
         if let Some(error) = error(&frames) {
             assert_eq!((error.sqlstate().as_str(), number % 2), ("57014", 0), "{error:?}");
         }
-    }
-}
-
-/// Cancels at random moments. The pauses order nothing: they are there to be random.
-fn cancel_until(ended: &AtomicBool, pgweir: &Pgweir, key: &(u32, Vec<u8>)) {
-    while !ended.load(Ordering::Acquire) {
-        cancel(pgweir, key.0, &key.1);
-        let pause = rand::rng().random_range(0..8);
-        thread::sleep(std::time::Duration::from_millis(pause));
     }
 }

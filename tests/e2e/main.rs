@@ -16,6 +16,7 @@ mod harness;
 mod hba;
 mod hosts;
 mod large;
+mod limits;
 mod login_limits;
 mod modes;
 mod operate;

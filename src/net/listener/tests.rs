@@ -215,6 +215,10 @@ fn shortage() {
             assert!(short.is_err());
             drop(hoard);
             accepting.await.unwrap();
+            // It is over when it has not come again for a while.
+            sleep(CALM).await;
+            let _later = std::net::TcpStream::connect(address).unwrap();
+            acceptor.accept().await.unwrap();
         });
     });
     let log = log.text();
