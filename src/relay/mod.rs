@@ -40,10 +40,6 @@ pub async fn serve(client: &mut Client, current: &mut Current) -> Farewell {
 
 /// Where a client stands.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation for each query; what an idle client pays for the room is measured"
-)]
 pub enum Current {
     #[default]
     Idle,
