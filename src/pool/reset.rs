@@ -20,7 +20,8 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
     pool.tested.borrow_mut().push(Arc::clone(&info));
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
-        let cleaned = timeout(RESET_MAX, clean(conn)).await;
+        let settings = pool.shared.settings();
+        let cleaned = timeout(RESET_MAX, clean(conn, settings.connect_query.as_deref())).await;
         count(&pool.numbers().tested, -1);
         pool.tested.borrow_mut().retain(|tested| tested.id != info.id);
         match cleaned {
@@ -30,7 +31,7 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
     });
 }
 
-async fn clean(mut conn: Box<ServerConn>) -> Option<Box<ServerConn>> {
+async fn clean(mut conn: Box<ServerConn>, connect_query: Option<&str>) -> Option<Box<ServerConn>> {
     if !conn.info.cancels.is_settled() {
         conn.info.cancels.settled().await;
         if conn.info.cancels.is_in_doubt() {
@@ -45,6 +46,10 @@ async fn clean(mut conn: Box<ServerConn>) -> Option<Box<ServerConn>> {
     if conn.state.hygiene == Hygiene::Tainted {
         converse::query(&mut conn, "DISCARD ALL").await.ok()?;
         conn.state.on_discarded();
+        if let Some(sql) = connect_query {
+            // Gone with everything else; a new connection has it.
+            converse::query(&mut conn, sql).await.ok()?;
+        }
     }
     let is_clean = conn.state.hygiene == Hygiene::Clean
         && conn.state.transaction == TransactionState::Idle

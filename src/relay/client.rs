@@ -187,6 +187,7 @@ impl Client {
         let now = self.context.worker.now();
         self.seat.request_at.set(now);
         let Some(lease) = self.pool.try_lease() else {
+            self.carry = self.context.take_spare();
             self.carry.extend_from_slice(input);
             return Turn::Wait;
         };

@@ -13,6 +13,8 @@ use crate::session::statement::StatementCache;
 pub struct Context {
     pub worker: Rc<Worker>,
     pub scratch: RefCell<Scratch>,
+    /// Small buffers for what clients have sent while they wait for a connection.
+    spare: RefCell<Vec<Vec<u8>>>,
     pub cache: RefCell<StatementCache>,
     /// Statements that take longer are logged; zero is off.
     pub log_slow: Cell<Duration>,
@@ -35,11 +37,29 @@ impl Context {
                 read: vec![0; READ_LEN].into(),
                 out: Outbox::new(),
             }),
+            spare: RefCell::default(),
             cache: RefCell::new(StatementCache::new(index)),
             log_slow: Cell::new(Duration::ZERO),
         })
+    }
+
+    /// A buffer that is empty.
+    pub fn take_spare(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// The buffer is not needed any more. Small ones are kept for the next who waits.
+    pub fn put_spare(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX && (1..=SPARE_LEN_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            spare.push(buffer);
+        }
     }
 }
 
 /// One read: large, since large results are read in few calls, and one buffer serves the whole worker.
 const READ_LEN: usize = 64 * 1024;
+/// Buffers that are kept: together with their size 512 KB for a worker.
+const SPARE_MAX: usize = 256;
+const SPARE_LEN_MAX: usize = 2048;

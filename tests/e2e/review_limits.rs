@@ -65,3 +65,21 @@ fn a_client_that_stops_in_the_middle_of_a_message_takes_no_connection() {
         ["the whole message".to_owned()]
     );
 }
+
+#[test]
+fn what_the_connect_query_sets_outlives_the_reset_between_two_clients() {
+    let postgres = Postgres::start();
+    let keys = "pool_size = 1\npool_mode = \"session\"\nconnect_query = \"SET search_path TO elsewhere; SET TimeZone TO 'Asia/Tokyo'\"";
+    let pgweir = Pgweir::before_with(&postgres, keys);
+    let mut backends = Vec::new();
+    for _ in 0..3 {
+        let mut wire = log_in(&pgweir);
+        assert_eq!(wire.value("SHOW search_path"), "elsewhere");
+        assert_eq!(wire.value("SHOW TimeZone"), "Asia/Tokyo");
+        wire.query("SET search_path TO public; SET TimeZone TO 'UTC'");
+        backends.push(wire.value("SELECT pg_backend_pid()"));
+        wire.terminate();
+    }
+    backends.dedup();
+    assert_eq!(backends.len(), 1);
+}

@@ -202,6 +202,7 @@ impl Exchange {
         client
             .carry
             .extend_from_slice(input.get(consumed..).unwrap_or_default());
+        context.put_spare(input);
         Ok(())
     }
 
