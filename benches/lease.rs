@@ -92,6 +92,7 @@ fn connection(pool: &LocalPool, stream: Stream) -> ServerConn {
     let info = ServerInfo {
         id: 1,
         address: ExactAddr::Unix(std::path::Path::new("/none").into()),
+        local: None,
         encryption: Encryption::first(TlsMode::Disable),
         tls: Arc::new(ServerTls::DISABLED),
         keepalive: keepalive(),
@@ -99,6 +100,8 @@ fn connection(pool: &LocalPool, stream: Stream) -> ServerConn {
         connected_at: 1,
         database: "app".into(),
         user: "app".into(),
+        epoch: 0,
+        statements: Default::default(),
         cancels: Cancels::default(),
     };
     let state = ServerState::new(1, cancel_key, Parameters::new());

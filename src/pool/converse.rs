@@ -16,6 +16,8 @@ pub type Rows = Vec<Vec<Option<Vec<u8>>>>;
 pub async fn query(conn: &mut ServerConn, sql: &str) -> Result<Rows, Trouble> {
     let mut request = Vec::new();
     crate::session::client::query(sql, &mut request);
+    // A simple query destroys the unnamed statement, whoever's it was.
+    conn.state.statements.unnamed = None;
     talk(conn, &request).await
 }
 
