@@ -139,6 +139,7 @@ impl Effects {
 #[must_use]
 pub fn screen(text: &[u8]) -> Effects {
     let mut effects = Effects::default();
+    let text = without_end(text);
     effects.on_statement(text);
     // Most texts are one statement without calls of functions.
     if memchr::memchr3(b';', b'(', b'&', text).is_some() {
@@ -146,6 +147,16 @@ pub fn screen(text: &[u8]) -> Effects {
     }
     effects.pin = effects.pin.or_else(|| temporary(text));
     effects
+}
+
+/// A text without what ends it: the zero of the message, blanks, semicolons.
+fn without_end(text: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| matches!(byte, b';' | 0) || byte.is_ascii_whitespace();
+    let len = text
+        .iter()
+        .rposition(|byte| !is_end(byte))
+        .map_or(0, |last| last + 1);
+    text.get(..len).unwrap_or(text)
 }
 
 /// Looks at the statements behind the first, and at what is called.

@@ -38,7 +38,12 @@ impl Timeouts {
 
 /// A limit below a millisecond is one: it is not off.
 fn millis(limit: Duration) -> u32 {
-    u32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+    if limit.is_zero() {
+        return 0;
+    }
+    let parts = u64::from(limit.subsec_nanos().div_ceil(1_000_000));
+    let millis = limit.as_secs().saturating_mul(1000).saturating_add(parts);
+    u32::try_from(millis).unwrap_or(u32::MAX)
 }
 
 fn limit(millis: u32) -> Duration {
