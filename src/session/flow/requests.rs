@@ -1,11 +1,11 @@
 //! From the client to the server.
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::{HEAD_LEN, Head, tag};
+use crate::protocol::{HEAD_LEN, Head, tag, write};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
 use crate::session::settings;
 
@@ -62,6 +62,12 @@ impl Flow {
             }
             let is_settling = self.settling == Settling::Reset && !parties.server.pipeline.is_empty();
             if is_settling || parties.server.pipeline.is_full() {
+                let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
+                if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
+                    // Else the server may keep the answer that is waited for until it is asked to sync.
+                    write::bare(out.make(input), tag::FLUSH);
+                    self.flushed = true;
+                }
                 self.gate = Gate::Held;
                 break Next::Answers;
             }
