@@ -168,6 +168,9 @@ impl LocalPool {
             return;
         }
         let unsettled = !conn.info.cancels.is_settled();
+        if conn.info.cancels.is_in_doubt() {
+            return conn.close();
+        }
         match conn.state.hygiene {
             Hygiene::Clean if !unsettled => self.accept(conn),
             Hygiene::Clean | Hygiene::Tainted => reset::spawn(self, conn),

@@ -16,6 +16,7 @@ use crate::pool::shared::Founding;
 use crate::pool::target::Target;
 use crate::protocol::{CancelKey, Parameters};
 use crate::session::ServerState;
+use crate::session::flow::{Flow, Naming};
 
 use super::*;
 
@@ -127,5 +128,36 @@ fn a_worker_forgets_its_part_of_a_pool_that_nobody_uses_there() {
         // Nothing else has kept it.
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&shared), 1);
+    });
+}
+
+#[test]
+fn a_connection_that_a_cancel_request_may_still_hit_serves_nobody_else() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let clock = Clock::starting_at(Instant::now());
+        let starving = Arc::new(Starving::new(1));
+        let (post, _boxes) = Post::new(1);
+        let shared = shared(1, clock, &starving);
+        let worker = Worker::new(0, clock, post, starving, Deriver::new(1, [0; 32]));
+        let pool = worker.pool(&shared);
+        let (ours, _server) = tokio::io::duplex(64);
+        pool.accept(connection(&pool, ours));
+        let give_back = |mut lease: Lease| {
+            let state = &mut lease.conn().state;
+            let rest = Flow::new(Naming::Verbatim, state).into_rest(state).unwrap();
+            lease.give_back(&rest);
+        };
+        let mut lease = pool.try_lease().unwrap();
+        let info = Arc::clone(&lease.conn().info);
+        give_back(lease);
+        lease = pool.try_lease().unwrap();
+        // Nobody waits for the request any more, and whether the server has carried it out is not known.
+        info.cancels.doubt();
+        give_back(lease);
+        assert!(pool.try_lease().is_none());
     });
 }
