@@ -6,7 +6,7 @@ use super::harness::{Pgweir, Postgres, Wire};
 fn start(postgres: &Postgres, mode: &str) -> Pgweir {
     Pgweir::before_with(
         postgres,
-        &format!("pool_mode = \"{mode}\"\npool_size = 1\npool_timeout = \"200ms\""),
+        &format!("pool_mode = \"{mode}\"\npool_size = 1\npool_timeout = \"1s\""),
     )
 }
 
@@ -120,7 +120,7 @@ fn a_users_own_mode_wins_over_the_databases() {
     let postgres = Postgres::start();
     let url = postgres.superuser_url();
     let config = format!(
-        "workers = 1\npool_size = 1\npool_timeout = \"200ms\"\n[auth]\nmethod = \"trust\"\n[users.keeper]\npool_mode = \"session\"\n[users.other]\n[databases.app]\nurl = \"{url}\"\n"
+        "workers = 1\npool_size = 1\npool_timeout = \"1s\"\n[auth]\nmethod = \"trust\"\n[users.keeper]\npool_mode = \"session\"\n[users.other]\n[databases.app]\nurl = \"{url}\"\n"
     );
     let pgweir = Pgweir::builder().config(&config).start();
     let mut other = Wire::log_in(pgweir.port(), "other", "app", None);

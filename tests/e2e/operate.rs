@@ -74,7 +74,7 @@ fn reloads_go_unnoticed_by_clients() {
     pgbench(&postgres.superuser_url(), "-i -q -s 1").success();
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let pgweir = &pgweir;
+        let (pgweir, postgres) = (&pgweir, &postgres);
         let clients: Vec<_> = ["simple", "extended", "prepared"]
             .map(|protocol| {
                 scope.spawn(move || {
@@ -90,14 +90,14 @@ fn reloads_go_unnoticed_by_clients() {
             let mut size = 4;
             while !ended.load(Ordering::Acquire) {
                 size = 10 - size;
-                pgweir.write_config(&config(&postgres, "", &format!("pool_size = {size}")));
+                pgweir.write_config(&config(postgres, "", &format!("pool_size = {size}")));
                 pgweir.hup();
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        for client in clients {
-            let told = client.join().unwrap();
-            ended.store(true, Ordering::Release);
+        let told: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        ended.store(true, Ordering::Release);
+        for told in told {
             assert!(!told.stderr.contains("ERROR"), "{}", told.stderr);
             let told = told.success();
             assert!(told.contains("number of failed transactions: 0"), "{told}");
@@ -109,7 +109,7 @@ fn reloads_go_unnoticed_by_clients() {
 #[test]
 fn a_broken_file_changes_nothing() {
     let postgres = Postgres::start();
-    let pgweir = start(&postgres, "", "pool_size = 1\npool_timeout = \"100ms\"");
+    let pgweir = start(&postgres, "", "pool_size = 1\npool_timeout = \"1s\"");
     let mut wire = log_in(&pgweir);
     pgweir.write_config("pool_size = 7\n[databases.app]\nurl = \"nonsense\"\npool_mod = 1\n");
     pgweir.hup();
@@ -226,7 +226,7 @@ fn a_drain_has_an_end() {
 #[test]
 fn usr1_pauses_and_usr2_resumes() {
     let postgres = Postgres::start();
-    let pgweir = start(&postgres, "", "pool_size = 2\npool_timeout = \"400ms\"");
+    let pgweir = start(&postgres, "", "pool_size = 2\npool_timeout = \"1s\"");
     let [mut in_block, mut other] = [(); 2].map(|()| log_in(&pgweir));
     other.value("SELECT 1");
     in_block.query("BEGIN");
@@ -328,10 +328,10 @@ fn port_of(log: &str) -> Option<u16> {
 #[test]
 fn slow_statements_are_logged_without_what_they_hold() {
     let postgres = Postgres::start();
-    let pgweir = start(&postgres, "log_slow_queries = \"200ms\"", "pool_size = 1");
+    let pgweir = start(&postgres, "log_slow_queries = \"500ms\"", "pool_size = 1");
     let mut wire = log_in(&pgweir);
     wire.query("SELECT 'quick-secret'");
-    wire.query("SELECT 'top-secret' FROM pg_sleep(0.25) WHERE 42 > 7");
+    wire.query("SELECT 'top-secret' FROM pg_sleep(0.6) WHERE 42 > 7");
     pgweir.wait_for_log("slow statement", 1);
     assert!(
         pgweir.log_contains("SELECT $1 FROM pg_sleep($2) WHERE $3 > $4"),
@@ -339,7 +339,7 @@ fn slow_statements_are_logged_without_what_they_hold() {
         pgweir.log()
     );
     // Inside of a block, prepared earlier, with a value that is bound.
-    wire.send_parse("named", "SELECT 'x', $1 FROM pg_sleep(0.25)");
+    wire.send_parse("named", "SELECT 'x', $1 FROM pg_sleep(0.6)");
     wire.send_sync();
     wire.read_until_ready();
     wire.query("BEGIN");
@@ -356,7 +356,7 @@ fn slow_statements_are_logged_without_what_they_hold() {
     // A long wait for a connection makes no statement slow.
     let mut waiter = log_in(&pgweir);
     waiter.send_query("SELECT 'waiter-secret'");
-    wire.query("SELECT pg_sleep(0.3)");
+    wire.query("SELECT pg_sleep(0.6)");
     wire.query("COMMIT");
     waiter.read_until_ready();
     pgweir.wait_for_log("slow statement", 3);
@@ -366,7 +366,7 @@ fn slow_statements_are_logged_without_what_they_hold() {
     pgweir.write_config(&config(&postgres, "", ""));
     pgweir.hup();
     pgweir.wait_for_log("configuration reloaded", 1);
-    wire.query("SELECT pg_sleep(0.3)");
+    wire.query("SELECT pg_sleep(0.6)");
     wire.terminate();
     wire.read_until_closed();
     assert_eq!(pgweir.log().matches("slow statement").count(), 3);

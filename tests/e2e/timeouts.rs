@@ -35,7 +35,7 @@ fn nothing_runs(postgres: &Postgres) {
 #[test]
 fn a_statement_over_its_time_is_cancelled_and_its_client_goes_on() {
     let postgres = Postgres::start();
-    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"200ms\"\npool_size = 1");
+    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"500ms\"\npool_size = 1");
     let mut direct = Wire::log_in(postgres.port(), "postgres", "postgres", None);
     direct.query("SET statement_timeout = '100ms'");
     let expected = words(&direct.query("SELECT pg_sleep(30)"));
@@ -64,7 +64,7 @@ fn a_statement_over_its_time_is_cancelled_and_its_client_goes_on() {
 #[test]
 fn a_cancelled_statement_in_a_pipeline_ends_its_part_of_it() {
     let postgres = Postgres::start();
-    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"200ms\"");
+    let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"500ms\"");
     let mut wire = log_in(&pgweir);
     for sql in ["SELECT 1", "SELECT pg_sleep(30)", "SELECT 3"] {
         send_extended(&mut wire, sql);
@@ -104,7 +104,7 @@ fn a_clients_own_statement_timeout_works_beside_the_cap() {
 #[test]
 fn a_transaction_over_its_time_ends_with_its_client() {
     let postgres = Postgres::start();
-    let pgweir = Pgweir::before_with(&postgres, "transaction_timeout = \"300ms\"");
+    let pgweir = Pgweir::before_with(&postgres, "transaction_timeout = \"1s\"");
     let mut idle = log_in(&pgweir);
     idle.query("BEGIN");
     idle.query("SELECT 1");
@@ -130,12 +130,12 @@ fn a_transaction_over_its_time_ends_with_its_client() {
 fn a_client_that_idles_in_a_transaction_is_closed_and_its_locks_are_free() {
     let postgres = Postgres::start();
     postgres.sql("CREATE TABLE kept (id int)");
-    let pgweir = Pgweir::before_with(&postgres, "idle_transaction_timeout = \"200ms\"");
+    let pgweir = Pgweir::before_with(&postgres, "idle_transaction_timeout = \"1s\"");
     let mut wire = log_in(&pgweir);
     wire.query("BEGIN");
     wire.query("LOCK TABLE kept");
     // Busy is not idle.
-    wire.query("SELECT pg_sleep(0.4)");
+    wire.query("SELECT pg_sleep(1.5)");
     let last = wire.read_fatal();
     assert_eq!(
         (last.field('S').unwrap(), last.sqlstate()),
@@ -153,13 +153,13 @@ fn a_client_that_idles_in_a_transaction_is_closed_and_its_locks_are_free() {
 fn a_client_that_idles_outside_of_a_transaction_is_closed() {
     let postgres = Postgres::start();
     for mode in ["transaction", "session"] {
-        let keys = format!("client_idle_timeout = \"300ms\"\npool_mode = \"{mode}\"");
+        let keys = format!("client_idle_timeout = \"1s\"\npool_mode = \"{mode}\"");
         let pgweir = Pgweir::before_with(&postgres, &keys);
         let mut wire = log_in(&pgweir);
         // Whoever waits for an answer is not idle.
-        assert!(error(&wire.query("SELECT pg_sleep(0.6)")).is_none());
+        assert!(error(&wire.query("SELECT pg_sleep(1.5)")).is_none());
         wire.query("BEGIN");
-        postgres.sql("SELECT pg_sleep(0.6)");
+        postgres.sql("SELECT pg_sleep(1.5)");
         wire.query("COMMIT");
         let last = wire.read_fatal();
         assert_eq!(
