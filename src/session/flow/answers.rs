@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::protocol::body::{self, ErrorFields};
 use crate::protocol::write::{self, Frame};
-use crate::protocol::{HEAD_LEN, Head, Report, Severity, SqlState, TransactionState, tag};
+use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
@@ -13,7 +13,7 @@ use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Flow, Naming, Parties, Settling, Stakes};
+use super::{Body, Flow, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +45,15 @@ impl Ending {
 }
 
 /// A message from the server.
-struct Message<'a> {
-    head: Head,
+pub(super) struct Message<'a> {
+    pub(super) head: Head,
     /// What of its body has come.
-    body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
 /// Whether a message goes on to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Pass,
     Drop,
     /// It must be seen whole, and is cut.
@@ -351,105 +351,6 @@ impl Flow {
         Ok(verdict)
     }
 
-    fn on_error(
-        &mut self,
-        message: &Message<'_>,
-        input: &[u8],
-        out: &mut Outbox,
-        parties: &mut Parties<'_>,
-        verdict: Verdict,
-    ) -> Result<Verdict, SessionError> {
-        if self.copy != Copy::None && self.early_syncs > 0 {
-            // Whether the server has read a Sync before the error is not to be known: it may answer it yet.
-            Self::condemn(parties.server);
-        }
-        self.copy = Copy::None;
-        let fields = ErrorFields::read(message.body);
-        let Some(kind) = head_kind(parties) else {
-            // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
-            return Ok(verdict);
-        };
-        self.on_contradiction(kind, &fields, parties);
-        if verdict == Verdict::Drop && kind == Kind::Query {
-            let text = String::from_utf8_lossy(fields.message).into_owned();
-            self.own_error = Some(Box::new(Report::error(fields.code, text)));
-        }
-        let mut verdict = self.say_error(&fields, input, out, parties, verdict);
-        if kind.is_extended() {
-            self.fail(parties);
-            // The error of a request of our own is the client's to know, when its own requests are skipped for it.
-            if verdict == Verdict::Drop && kind != Kind::Sync {
-                verdict = Verdict::Pass;
-            }
-        }
-        Ok(verdict)
-    }
-
-    /// The server says that a statement is not there, is there already, or has a plan that is out of date.
-    fn on_contradiction(&self, kind: Kind, fields: &ErrorFields<'_>, parties: &mut Parties<'_>) {
-        let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe);
-        let is_ours = matches!(
-            parties.server.pipeline.head().map(|entry| &entry.answer),
-            Some(Answer::Replace(_))
-        );
-        if self.naming != Naming::Verbatim && is_about_statement && !is_ours && DOUBTS.contains(&fields.code)
-        {
-            parties.server.statements.doubt();
-        }
-    }
-
-    /// Puts an error into our words where the server cannot know what happened.
-    fn say_error(
-        &mut self,
-        fields: &ErrorFields<'_>,
-        input: &[u8],
-        out: &mut Outbox,
-        parties: &Parties<'_>,
-        verdict: Verdict,
-    ) -> Verdict {
-        if let Some(Entry {
-            answer: Answer::Replace(report),
-            ..
-        }) = parties.server.pipeline.head()
-        {
-            report.encode(out.make(input));
-            return Verdict::Done;
-        }
-        if self.timed_out && fields.code == SqlState::QUERY_CANCELED && verdict == Verdict::Pass {
-            self.timed_out = false;
-            Report::error(
-                SqlState::QUERY_CANCELED,
-                "canceling statement due to statement timeout",
-            )
-            .encode(out.make(input));
-            return Verdict::Done;
-        }
-        verdict
-    }
-
-    /// An extended request has failed: it and everything up to the next `Sync` was not carried out.
-    fn fail(&mut self, parties: &mut Parties<'_>) {
-        let skips = !parties.server.pipeline.has_sync();
-        while let Some(entry) = parties.server.pipeline.pop_skipped() {
-            let is_failed = !parties
-                .server
-                .pipeline
-                .head()
-                .is_some_and(|head| head.kind != Kind::Sync);
-            undo(entry, is_failed, parties);
-        }
-        self.batch = if skips { Batch::Skipping } else { self.batch };
-        self.on_rolled_back(parties);
-        self.tally.steps += 1;
-    }
-
-    /// A reset in this batch is rolled back with it, and what that comes to is not reported where nothing was before.
-    fn on_rolled_back(&self, parties: &mut Parties<'_>) {
-        if self.cause != Cause::Set {
-            Self::taint(parties.server);
-        }
-    }
-
     fn on_parameter(
         &mut self,
         message: &Message<'_>,
@@ -491,44 +392,10 @@ impl Flow {
     }
 }
 
-fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
+pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
     parties.server.pipeline.head().map(|entry| entry.kind)
 }
 
-/// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
-/// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
-fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
-    let Parties { client, server, .. } = parties;
-    match entry.client_undo {
-        ClientUndo::Unnamed(previous) => {
-            let previous = if is_failed { None } else { previous };
-            if let Err(previous) = server.pipeline.hand_down_client(previous) {
-                client.undo(ClientUndo::Unnamed(previous));
-            }
-        }
-        other @ (ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_)) => client.undo(other),
-    }
-    match entry.server_undo {
-        ServerUndo::None => {}
-        ServerUndo::Unknown => server.statements.doubt(),
-        ServerUndo::Prepared(id) => server.statements.remove(id),
-        ServerUndo::Closed(id) => server.statements.insert(id),
-        ServerUndo::Unnamed(previous) => {
-            let previous = if is_failed { None } else { previous };
-            if !server.pipeline.hand_down_server(previous) {
-                server.statements.unnamed = previous;
-            }
-        }
-    }
-}
-
-/// The statement is not there; it is there; it is not supported, which is what PostgreSQL calls a statement whose result has
-/// other columns since the tables were changed (`RevalidateCachedQuery` in `src/backend/utils/cache/plancache.c`).
-const DOUBTS: [SqlState; 3] = [
-    SqlState::INVALID_STATEMENT_NAME,
-    SqlState::DUPLICATE_STATEMENT,
-    SqlState::FEATURE_NOT_SUPPORTED,
-];
 /// How much of an error must have come before its severity and code are read: those fields come first
 /// (`send_message_to_frontend` in `src/backend/utils/error/elog.c`), and short errors are read whole.
 const ERROR_HEAD_MAX: usize = 8 * 1024;

@@ -6,6 +6,7 @@
 
 pub mod answers;
 mod copy;
+mod errors;
 #[doc(hidden)]
 pub mod fuzz;
 mod prepared;

@@ -1,0 +1,187 @@
+//! From the server to the client.
+
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
+
+use crate::pool::shared::add;
+use crate::protocol::{Report, SqlState, TransactionState};
+use crate::relay::client::Client;
+use crate::relay::context::Scratch;
+use crate::relay::farewell::Farewell;
+use crate::relay::lost;
+use crate::session::Outbox;
+use crate::session::flow::Parties;
+
+use super::{End, Exchange, Input, Keeping, Stage};
+
+impl Exchange {
+    /// Reads from the server and passes on. Ready when something was moved, or when the exchange has ended.
+    pub(super) fn poll_server(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Option<End>> {
+        let context = Rc::clone(&client.context);
+        let Scratch { read, out } = &mut *context.scratch.borrow_mut();
+        let conn = self.lease.conn();
+        let count = match conn.stream.poll_read(cx, read) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(End::Lost(None))),
+            Poll::Ready(Ok(count)) => count,
+        };
+        let came = read.get(..count).unwrap_or_default();
+        if conn.carry.is_empty() {
+            return Poll::Ready(self.on_server_input(client, Input::Scratch(came), out, cx));
+        }
+        let mut input = std::mem::take(&mut conn.carry);
+        input.extend_from_slice(came);
+        Poll::Ready(self.on_server_input(client, Input::Held(&input), out, cx))
+    }
+
+    fn on_server_input(
+        &mut self,
+        client: &mut Client,
+        source: Input<'_>,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<End> {
+        out.reset();
+        let (Input::Scratch(input) | Input::Held(input)) = source;
+        let conn = self.lease.conn();
+        let heard = {
+            let mut cache = client.context.cache.borrow_mut();
+            let mut parties = Parties {
+                client: &mut client.session,
+                server: &mut conn.state,
+                cache: &mut cache,
+            };
+            self.flow.on_server(input, out, &mut parties)
+        };
+        let heard = match heard {
+            Ok(heard) => heard,
+            Err(error) => {
+                tracing::error!(server = %conn.info.address, "{}", Report::from(&error));
+                return Some(End::Lost(None));
+            }
+        };
+        conn.carry
+            .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
+        let ends = self.is_over(client);
+        let bytes = out.bytes(input);
+        add(
+            &client.pool.numbers().stats.sent,
+            u64::try_from(bytes.len()).unwrap_or(0),
+        );
+        if ends && heard.end.is_none() && matches!(source, Input::Scratch(_)) && !self.leaves {
+            return Some(End::Answered(input.len()));
+        }
+        if !bytes.is_empty() && client.send(cx, bytes).is_err() {
+            return Some(if ends {
+                End::Leave(Farewell::Lost)
+            } else {
+                self.client_is_gone(client)
+            });
+        }
+        if let Some(words) = heard.end {
+            return Some(End::Lost(Some(words)));
+        }
+        if self.stage == Stage::Preparing {
+            return self.on_prepared(client, out, cx);
+        }
+        if ends {
+            Some(self.rest(client))
+        } else {
+            self.on_progress(client)
+        }
+    }
+
+    /// Whether the connection can go back now.
+    pub(super) fn is_over(&mut self, client: &Client) -> bool {
+        let flow = &self.flow;
+        let is_at_rest = flow.is_at_rest(&self.lease.conn().state);
+        let is_kept = match self.keeping {
+            Keeping::Session => true,
+            Keeping::Transaction | Keeping::Statement => client.session.pinned().is_some(),
+        };
+        is_at_rest
+            && self.owed.is_empty()
+            && self.stage != Stage::Preparing
+            && (!is_kept || self.leaves || client.seat.is_leaving())
+    }
+
+    fn rest(&self, client: &Client) -> End {
+        if self.leaves {
+            return End::Leave(Farewell::Goodbye);
+        }
+        if client.seat.is_leaving() {
+            End::Leave(Farewell::shutdown())
+        } else {
+            End::Rest
+        }
+    }
+
+    /// The server has said something, and the exchange goes on.
+    fn on_progress(&mut self, client: &mut Client) -> Option<End> {
+        let conn = self.lease.conn();
+        let is_busy = self.flow.is_busy(&conn.state);
+        if self.keeping == Keeping::Statement && conn.state.transaction != TransactionState::Idle && !is_busy
+        {
+            return Some(End::Leave(Farewell::Told(
+                Report::fatal(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "transaction blocks are not allowed in statement pooling mode",
+                )
+                .with_hint("Use pool_mode = \"transaction\" for this database or user."),
+            )));
+        }
+        if self.steps != self.flow.tally.steps {
+            self.steps = self.flow.tally.steps;
+            if self.stage == Stage::Cancelling && !(is_busy && self.flow.is_timed_out()) {
+                // What comes next in the pipeline has its own time.
+                self.stage = Stage::Running;
+            }
+            if self.is_timed() {
+                self.set_deadline(client, is_busy);
+            }
+            if !is_busy {
+                self.end_slow(client);
+            }
+            if self.keeping == Keeping::Session && !is_busy {
+                self.on_pause(client);
+            }
+        }
+        None
+    }
+
+    /// A session goes on, but its server has nothing to do: what was done so far counts from now on.
+    fn on_pause(&mut self, client: &Client) {
+        self.settle(client, client.context.worker.now());
+        self.busy_since = 0;
+        if self.lease.conn().state.transaction == TransactionState::Idle {
+            self.transaction_since = 0;
+        }
+    }
+
+    /// The connection has the client's settings now, or never will.
+    fn on_prepared(
+        &mut self,
+        client: &mut Client,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<End> {
+        let conn = self.lease.conn();
+        if !conn.state.pipeline.is_empty() {
+            return None;
+        }
+        self.stage = Stage::Running;
+        if let Some(report) = lost::on_prepared(&mut self.flow, client, conn) {
+            return Some(End::Refused(report));
+        }
+        let input = std::mem::take(&mut client.carry);
+        match self.on_client_input(client, &input, out, cx) {
+            Ok(consumed) => {
+                client
+                    .carry
+                    .extend_from_slice(input.get(consumed..).unwrap_or_default());
+                None
+            }
+            Err(farewell) => Some(End::Leave(farewell)),
+        }
+    }
+}
