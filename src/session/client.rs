@@ -6,8 +6,11 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
 
 use super::error::SessionError;
-use super::pipeline::{Answer, ClientUndo, Kind, Pipeline};
-use super::screen::PinReason;
+use super::inquiry::{Findings, Inquiry};
+use super::pipeline::{ClientUndo, Kind, Pipeline};
+use super::screen::{Effects, PinReason, Pins, Release};
+use super::server::ServerState;
+use super::settings;
 use super::statement::ClientStatements;
 
 /// One client's session. It never travels with a server connection.
@@ -20,7 +23,9 @@ pub struct ClientSession {
     /// The settings before the present transaction, if it has changed them: what a lost connection goes back to.
     pub settled: Option<Arc<Parameters>>,
     pub statements: ClientStatements,
-    pub pin: Option<PinReason>,
+    pub pins: Pins,
+    /// What the server is asked before the connection goes back.
+    pub inquiry: Option<Box<Inquiry>>,
     pub block: Block,
     local: Local,
 }
@@ -76,8 +81,48 @@ impl ClientSession {
     /// The reason for which the client keeps its server connection, if there is one.
     #[must_use]
     pub fn pinned(&self) -> Option<PinReason> {
-        self.pin
+        self.pins
+            .iter()
+            .next()
             .or_else(|| self.statements.is_pinned().then_some(PinReason::LargeStatement))
+    }
+
+    /// Every reason for which it keeps its server connection.
+    #[must_use]
+    pub fn all_pins(&self) -> Pins {
+        let mut pins = self.pins;
+        pins.extend(self.statements.is_pinned().then_some(PinReason::LargeStatement));
+        pins
+    }
+
+    /// Takes note of what a statement will do beyond itself.
+    pub fn note(&mut self, effects: &Effects) {
+        let news = effects.pins.without(self.pins).askable();
+        self.pins = self.pins.union(effects.pins);
+        let asked = match effects.release {
+            Release::Maybe => self.pins.askable(),
+            Release::No => news,
+        };
+        let mut inquiry = self.inquiry.take().unwrap_or_default();
+        inquiry.note(effects, self.settings.iter().map(|(name, _)| name));
+        inquiry.ask_pins(asked);
+        if inquiry.is_too_large() {
+            self.pins.insert(PinReason::Setting);
+        } else if !inquiry.is_empty() {
+            self.inquiry = Some(inquiry);
+        }
+    }
+
+    /// The server has said what became of settings and pins.
+    pub fn on_found(&mut self, server: &mut ServerState, findings: &Findings) {
+        settings::on_found(self, server, findings);
+        let gone = findings.asked.without(findings.pins);
+        self.pins = self.pins.without(gone);
+    }
+
+    /// The server could not say: what the client has stays where it is.
+    pub fn on_nothing_found(&mut self) {
+        self.pins.insert(PinReason::Setting);
     }
 
     /// Looks at input while there is no server connection. Answers what needs none.
@@ -157,10 +202,7 @@ impl ClientSession {
             self.block = Block::Failed;
         }
         let mut told = false;
-        for entry in pipeline
-            .iter()
-            .filter(|entry| !matches!(entry.answer, Answer::Skip))
-        {
+        for entry in pipeline.iter().filter(|entry| !entry.is_own()) {
             match (entry.kind, told) {
                 (Kind::Sync, _) => {
                     told = false;
@@ -204,7 +246,8 @@ impl ClientSession {
 
     /// The server connection it was pinned to is gone, and with it what lived there alone.
     pub fn on_server_gone(&mut self) {
-        self.pin = None;
+        self.pins = Pins::NONE;
+        self.inquiry = None;
         if let Some(settled) = self.settled.take() {
             self.settings = settled;
         }

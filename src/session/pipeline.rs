@@ -272,6 +272,21 @@ impl Entry {
         }
     }
 
+    /// A question of our own: its rows are read, and nothing of the answer goes to the client.
+    #[must_use]
+    pub fn read(kind: Kind) -> Self {
+        Self {
+            answer: Answer::Read,
+            ..Self::forward(kind)
+        }
+    }
+
+    /// Whether the client knows nothing of it.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self.answer, Answer::Skip | Answer::Read)
+    }
+
     /// A request that was not sent: its answer is made when its turn comes.
     #[must_use]
     pub fn fake(kind: Kind) -> Self {
@@ -333,6 +348,8 @@ impl Kind {
 pub enum Answer {
     Forward,
     Skip,
+    /// It is ours, and its rows are findings.
+    Read,
     Fake,
     /// The request was made to fail; the client gets this error in place of the server's.
     Replace(Box<Report>),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::protocol::Parameters;
 
 use super::client::ClientSession;
-use super::server::{Hygiene, ServerState};
+use super::inquiry::Findings;
+use super::server::ServerState;
 
 /// The statements that make the server's settings the client's; `None` when they are the same already.
 /// Two clients that ask for nothing share one empty set, so the common case is one comparison of pointers.
@@ -19,16 +20,29 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         return None;
     }
     let mut sql = String::new();
-    for (name, _) in server.applied.iter() {
-        if client.settings.value(name).is_none() {
-            sql.push_str("RESET ");
-            quote_identifier(name, &mut sql);
-            sql.push(';');
-        }
+    let (given_up, kept): (Vec<_>, Vec<_>) = server
+        .applied
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| client.settings.value(name).is_none())
+        .partition(|name| is_of_user(name));
+    // Back to the user who has logged in first: what others have set, they may not be allowed to reset.
+    for name in given_up.into_iter().chain(kept) {
+        sql.push_str("RESET ");
+        quote_identifier(name, &mut sql);
+        sql.push(';');
     }
+    let is_user_changed =
+        client.settings.value(SESSION_AUTHORIZATION) != server.applied.value(SESSION_AUTHORIZATION);
+    // The user last, and the role behind it: a change of the user takes the role away.
+    let of_user = OF_USER
+        .iter()
+        .filter_map(|name| client.settings.value(name).map(|value| (*name, value)));
+    let others = client.settings.iter().filter(|(name, _)| !is_of_user(name));
     let mut separator = "SELECT ";
-    for (name, value) in client.settings.iter() {
-        if server.applied.value(name) == Some(value) {
+    for (name, value) in others.chain(of_user) {
+        let is_lost = is_user_changed && is_of_user(name);
+        if server.applied.value(name) == Some(value) && !is_lost {
             continue;
         }
         sql.push_str(separator);
@@ -40,6 +54,40 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         separator = ",";
     }
     (!sql.is_empty()).then_some(sql)
+}
+
+fn is_of_user(name: &str) -> bool {
+    OF_USER.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// The server has said what became of settings that the client's statements named: the client has them now, and the
+/// connection too.
+pub fn on_found(client: &mut ClientSession, server: &mut ServerState, findings: &Findings) {
+    if findings.values.is_empty() {
+        return;
+    }
+    let mut settings = Parameters::clone(&client.settings);
+    let mut applied = Parameters::clone(&server.applied);
+    for (name, value) in &findings.values {
+        let value = value.as_deref().filter(|_| !findings.is_default(name));
+        let wanted = value.or_else(|| client.startup.value(name));
+        put(&mut settings, name, wanted);
+        put(&mut applied, name, value);
+    }
+    settings.shrink();
+    client.settings = Arc::new(settings);
+    server.applied = if applied == *client.settings {
+        Arc::clone(&client.settings)
+    } else {
+        Arc::new(applied)
+    };
+}
+
+fn put(settings: &mut Parameters, name: &str, value: Option<&str>) {
+    match value {
+        Some(value) => _ = settings.set(name, value),
+        None => _ = settings.remove(name),
+    }
 }
 
 /// The server has confirmed the difference.
@@ -115,6 +163,11 @@ pub fn on_all_reset(client: &mut ClientSession, server: &ServerState, mut tell: 
             tell(name, own);
         }
     }
+    for (name, _) in client.settings.iter() {
+        if server.reported.value(name).is_none() {
+            put(&mut settings, name, client.startup.value(name));
+        }
+    }
     if settings == *client.startup {
         let before = std::mem::replace(&mut client.settings, Arc::clone(&client.startup));
         client.settled.get_or_insert(before);
@@ -135,8 +188,8 @@ pub enum News {
     OfStartup,
 }
 
-/// `RESET ALL` is on its way: what was applied and is not reported will be gone, unless the transaction is rolled back. So it
-/// is applied again before the client's next request, and the connection is cleaned before another client gets it.
+/// `RESET ALL` is on its way: what was applied and is not reported will be gone, unless the transaction is rolled back. What
+/// has become of it is asked at the end of the transaction.
 pub fn on_reset_all(server: &mut ServerState) {
     let mut applied = Parameters::clone(&server.applied);
     for (name, _) in server.applied.iter() {
@@ -146,7 +199,6 @@ pub fn on_reset_all(server: &mut ServerState) {
     }
     if applied.len() != server.applied.len() {
         server.applied = Arc::new(applied);
-        server.hygiene = server.hygiene.worsen(Hygiene::Tainted);
     }
 }
 
@@ -155,10 +207,7 @@ fn changed(settings: &Parameters, name: &str, value: Option<&str>) -> Option<Par
         return None;
     }
     let mut settings = settings.clone();
-    match value {
-        Some(value) => _ = settings.set(name, value),
-        None => _ = settings.remove(name),
-    }
+    put(&mut settings, name, value);
     Some(settings)
 }
 
@@ -168,7 +217,7 @@ pub fn is_settable(name: &str) -> bool {
     !READ_ONLY.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// `session_authorization` and `is_superuser` follow from roles, which are no settings of a client here.
+/// `session_authorization` and `is_superuser` are reported when the user changes, which is asked for.
 const READ_ONLY: [&str; 6] = [
     "server_version",
     "server_encoding",
@@ -177,6 +226,10 @@ const READ_ONLY: [&str; 6] = [
     "is_superuser",
     "session_authorization",
 ];
+
+const SESSION_AUTHORIZATION: &str = "session_authorization";
+/// Who the session acts as, in the order in which it is set.
+const OF_USER: [&str; 2] = [SESSION_AUTHORIZATION, "role"];
 
 fn quote_identifier(name: &str, out: &mut String) {
     // A custom setting's name has dots that part it (`app.tenant`): each part is quoted for itself.
@@ -190,7 +243,7 @@ fn quote_identifier(name: &str, out: &mut String) {
     }
 }
 
-fn quote_literal(value: &str, out: &mut String) {
+pub(super) fn quote_literal(value: &str, out: &mut String) {
     // E'' means the same whatever standard_conforming_strings is.
     out.push_str("E'");
     for char in value.chars() {

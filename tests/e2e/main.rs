@@ -31,6 +31,7 @@ mod review_limits;
 mod review_tls;
 mod server_logins;
 mod server_tls;
+mod settings;
 mod soak;
 mod startup;
 mod timeouts;

@@ -44,11 +44,7 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
     let pgweir = Pgweir::before_with(&postgres, "pool_size = 2");
     let clean = Wire::log_in(postgres.port(), "postgres", "postgres", None).rows(TRACES);
     for statement in [
-        "SET search_path = other",
-        "SET SESSION statement_timeout = '1h'",
-        "SELECT set_config('work_mem', '5MB', false)",
-        "SET ROLE other_role",
-        "SET SESSION AUTHORIZATION other_role",
+        "SELECT set_config('search_' || 'path', 'other', false)",
         "LISTEN channel",
         "CREATE TEMP TABLE mine (id int)",
         "SELECT 1 AS one INTO TEMP mine",
@@ -56,7 +52,8 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
         "SELECT pg_try_advisory_lock(1, 2)",
         "PREPARE mine AS SELECT 1",
         "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; COMMIT",
-        "DO $$ BEGIN PERFORM set_config('search_path', 'other', false); END $$",
+        "DO $$ BEGIN SET search_path = other; END $$",
+        "SELECT setseed(0.5)",
         "LOAD 'auto_explain'",
     ] {
         let mut pair = Pair::new(&pgweir);

@@ -163,7 +163,7 @@ impl Client {
 
     fn text(&mut self, random: &mut Random) -> String {
         let mark = self.mark();
-        match random.below(28) {
+        match random.below(31) {
             0..6 => format!("SELECT {mark}"),
             6..10 => format!("SELECT shared{}", random.below(4)),
             10..13 => "BEGIN".into(),
@@ -174,7 +174,10 @@ impl Client {
             18 | 26 => "SHOW TimeZone".into(),
             19 => "SHOW search_path".into(),
             20 => "SHOW work_mem".into(),
-            21 if random.below(4) == 0 => format!("SET search_path TO '{mark}'"),
+            21 => format!("SET search_path TO '{mark}'"),
+            28 => format!("SET work_mem TO '{mark}'"),
+            29 => "RESET search_path".into(),
+            30 if !self.has_own_settings => "RESET work_mem".into(),
             22 if random.below(2) == 0 => "DEALLOCATE ALL".into(),
             23 if random.below(2) == 0 => self.forget_all(),
             _ => format!("COPY OUT {mark}"),

@@ -113,6 +113,11 @@ impl Model {
             .collect()
     }
 
+    /// Whether that is the connection's own value of a setting.
+    pub fn is_own(&self, name: &str, value: &str) -> bool {
+        self.base.get(name).is_some_and(|own| own == value)
+    }
+
     /// The connection is lost, and the session goes on elsewhere from what was told last: a block has failed.
     pub fn on_lost(&mut self) {
         self.state = if self.told_state == b'I' { b'I' } else { b'E' };
@@ -210,6 +215,10 @@ impl Model {
     fn on_query(&mut self, text: &str) {
         self.unnamed = None;
         self.portals.remove("");
+        if text.starts_with("SELECT 'v',") {
+            self.on_inquiry(text);
+            return self.ready();
+        }
         for statement in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
             match self.run(statement, "") {
                 Ok(true) => {
@@ -225,6 +234,31 @@ impl Model {
             }
         }
         self.ready();
+    }
+
+    /// What became of settings: `SELECT 'v',E'name',… UNION ALL …`, and which have the connection's own value.
+    fn on_inquiry(&mut self, text: &str) {
+        for part in text.split(" UNION ALL ") {
+            let names = part
+                .split("E'")
+                .skip(1)
+                .filter_map(|rest| rest.split('\'').next());
+            if part.starts_with("SELECT 'v',") {
+                let name = names.last().unwrap_or_default();
+                let value = self
+                    .settings
+                    .iter()
+                    .find(|(known, _)| known.eq_ignore_ascii_case(name));
+                let value = value.map(|(_, value)| value.clone());
+                self.put(&finding("v", name, value.as_deref()));
+                continue;
+            }
+            let changed = self.changed_settings();
+            let is_own = |name: &&str| changed.iter().all(|(known, _)| !known.eq_ignore_ascii_case(name));
+            let own: Vec<&str> = names.filter(is_own).collect();
+            own.iter().for_each(|name| self.put(&finding("d", name, None)));
+        }
+        self.put(&complete("SELECT 1"));
     }
 
     fn on_extended(&mut self, tag: u8, texts: &[&str]) -> Result<(), Trouble> {
@@ -419,6 +453,17 @@ impl Model {
         }
         self.put(&row("set"));
     }
+}
+
+/// A row of three columns, the last of which may be null.
+fn finding(kind: &str, name: &str, value: Option<&str>) -> Vec<u8> {
+    let mut body = vec![0, 3];
+    for column in [Some(kind), Some(name), value] {
+        let len = column.map_or(-1, |value| i32::try_from(value.len()).unwrap());
+        body.extend_from_slice(&len.to_be_bytes());
+        body.extend_from_slice(column.unwrap_or_default().as_bytes());
+    }
+    message(tag::DATA_ROW, &body)
 }
 
 fn unquoted(value: &str) -> &str {

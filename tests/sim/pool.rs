@@ -7,7 +7,7 @@ use pgweir::session::{Flow, Hygiene, Rest, ServerState};
 
 use crate::model::Model;
 use crate::wire::fatal;
-use crate::world::{Conn, Exchange, World};
+use crate::world::{Conn, Exchange, Stage, World};
 use crate::{Failure, fail};
 
 impl World {
@@ -56,7 +56,7 @@ impl World {
         peer.exchange = Some(Exchange {
             conn,
             flow,
-            is_preparing: false,
+            stage: Stage::Running,
             leaves: false,
         });
         let (input, client) = (std::mem::take(&mut peer.carry), peer.client.id);
@@ -154,7 +154,9 @@ impl World {
         };
         let (client, id) = (peer.client.id, exchange.conn.state.id);
         let is_inside = exchange.flow.is_inside_answer();
-        if is_inside || peer.session.pinned().is_some() {
+        let inquiry = peer.session.inquiry.as_ref();
+        let is_asking = inquiry.is_some_and(|inquiry| inquiry.asks_settings());
+        if is_inside || is_asking || peer.session.pinned().is_some() {
             if is_inside != peer.client.is_inside_message() && !is_inside {
                 return fail(format!("client {client}: is inside a message unbeknown"));
             }

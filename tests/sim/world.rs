@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use pgweir::protocol::{Parameters, Report, TransactionState};
 use pgweir::session::client::{Block, Wants};
 use pgweir::session::flow::{Attention, Next, Parties};
+use pgweir::session::screen::Pins;
 use pgweir::session::statement::StatementCache;
 use pgweir::session::{ClientSession, Flow, Hygiene, Outbox, ServerState, settings};
 
@@ -62,8 +63,18 @@ pub struct Peer {
 pub struct Exchange {
     pub conn: Conn,
     pub flow: Flow,
-    pub is_preparing: bool,
+    pub stage: Stage,
     pub leaves: bool,
+}
+
+/// What an exchange is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The connection is being brought to the client's settings.
+    Preparing,
+    Running,
+    /// The server is asked what became of the client's settings.
+    Inquiring,
 }
 
 /// A server connection.
@@ -183,7 +194,7 @@ impl World {
         let peer = &mut self.peers[at];
         if let Some(exchange) = &peer.exchange {
             let is_both = looks || exchange.flow.attention(&exchange.conn.state) == Attention::Both;
-            if exchange.is_preparing || exchange.leaves || exchange.flow.is_held() || !is_both {
+            if exchange.stage != Stage::Running || exchange.leaves || exchange.flow.is_held() || !is_both {
                 return Ok(());
             }
         }
@@ -268,7 +279,9 @@ impl World {
         if exchange.flow.is_at_rest(&conn.state) {
             let before = conn.sent.len();
             let sql = settings::difference(&peer.session, &mut conn.state);
-            exchange.is_preparing = sql.is_some() || peer.session.block == Block::Failed;
+            if sql.is_some() || peer.session.block == Block::Failed {
+                exchange.stage = Stage::Preparing;
+            }
             if let Some(sql) = sql {
                 exchange.flow.inject_query(&sql, &mut conn.state, &mut conn.sent);
             }
@@ -284,7 +297,7 @@ impl World {
             }
         }
         let mut came = Vec::new();
-        if exchange.is_preparing {
+        if exchange.stage == Stage::Preparing {
             peer.carry = input;
         } else {
             let mut out = Outbox::new();
@@ -368,17 +381,22 @@ impl World {
         let heard = heard.map_err(|error| Failure(format!("client {}: {error:?}", peer.client.id)))?;
         conn.carry = input[heard.consumed..].to_vec();
         let is_held = exchange.flow.is_held();
-        let is_preparing = exchange.is_preparing;
+        let stage = exchange.stage;
         let bytes = out.bytes(&input).to_vec();
         self.tell(at, &bytes)?;
         if let Some(words) = heard.end {
             return self.bury(at, words.report());
         }
-        if is_preparing {
-            return self.on_prepared(at);
+        match stage {
+            Stage::Preparing => return self.on_prepared(at),
+            Stage::Inquiring => return self.on_inquired(at),
+            Stage::Running => {}
         }
         if self.is_over(at) {
             return self.finish(at);
+        }
+        if self.inquire(at) {
+            return Ok(());
         }
         if is_held {
             let input = std::mem::take(&mut self.peers[at].carry);
@@ -402,7 +420,7 @@ impl World {
         if !exchange.conn.state.pipeline.is_empty() {
             return Ok(());
         }
-        exchange.is_preparing = false;
+        exchange.stage = Stage::Running;
         let error = exchange.flow.take_own_error();
         let was_failed = std::mem::take(&mut peer.session.block) == Block::Failed;
         let is_failed = exchange.conn.state.transaction == TransactionState::Failed;
@@ -417,13 +435,55 @@ impl World {
         self.on_client_input(at, input)
     }
 
+    /// A transaction has ended, and the server is asked what became of settings and pins. Says whether it is.
+    fn inquire(&mut self, at: usize) -> bool {
+        let peer = &mut self.peers[at];
+        let Some(exchange) = &mut peer.exchange else {
+            return false;
+        };
+        let state = &mut exchange.conn.state;
+        if exchange.leaves || !exchange.flow.is_at_rest(state) {
+            return false;
+        }
+        let Some(inquiry) = &mut peer.session.inquiry else {
+            return false;
+        };
+        exchange.flow.inquire(inquiry, state, &mut exchange.conn.sent);
+        exchange.stage = Stage::Inquiring;
+        let (client, sql) = (peer.client.id, inquiry.sql());
+        self.note(|| format!("client {client}: {sql}"));
+        true
+    }
+
+    fn on_inquired(&mut self, at: usize) -> Result<(), Failure> {
+        let peer = &mut self.peers[at];
+        let Some(exchange) = &mut peer.exchange else {
+            return Ok(());
+        };
+        let state = &mut exchange.conn.state;
+        if !state.pipeline.is_empty() {
+            return Ok(());
+        }
+        exchange.stage = Stage::Running;
+        let Some(findings) = exchange.flow.take_findings(&mut peer.session) else {
+            return fail(format!("client {}: nothing was found", peer.client.id));
+        };
+        peer.session.on_found(state, &findings);
+        if self.is_over(at) {
+            return self.finish(at);
+        }
+        let input = std::mem::take(&mut self.peers[at].carry);
+        self.on_client_input(at, input)
+    }
+
     fn is_over(&self, at: usize) -> bool {
         let peer = &self.peers[at];
         let Some(exchange) = &peer.exchange else {
             return false;
         };
         exchange.flow.is_at_rest(&exchange.conn.state)
-            && !exchange.is_preparing
+            && exchange.stage == Stage::Running
+            && (peer.session.inquiry.is_none() || exchange.leaves)
             && (peer.session.pinned().is_none() || exchange.leaves)
     }
 
@@ -439,10 +499,11 @@ impl World {
             leaves,
             ..
         } = exchange;
-        if peer.session.pinned().is_some() {
+        if peer.session.pinned().is_some() || peer.session.inquiry.is_some() {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
-        peer.session.pin = None;
+        peer.session.pins = Pins::NONE;
+        peer.session.inquiry = None;
         let Ok(rest) = flow.into_rest(&mut conn.state) else {
             return fail("a connection that is not at rest was to be given back".into());
         };

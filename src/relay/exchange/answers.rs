@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
+use crate::pool::clock;
 use crate::pool::shared::add;
 use crate::protocol::{Report, SqlState, TransactionState};
 use crate::relay::client::Client;
@@ -81,14 +83,63 @@ impl Exchange {
         if let Some(words) = heard.end {
             return Some(End::Lost(Some(words)));
         }
-        if self.stage == Stage::Preparing {
-            return self.on_prepared(client, out, cx);
+        match self.stage {
+            Stage::Preparing => return self.on_prepared(client, out, cx),
+            Stage::Inquiring => return self.on_inquired(client, out, cx),
+            Stage::Running | Stage::Cancelling => {}
         }
         if ends {
-            Some(self.rest(client))
-        } else {
-            self.on_progress(client)
+            return Some(self.rest(client));
         }
+        let end = self.on_progress(client);
+        if end.is_none() {
+            self.inquire(client, cx);
+        }
+        end
+    }
+
+    /// A transaction has ended that has named settings, or that may have ended what pins the client: the server says what is
+    /// true now. The client has its answer already.
+    fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
+        if self.keeping == Keeping::Session || self.leaves {
+            return;
+        }
+        let state = &mut self.lease.conn().state;
+        if !self.flow.is_at_rest(state) {
+            return;
+        }
+        let Some(inquiry) = &mut client.session.inquiry else {
+            return;
+        };
+        let mut question = Vec::new();
+        self.flow.inquire(inquiry, state, &mut question);
+        self.stage = Stage::Inquiring;
+        let now = client.context.worker.now();
+        client.seat.deadline.set(clock::deadline(now, INQUIRY_MAX));
+        self.send(&question, cx);
+    }
+
+    /// The server has said more of the answer to our question.
+    fn on_inquired(
+        &mut self,
+        client: &mut Client,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<End> {
+        let state = &mut self.lease.conn().state;
+        if !state.pipeline.is_empty() {
+            return None;
+        }
+        self.stage = Stage::Running;
+        match self.flow.take_findings(&mut client.session) {
+            Some(findings) => client.session.on_found(state, &findings),
+            None => client.session.on_nothing_found(),
+        }
+        self.set_deadline(client, false);
+        if self.is_over(client) {
+            return Some(self.rest(client));
+        }
+        self.resume(client, out, cx)
     }
 
     /// Whether the connection can go back now.
@@ -99,9 +150,11 @@ impl Exchange {
             Keeping::Session => true,
             Keeping::Transaction | Keeping::Statement => client.session.pinned().is_some(),
         };
+        let asks = client.session.inquiry.is_some() && self.keeping != Keeping::Session && !self.leaves;
         is_at_rest
             && self.owed.is_empty()
-            && self.stage != Stage::Preparing
+            && !asks
+            && !matches!(self.stage, Stage::Preparing | Stage::Inquiring)
             && (!is_kept || self.leaves || client.seat.is_leaving())
     }
 
@@ -173,6 +226,11 @@ impl Exchange {
         if let Some(report) = lost::on_prepared(&mut self.flow, client, conn) {
             return Some(End::Refused(report));
         }
+        self.resume(client, out, cx)
+    }
+
+    /// The client's input that has waited goes on.
+    fn resume(&mut self, client: &mut Client, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Option<End> {
         let input = std::mem::take(&mut client.carry);
         match self.on_client_input(client, &input, out, cx) {
             Ok(consumed) => {
@@ -185,3 +243,6 @@ impl Exchange {
         }
     }
 }
+
+/// Longer than a server that is well takes for a look into its own settings.
+const INQUIRY_MAX: Duration = Duration::from_secs(10);

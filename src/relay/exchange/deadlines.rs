@@ -126,6 +126,12 @@ impl Exchange {
                 "terminating connection due to transaction timeout",
             ));
         }
+        if self.stage == Stage::Inquiring {
+            return Some(told(
+                SqlState::CONNECTION_FAILURE,
+                "terminating connection: the server did not say what became of the session's settings",
+            ));
+        }
         match (is_busy, in_block) {
             (true, _) if self.stage == Stage::Cancelling => Some(told(
                 SqlState::QUERY_CANCELED,

@@ -17,6 +17,7 @@ use crate::pool::settings::PoolMode;
 use crate::protocol::Report;
 use crate::session::Hygiene;
 use crate::session::flow::{Attention, Flow, Naming, answers::Ending};
+use crate::session::screen::Pins;
 
 use super::account::{self, Since};
 use super::client::Client;
@@ -52,6 +53,8 @@ enum Stage {
     /// The connection is being brought to the client's settings; the client's request waits.
     Preparing,
     Running,
+    /// The transaction has ended, and the server is asked what became of the client's settings and pins.
+    Inquiring,
     /// A statement was cancelled because its time was over; the server is given until then to say so.
     Cancelling,
 }
@@ -171,7 +174,7 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if moved && self.flow.is_held() {
+            if moved && self.flow.is_held() && self.stage != Stage::Inquiring {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
                     return Poll::Ready(End::Leave(farewell));
@@ -191,10 +194,15 @@ impl Exchange {
     pub fn finish(mut self, client: &mut Client) {
         self.depart(client);
         let conn = self.lease.conn();
-        if self.keeping == Keeping::Session || client.session.pinned().is_some() {
+        let pins = client.session.all_pins();
+        if self.keeping == Keeping::Session || !pins.is_empty() || client.session.inquiry.is_some() {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
-        client.session.pin = None;
+        if !pins.lasting().is_empty() {
+            conn.state.hygiene = Hygiene::Unfit;
+        }
+        client.session.pins = Pins::NONE;
+        client.session.inquiry = None;
         match self.flow.into_rest(&mut conn.state) {
             Ok(rest) => self.lease.give_back(&rest),
             Err(_) => drop(self.lease),
@@ -215,7 +223,10 @@ impl Exchange {
     /// The server connection is gone: the client is told, and stays in step.
     pub fn bury(mut self, client: &mut Client, words: Option<&Ending>) -> Option<Farewell> {
         self.depart(client);
-        let is_kept = self.keeping == Keeping::Session || client.session.pinned().is_some();
+        let inquiry = client.session.inquiry.as_ref();
+        let is_asking = inquiry.is_some_and(|inquiry| inquiry.asks_settings());
+        // What it has set is known to this connection alone.
+        let is_kept = self.keeping == Keeping::Session || client.session.pinned().is_some() || is_asking;
         let farewell = lost::tell(client, &self.flow, self.lease.conn(), is_kept, words);
         drop(self.lease);
         client.session.on_server_gone();
@@ -247,7 +258,11 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        if self.stage == Stage::Preparing || self.leaves || self.flow.is_held() || !self.owed.is_empty() {
+        if matches!(self.stage, Stage::Preparing | Stage::Inquiring)
+            || self.leaves
+            || self.flow.is_held()
+            || !self.owed.is_empty()
+        {
             return false;
         }
         let looks = self.looks;

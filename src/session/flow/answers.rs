@@ -8,7 +8,7 @@ use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Kind, ServerUndo};
 use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
@@ -179,12 +179,11 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Result<Verdict, SessionError> {
         let verdict = match parties.server.pipeline.head() {
-            Some(Entry {
-                answer: Answer::Skip, ..
-            }) => Verdict::Drop,
+            Some(entry) if entry.is_own() => Verdict::Drop,
             _ => Verdict::Pass,
         };
         match message.head.tag {
+            tag::DATA_ROW if verdict == Verdict::Drop => Ok(on_own_row(message, parties)),
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
             tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
             tag::COMMAND_COMPLETE => Ok(self.on_complete(message, parties, verdict)),
@@ -258,12 +257,12 @@ impl Flow {
             b"RESET\0" => {
                 self.cause = match std::mem::take(&mut self.asked) {
                     SettingEffect::ResetAll => Cause::ResetAll,
-                    SettingEffect::None => Cause::Reset,
+                    SettingEffect::None | SettingEffect::Local | SettingEffect::Reset => Cause::Reset,
                 }
             }
             b"ROLLBACK\0" => self.on_rolled_back(parties),
             // From a text that could not be screened.
-            b"LISTEN\0" => parties.client.pin = parties.client.pin.or(Some(PinReason::Listen)),
+            b"LISTEN\0" => parties.client.pins.insert(PinReason::Listen),
             _ => {}
         }
         self.tally.steps += 1;
@@ -297,7 +296,7 @@ impl Flow {
         self.cause = Cause::ResetAll;
         server.applied = Arc::default();
         if !server.pipeline.is_followed() {
-            client.pin = None;
+            client.pins = client.pins.lasting();
         }
     }
 
@@ -392,6 +391,19 @@ impl Flow {
     }
 }
 
+/// A row of the answer to our question, or to something that was set for the client.
+fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
+    let Some(inquiry) = &mut parties.client.inquiry else {
+        return Verdict::Drop;
+    };
+    let is_whole = message.body.len() == message.head.body;
+    if !is_whole && message.head.body <= FINDING_LEN_MAX {
+        return Verdict::Cut;
+    }
+    inquiry.on_row(is_whole.then_some(message.body));
+    Verdict::Drop
+}
+
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
     parties.server.pipeline.head().map(|entry| entry.kind)
 }
@@ -401,5 +413,7 @@ pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
 const ERROR_HEAD_MAX: usize = 8 * 1024;
 /// `COMPLETION_TAG_BUFSIZE` in `src/include/tcop/cmdtag.h`.
 const COMMAND_TAG_MAX: usize = 64;
+/// The value of a setting that is read back; a client with a longer one keeps its connection.
+const FINDING_LEN_MAX: usize = 64 * 1024;
 /// A reported value: a search path can be long, but not this long.
 const PARAMETER_LEN_MAX: usize = 64 * 1024;

@@ -17,8 +17,9 @@ mod tests;
 use crate::protocol::{Report, TransactionState};
 
 use super::client::{Batch, ClientSession, Lost};
+use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::SettingEffect;
+use super::screen::{Effects, SettingEffect};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::StatementCache;
@@ -45,6 +46,7 @@ pub struct Flow {
     since: u64,
     /// The portal whose execution forgets all prepared statements.
     forgetting: Option<Box<[u8]>>,
+    meaning: Meaning,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -80,6 +82,14 @@ enum Settling {
     Done,
     /// A reset of everything is in flight: they are applied again when it is answered, before the client's next request.
     Reset,
+}
+
+/// Whether the client's settings, as they are known, are those that its next statement meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Known,
+    /// Something in this transaction sets something.
+    Unsure,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -182,6 +192,7 @@ impl Flow {
             forgetting: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
+            meaning: Meaning::Known,
             own_error: None,
             stakes: Stakes::Nothing,
             timed_out: false,
@@ -316,6 +327,35 @@ impl Flow {
         server.statements.unnamed = None;
         self.own_error = None;
         self.flushed = true;
+    }
+
+    /// Asks the server a question of our own, at rest.
+    pub fn inquire(&mut self, inquiry: &mut Inquiry, server: &mut ServerState, out: &mut Vec<u8>) {
+        inquiry.begin();
+        super::client::query(&inquiry.sql(), out);
+        server.pipeline.push(super::pipeline::Entry::read(Kind::Query));
+        server.statements.unnamed = None;
+        self.own_error = None;
+        self.flushed = true;
+    }
+
+    /// What the server has answered, once; none if it could not.
+    pub fn take_findings(&mut self, client: &mut ClientSession) -> Option<Findings> {
+        self.meaning = Meaning::Known;
+        let error = self.own_error.take();
+        let findings = client.inquiry.take()?.into_findings();
+        findings.filter(|_| error.is_none())
+    }
+
+    /// Takes note of what a statement that is about to be carried out does beyond itself.
+    fn note(&mut self, effects: &Effects, client: &mut ClientSession) {
+        if effects.are_none() {
+            return;
+        }
+        if effects.settings != SettingEffect::None {
+            self.meaning = Meaning::Unsure;
+        }
+        client.note(effects);
     }
 
     /// Answers on the connection cannot be told apart any more: it is closed after this exchange.

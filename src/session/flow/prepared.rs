@@ -9,7 +9,7 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{NameEffect, screen};
+use crate::session::screen::{NameEffect, SettingEffect, screen};
 use crate::session::statement::{ServerName, Statement};
 
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
@@ -71,7 +71,7 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
-        parties.client.pin = parties.client.pin.or_else(|| screen(text).deferred().pin);
+        self.note(&screen(text).deferred(), parties.client);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -372,7 +372,17 @@ impl Flow {
             statements.named(name)
         };
         let Some(statement) = statement else { return };
-        parties.client.pin = parties.client.pin.or(statement.effects.pin);
+        if statement.effects.are_none() {
+            if self.forgetting.as_deref() == Some(portal) {
+                self.forgetting = None;
+            }
+            return;
+        }
+        let statement = Arc::clone(statement);
+        self.note(&statement.effects, parties.client);
+        if statement.effects.settings >= SettingEffect::Reset {
+            self.await_reset(parties);
+        }
         if statement.effects.names == NameEffect::Forgets {
             self.forgetting = Some(portal.into());
         } else if self.forgetting.as_deref() == Some(portal) {

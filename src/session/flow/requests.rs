@@ -60,7 +60,13 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            let is_settling = self.settling == Settling::Reset && !parties.server.pipeline.is_empty();
+            let is_of_copy = matches!(head.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
+            let is_reset_awaited =
+                self.settling == Settling::Reset && self.batch == Batch::None && !is_of_copy;
+            let is_settling = is_reset_awaited && !parties.server.pipeline.is_empty();
+            if is_reset_awaited && !is_settling {
+                self.settling = Settling::Done;
+            }
             if is_settling || parties.server.pipeline.is_full() {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
                 if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
@@ -186,7 +192,7 @@ impl Flow {
             return Ok(Taken::Cut);
         }
         let effects = screen(message.body).or_unseen(message.is_whole());
-        parties.client.pin = parties.client.pin.or(effects.pin);
+        self.note(&effects, parties.client);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -197,9 +203,9 @@ impl Flow {
         if effects.block == BlockEffect::MayCommit {
             self.stakes = Stakes::Commit;
         }
-        let resets = effects.names == NameEffect::Forgets || effects.settings == SettingEffect::ResetAll;
-        if resets && self.batch != Batch::Skipping && !parties.client.startup.is_empty() {
-            self.settling = Settling::Reset;
+        let resets = effects.names == NameEffect::Forgets || effects.settings >= SettingEffect::Reset;
+        if resets && self.batch != Batch::Skipping {
+            self.await_reset(parties);
         }
         let mut entry = Entry::forward(Kind::Query);
         if self.batch != Batch::Skipping {
@@ -211,6 +217,13 @@ impl Flow {
         }
         self.push_call(entry, parties);
         Ok(Taken::Kept)
+    }
+
+    /// What stands behind a reset meets the settings that its client has started with: they are applied again before it.
+    pub(super) fn await_reset(&mut self, parties: &Parties<'_>) {
+        if !parties.client.startup.is_empty() {
+            self.settling = Settling::Reset;
+        }
     }
 
     /// A request that is answered with a `ReadyForQuery` of its own.

@@ -29,20 +29,12 @@ fn statements_that_change_nothing_pass() {
         "RESET TimeZone",
         "DO $$ BEGIN PERFORM 1; END $$",
     ] {
-        assert_eq!(screen(text.as_bytes()).pin, None, "{text}");
+        assert!(screen(text.as_bytes()).pins.is_empty(), "{text}");
     }
 }
 
 const PINNING: &[(&str, PinReason)] = &[
-    ("SET search_path = a", PinReason::Setting),
-    ("  /* x */ set session role = a", PinReason::Setting),
-    ("select 1; SET statement_timeout = 1", PinReason::Setting),
-    ("RESET search_path", PinReason::Setting),
     ("RESET ALL; LISTEN a", PinReason::Listen),
-    (
-        "SELECT pg_catalog.set_config('search_path', '', false)",
-        PinReason::Setting,
-    ),
     ("LISTEN a", PinReason::Listen),
     ("PREPARE a AS SELECT 1", PinReason::Prepare),
     ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", PinReason::Cursor),
@@ -51,33 +43,16 @@ const PINNING: &[(&str, PinReason)] = &[
     ("SELECT 1 INTO TEMP x", PinReason::TemporaryTable),
     ("SELECT pg_try_ADVISORY_LOCK(1)", PinReason::AdvisoryLock),
     ("LOAD 'auto_explain'", PinReason::Load),
-    ("SELECT 'x'; SET a=1", PinReason::Setting),
-    ("SELECT 1;; \t/* ; */ sEt a=1", PinReason::Setting),
-    ("-- x\rSET a=1", PinReason::Setting),
-    ("/* /* */ x */ SET a=1", PinReason::Setting),
-    ("SET SESSION AUTHORIZATION a", PinReason::Setting),
-    ("SET ROLE a", PinReason::Setting),
-    ("RESET ROLE", PinReason::Setting),
-    ("RESET SESSION AUTHORIZATION", PinReason::Setting),
-    (
-        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-        PinReason::Setting,
-    ),
     ("DO $$ BEGIN SET x = 1; END $$", PinReason::Setting),
-    (
-        "DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$",
-        PinReason::Setting,
-    ),
     (
         "DO 'BEGIN EXECUTE ''SE'' || ''T a = 1''; END'",
         PinReason::Setting,
     ),
-    ("SELECT Set_Config('a', 'b', true)", PinReason::Setting),
     (
         "SELECT U&\"\\0073et_config\"('a', 'b', false)",
         PinReason::Setting,
     ),
-    ("SELECT SetSeed(0.5)", PinReason::Setting),
+    ("SELECT SetSeed(0.5)", PinReason::Seed),
     ("SELECT 1; LISTEN a", PinReason::Listen),
     (
         "create global temporary table x (a int)",
@@ -113,7 +88,51 @@ const PINNING: &[(&str, PinReason)] = &[
 #[test]
 fn statements_that_outlive_their_transaction_pin() {
     for (text, reason) in PINNING {
-        assert_eq!(screen(text.as_bytes()).pin, Some(*reason), "{text}");
+        assert_eq!(screen(text.as_bytes()).pins, Pins::of(*reason), "{text}");
+    }
+}
+
+#[test]
+fn settings_that_can_be_read_back_are_named_and_pin_nobody() {
+    for (text, names) in [
+        ("SET search_path = a", "search_path"),
+        ("  /* x */ set session role = a", "role"),
+        (
+            "select 1; SET statement_timeout = 1; RESET work_mem",
+            "statement_timeout,work_mem",
+        ),
+        ("SELECT 1;; \t/* ; */ sEt a=1", "a"),
+        ("-- x\rSET a=1", "a"),
+        ("/* /* */ x */ SET a=1", "a"),
+        (
+            "SELECT pg_catalog.set_config('search_path', '', false)",
+            "search_path",
+        ),
+        (
+            "SELECT Set_Config('a.b', 'b', true), set_config('c.d', $1, $2)",
+            "c.d",
+        ),
+        ("DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$", "a"),
+        ("SET LOCAL a = 1", ""),
+        ("ALTER ROLE a SET work_mem = 1", ""),
+    ] {
+        let effects = screen(text.as_bytes());
+        assert_eq!(effects.sets.join(","), names, "{text}");
+        assert!(effects.pins.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn what_may_release_is_known() {
+    for (text, release) in [
+        ("SELECT 1", Release::No),
+        ("SELECT pg_advisory_unlock(1)", Release::Maybe),
+        ("SELECT pg_advisory_unlock_all()", Release::Maybe),
+        ("DROP TABLE x", Release::Maybe),
+        ("CLOSE c", Release::Maybe),
+        ("DISCARD TEMP", Release::Maybe),
+    ] {
+        assert_eq!(screen(text.as_bytes()).release, release, "{text}");
     }
 }
 
@@ -123,11 +142,11 @@ fn a_reset_of_everything_pins_only_where_it_cannot_be_followed() {
     for text in [given_back, "reset all", " RESET /* x */ ALL; SELECT 1"] {
         let effects = screen(text.as_bytes());
         assert_eq!(
-            (effects.pin, effects.settings),
-            (None, SettingEffect::ResetAll),
+            (effects.pins, effects.settings),
+            (Pins::NONE, SettingEffect::ResetAll),
             "{text}"
         );
-        assert_eq!(effects.deferred().pin, Some(PinReason::Setting));
+        assert_eq!(effects.deferred().pins, Pins::of(PinReason::Setting));
     }
 }
 
@@ -142,7 +161,7 @@ fn a_word_is_found_wherever_it_stands() {
             "pg_temp.",
         ] {
             let text = format!("{}{word}{}", " ".repeat(at), " ".repeat(40 - at));
-            assert!(screen(text.as_bytes()).pin.is_some(), "{text}");
+            assert!(!screen(text.as_bytes()).pins.is_empty(), "{text}");
         }
     }
 }
@@ -152,7 +171,10 @@ fn a_text_made_to_be_long_to_look_at_is_given_up() {
     for piece in [";/*", ";declare ", ";do ", ";/* */", ";--", "/*;", "; ", "*/;/*"] {
         let text = piece.repeat(100_000);
         let end = "*/".repeat(1000);
-        assert!(screen(format!("{text}{end}").as_bytes()).pin.is_some(), "{piece}");
+        assert!(
+            !screen(format!("{text}{end}").as_bytes()).pins.is_empty(),
+            "{piece}"
+        );
     }
 }
 

@@ -213,13 +213,13 @@ fn names_pass_as_they_are_where_the_connection_is_the_clients_own() {
 #[test]
 fn a_statement_that_changes_the_session_pins_whenever_it_is_bound() {
     let mut rig = Rig::new();
-    rig.client(&[parse("a", "set search_path to a"), sync()]);
+    rig.client(&[parse("a", "create temp table a (b int)"), sync()]);
     assert_eq!(rig.client.pinned(), None);
     rig.server(&[bare(PARSE_COMPLETE), ready(b'I')]);
-    let elsewhere = [&[bare(PARSE_COMPLETE)][..], &answered("SET")].concat();
-    for answers in [answered("SET"), elsewhere] {
+    let elsewhere = [&[bare(PARSE_COMPLETE)][..], &answered("CREATE TABLE")].concat();
+    for answers in [answered("CREATE TABLE"), elsewhere] {
         rig.client(&[bind("", "a"), execute(""), sync()]);
-        assert_eq!(rig.client.pinned(), Some(PinReason::Setting));
+        assert_eq!(rig.client.pinned(), Some(PinReason::TemporaryTable));
         rig.server(&answers);
         rig.server(&[ready(b'I')]);
         rig.lose();

@@ -153,9 +153,9 @@ fn discard_all_goes_back_to_the_settings_of_the_start() {
         startup
     });
     settings::on_applied(&rig.client, &mut rig.server);
-    rig.client(&[query("set x = 1")]);
-    rig.server(&[complete("SET"), ready(b'I')]);
-    assert_eq!(rig.client.pinned(), Some(PinReason::Setting));
+    rig.client(&[query("create temp table a (b int)")]);
+    rig.server(&[complete("CREATE TABLE"), ready(b'I')]);
+    assert_eq!(rig.client.pinned(), Some(PinReason::TemporaryTable));
     rig.client(&[query("discard all")]);
     rig.server(&[complete("DISCARD ALL"), parameter("TimeZone", "UTC"), ready(b'I')]);
     assert_eq!(rig.client.pinned(), None);
@@ -170,9 +170,14 @@ fn discard_all_goes_back_to_the_settings_of_the_start() {
 #[test]
 fn discard_all_does_not_undo_what_is_in_flight_behind_it() {
     let mut rig = Rig::new();
-    rig.client(&[query("discard all"), query("set search_path to a")]);
-    rig.server(&[complete("DISCARD ALL"), ready(b'I'), complete("SET"), ready(b'I')]);
-    assert_eq!(rig.client.pinned(), Some(PinReason::Setting));
+    rig.client(&[query("discard all"), query("select pg_advisory_lock(1)")]);
+    rig.server(&[
+        complete("DISCARD ALL"),
+        ready(b'I'),
+        complete("SELECT 1"),
+        ready(b'I'),
+    ]);
+    assert_eq!(rig.client.pinned(), Some(PinReason::AdvisoryLock));
 }
 
 #[test]
@@ -182,8 +187,8 @@ fn texts_that_change_the_session_pin_in_both_protocols_and_in_both_namings() {
         rig.client(&[query("listen a")]);
         assert_eq!(rig.client.pinned(), Some(PinReason::Listen));
         let mut rig = Rig::with(naming);
-        rig.client(&[parse("", "set search_path to a"), bind("", ""), execute("")]);
-        assert_eq!(rig.client.pinned(), Some(PinReason::Setting));
+        rig.client(&[parse("", "load 'a'"), bind("", ""), execute("")]);
+        assert_eq!(rig.client.pinned(), Some(PinReason::Load));
     }
 }
 

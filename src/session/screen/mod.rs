@@ -2,6 +2,11 @@
 //!
 //! A screen, not a parser: a false alarm costs a client its share of the pooling, a miss would cost another client its settings.
 
+mod pins;
+mod set;
+
+pub use pins::Pins;
+
 /// Why a client keeps its server connection beyond a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinReason {
@@ -12,6 +17,8 @@ pub enum PinReason {
     TemporaryTable,
     AdvisoryLock,
     Load,
+    /// The seed of random numbers.
+    Seed,
     /// Something else that a function leaves in the session: a connection of dblink, a backup, a replication origin.
     Session,
     /// A statement whose text is too large to be prepared elsewhere.
@@ -19,6 +26,19 @@ pub enum PinReason {
 }
 
 impl PinReason {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Setting,
+        Self::Listen,
+        Self::Prepare,
+        Self::Cursor,
+        Self::TemporaryTable,
+        Self::AdvisoryLock,
+        Self::Load,
+        Self::Seed,
+        Self::Session,
+        Self::LargeStatement,
+    ];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,6 +49,7 @@ impl PinReason {
             Self::TemporaryTable => "temporary table",
             Self::AdvisoryLock => "advisory lock",
             Self::Load => "load",
+            Self::Seed => "seed",
             Self::Session => "session state",
             Self::LargeStatement => "large statement",
         }
@@ -36,22 +57,38 @@ impl PinReason {
 }
 
 /// What a text may do beyond its transaction, as far as its words tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// It changes the session.
-    pub pin: Option<PinReason>,
+    /// It changes the session in ways that do not travel.
+    pub pins: Pins,
     pub block: BlockEffect,
     pub names: NameEffect,
     pub settings: SettingEffect,
+    /// Settings that keep their value beyond the transaction and that no server reports: the value is asked for at its end.
+    pub sets: Vec<Box<str>>,
+    /// It may end what pins its client.
+    pub release: Release,
 }
 
-/// Whether a text resets every setting: those the client has made, and those that were made for it. Pins nobody where it
-/// can be followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a text does to settings. The greater says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SettingEffect {
     #[default]
     None,
+    /// It sets something, if only for its transaction.
+    Local,
+    /// It resets something to the default of its session.
+    Reset,
+    /// It resets every setting: those the client has made, and those that were made for it.
     ResetAll,
+}
+
+/// Whether a text may end what pins its client: a lock, a cursor, a temporary table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Release {
+    #[default]
+    No,
+    Maybe,
 }
 
 /// Whether a text may commit the block it runs in.
@@ -89,12 +126,20 @@ impl Effects {
 
     /// The same of a statement that is carried out at a time of its own.
     #[must_use]
-    pub fn deferred(self) -> Self {
-        let reset = (self.settings == SettingEffect::ResetAll).then_some(PinReason::Setting);
-        Self {
-            pin: self.pin.or(reset),
-            ..self
+    pub fn deferred(mut self) -> Self {
+        if self.settings == SettingEffect::ResetAll {
+            self.pins.insert(PinReason::Setting);
         }
+        self
+    }
+
+    /// Whether it says nothing that outlives a statement: so do most texts.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.pins.is_empty()
+            && self.settings == SettingEffect::None
+            && self.names == NameEffect::None
+            && self.release == Release::No
     }
 
     fn on_statement(&mut self, text: &[u8]) {
@@ -103,35 +148,40 @@ impl Effects {
             self.on_lost_words(&words);
             return;
         };
-        if is(first, "reset") && words.peek().is_some_and(|name| is(name, "all")) {
-            self.settings = SettingEffect::ResetAll;
-            return;
-        }
-        let found = match_word(first, &mut words);
-        self.pin = self.pin.or(found);
-        if is_any(first, &["deallocate", "discard"]) && forgets(&mut words) {
-            self.names = NameEffect::Forgets;
-        }
+        match_word(self, first, &mut words);
         self.on_lost_words(&words);
         if is_any(first, &["commit", "end", "prepare"]) {
             self.block = BlockEffect::MayCommit;
         }
     }
 
-    /// What was not looked at to its end may do anything.
-    fn on_lost_words(&mut self, words: &Words<'_>) {
-        if words.patience == 0 {
-            *self = self.unknown();
+    fn on_set(&mut self, set: set::Set) {
+        self.pins.extend(set.pin);
+        self.settings = self.settings.max(set.effect);
+        for name in set.names {
+            if !self.sets.contains(&name) {
+                self.sets.push(name);
+            }
+        }
+        if self.sets.len() > SETS_MAX {
+            self.on_unknown();
         }
     }
 
-    fn unknown(self) -> Self {
-        Self {
-            pin: self.pin.or(Some(PinReason::Setting)),
-            block: BlockEffect::MayCommit,
-            names: NameEffect::MayForget,
-            ..self
+    /// What was not looked at to its end may do anything.
+    fn on_lost_words(&mut self, words: &Words<'_>) {
+        if words.patience == 0 {
+            self.on_unknown();
         }
+    }
+
+    fn on_unknown(&mut self) {
+        if self.pins.is_empty() {
+            self.pins.insert(PinReason::Setting);
+        }
+        self.block = BlockEffect::MayCommit;
+        self.names = NameEffect::MayForget;
+        self.settings = self.settings.max(SettingEffect::Local);
     }
 }
 
@@ -143,9 +193,11 @@ pub fn screen(text: &[u8]) -> Effects {
     effects.on_statement(text);
     // Most texts are one statement without calls of functions.
     if memchr::memchr3(b';', b'(', b'&', text).is_some() {
-        effects = further(text, effects);
+        further(text, &mut effects);
     }
-    effects.pin = effects.pin.or_else(|| temporary(text));
+    if is_temporary_made(text) {
+        effects.pins.insert(PinReason::TemporaryTable);
+    }
     effects
 }
 
@@ -160,14 +212,15 @@ fn without_end(text: &[u8]) -> &[u8] {
 }
 
 /// Looks at the statements behind the first, and at what is called.
-fn further(text: &[u8], mut effects: Effects) -> Effects {
+fn further(text: &[u8], effects: &mut Effects) {
     let mut rest = text;
     let mut count = 0;
     while let Some(at) = memchr::memchr(b';', rest) {
         rest = rest.get(at + 1..).unwrap_or_default();
         count += 1;
         if count > STATEMENTS_MAX {
-            return effects.unknown();
+            effects.on_unknown();
+            return;
         }
         if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
             break;
@@ -175,25 +228,36 @@ fn further(text: &[u8], mut effects: Effects) -> Effects {
         effects.block = BlockEffect::MayCommit;
         effects.on_statement(rest);
     }
-    effects.pin = effects.pin.or_else(|| inside(text));
-    effects
+    inside(text, effects);
 }
 
-fn match_word(first: &[u8], words: &mut Words<'_>) -> Option<PinReason> {
+fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
     match first {
-        word if is(word, "set") => setting(words),
-        word if is(word, "reset") => match words.next() {
-            Some(name) if is_reported(name) => None,
-            _ => Some(PinReason::Setting),
-        },
-        word if is(word, "listen") => Some(PinReason::Listen),
-        word if is(word, "load") => Some(PinReason::Load),
-        word if is(word, "prepare") => (!is(words.next()?, "transaction")).then_some(PinReason::Prepare),
+        word if is(word, "set") => effects.on_set(set::set(words.rest)),
+        word if is(word, "reset") && words.peek().is_some_and(|name| is(name, "all")) => {
+            effects.settings = SettingEffect::ResetAll;
+        }
+        word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
+        word if is(word, "listen") => effects.pins.insert(PinReason::Listen),
+        word if is(word, "load") => effects.pins.insert(PinReason::Load),
+        word if is(word, "prepare") => {
+            let is_transaction = words.next().is_none_or(|word| is(word, "transaction"));
+            effects
+                .pins
+                .extend((!is_transaction).then_some(PinReason::Prepare));
+        }
         // Of a statement that the text of another made: what it does is not seen here.
-        word if is(word, "execute") => Some(PinReason::Prepare),
-        word if is(word, "declare") => is_held(words).then_some(PinReason::Cursor),
-        word if is(word, "do") => words.find_map(procedural),
-        _ => None,
+        word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
+        word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
+        word if is(word, "do") => effects.pins.extend(words.find_map(procedural)),
+        word if is_any(word, &["deallocate", "discard"]) => {
+            effects.release = Release::Maybe;
+            if forgets(words) {
+                effects.names = NameEffect::Forgets;
+            }
+        }
+        word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
+        _ => {}
     }
 }
 
@@ -225,19 +289,6 @@ fn procedural(word: &[u8]) -> Option<PinReason> {
     Some(found)
 }
 
-fn setting(words: &mut Words<'_>) -> Option<PinReason> {
-    let mut name = words.next()?;
-    if is_any(name, &["local", "transaction", "constraints"]) {
-        return None;
-    }
-    if is(name, "session") {
-        name = words.next()?;
-    }
-    // SET NAMES and SET TIME ZONE are client_encoding and TimeZone.
-    let reported = is_reported(name) || is_any(name, &["names", "time"]);
-    (!reported).then_some(PinReason::Setting)
-}
-
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
 fn is_reported(name: &[u8]) -> bool {
     is_any(name, &REPORTED)
@@ -251,41 +302,44 @@ fn is_any(word: &[u8], known: &[&str]) -> bool {
     known.iter().any(|known| is(word, known))
 }
 
-/// What stands anywhere in a text: names of functions and of schemas, and words that make a table temporary. Each is looked
-/// for by a byte that is rare in it and around it, so that a text is passed over in a few strides.
-fn inside(text: &[u8]) -> Option<PinReason> {
-    let around = |at: usize| {
+/// What stands anywhere in a text: names of functions and of schemas. Each is looked for by a byte that is rare in it and
+/// around it, so that a text is passed over in a few strides.
+fn inside(text: &[u8], effects: &mut Effects) {
+    for at in memchr::memchr_iter(b'_', text) {
         let (before, rest) = text.split_at_checked(at).unwrap_or_default();
-        (before, rest)
-    };
-    memchr::memchr_iter(b'_', text)
-        .find_map(|at| {
-            let (before, rest) = around(at);
-            UNDERSCORED
-                .iter()
-                .find(|(head, tail, _)| ends(before, head) && starts(rest, tail))
-                .map(|(_, _, reason)| *reason)
-        })
-        .or_else(|| {
-            // An identifier may be written in code points: U&"\0073et_config".
-            let hidden = memchr::memchr_iter(b'&', text).any(|at| {
-                let (before, rest) = around(at);
-                ends(before, "u") && starts(rest, "&\"")
-            });
-            let mut seeds = memchr::memchr2_iter(b'd', b'D', text);
-            let seeded = hidden || seeds.any(|at| ends(around(at).0, "setsee"));
-            seeded.then_some(PinReason::Setting)
-        })
+        let found = UNDERSCORED
+            .iter()
+            .find(|(head, tail, _)| ends(before, head) && starts(rest, tail));
+        match found {
+            Some((_, tail, Called::Sets)) => {
+                effects.on_set(set::call(rest.get(tail.len()..).unwrap_or_default()));
+            }
+            Some((_, _, Called::Pins(reason))) => effects.pins.insert(*reason),
+            Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
+            None => {}
+        }
+    }
+    // An identifier may be written in code points: U&"\0073et_config".
+    let hidden = memchr::memchr_iter(b'&', text).any(|at| {
+        let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        ends(before, "u") && starts(rest, "&\"")
+    });
+    if hidden {
+        effects.pins.insert(PinReason::Setting);
+        effects.settings = effects.settings.max(SettingEffect::Local);
+    }
+    let mut seeds = memchr::memchr2_iter(b'd', b'D', text);
+    if seeds.any(|at| ends(text.get(..at).unwrap_or_default(), "setsee")) {
+        effects.pins.insert(PinReason::Seed);
+    }
 }
 
 /// Whether a table is made for the session: TEMP, TEMPORARY, or by the name of its schema, pg_temp.
-fn temporary(text: &[u8]) -> Option<PinReason> {
-    let mut hits = memchr::memchr2_iter(b'm', b'M', text);
-    let found = hits.any(|at| {
+fn is_temporary_made(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'm', b'M', text).any(|at| {
         let (before, rest) = text.split_at_checked(at).unwrap_or_default();
         is_temporary(before, rest)
-    });
-    found.then_some(PinReason::TemporaryTable)
+    })
 }
 
 /// Whether a text that goes on with `mp` or `MP` from `rest` on holds the word TEMP or TEMPORARY there.
@@ -320,6 +374,21 @@ impl<'a> Words<'a> {
         Self {
             rest: text,
             patience: PATIENCE_MAX,
+        }
+    }
+
+    /// Passes over blanks and comments.
+    fn skip_blanks(&mut self) {
+        while let Some((&byte, rest)) = self.rest.split_first() {
+            let len = match (byte, rest.first()) {
+                (b'-', Some(b'-')) => memchr::memchr2(b'\n', b'\r', self.rest).unwrap_or(self.rest.len()),
+                (b'/', Some(b'*')) => comment_len(self.rest.get(..self.patience).unwrap_or(self.rest)),
+                _ if byte.is_ascii_whitespace() || byte == 0x0b => 1,
+                _ => return,
+            };
+            if self.advance(len).is_none() {
+                return;
+            }
         }
     }
 
@@ -398,16 +467,27 @@ const REPORTED: [&str; 6] = [
     "intervalstyle",
 ];
 
+/// What a function does whose name is found in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    Sets,
+    Pins(PinReason),
+    Releases,
+}
+
 /// What stands before an underscore, and from it on. `pg_advisory_xact_lock` is none of them: it ends with its transaction.
-const UNDERSCORED: [(&str, &str, PinReason); 6] = [
-    ("set", "_config", PinReason::Setting),
-    ("advisory", "_lock", PinReason::AdvisoryLock),
-    ("dblink", "_connect", PinReason::Session),
-    ("origin", "_session", PinReason::Session),
-    ("pg", "_backup_start", PinReason::Session),
-    ("pg", "_start_backup", PinReason::Session),
+const UNDERSCORED: [(&str, &str, Called); 7] = [
+    ("set", "_config", Called::Sets),
+    ("advisory", "_lock", Called::Pins(PinReason::AdvisoryLock)),
+    ("advisory", "_unlock", Called::Releases),
+    ("dblink", "_connect", Called::Pins(PinReason::Session)),
+    ("origin", "_session", Called::Pins(PinReason::Session)),
+    ("pg", "_backup_start", Called::Pins(PinReason::Session)),
+    ("pg", "_start_backup", Called::Pins(PinReason::Session)),
 ];
 
+/// Settings of one text that are followed by name.
+const SETS_MAX: usize = 100;
 /// How much of a statement's beginning is looked at, comments included; a statement whose first words come later may do
 /// anything. Keeps the work linear in the length of the text.
 const PATIENCE_MAX: usize = 4 * 1024;
