@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::net::addr::ServerAddr;
-use crate::pool::mail::{Inquiry, Mail};
+use crate::pool::mail::{ClientRow, Inquiry, Mail};
 use crate::pool::settings::PoolMode;
 use crate::pool::shared::{PoolShared, sum};
 use crate::protocol::{Report, SqlState};
@@ -53,6 +53,7 @@ impl Console {
             Show::Clients => self.clients().await,
             Show::Config => Ok(config(&directory)),
             Show::Databases => Ok(self.databases(&directory)),
+            Show::Pins => self.pins().await,
             Show::Pools => Ok(self.pools()),
             Show::Servers => self.servers().await,
             Show::Stats => Ok(self.stats(show::stats)),
@@ -72,13 +73,27 @@ impl Console {
     }
 
     async fn clients(&self) -> Result<Vec<Row>, Report> {
-        let mut clients = self.ask_workers(Inquiry::Clients).await?;
-        clients.sort_by(|a, b| (&a.database, &a.user, a.id).cmp(&(&b.database, &b.user, b.id)));
         let started = self.hub.started;
+        let clients = self.client_rows().await?;
         Ok(clients
             .iter()
             .map(|client| show::client(client, started))
             .collect())
+    }
+
+    async fn pins(&self) -> Result<Vec<Row>, Report> {
+        let started = self.hub.started;
+        let clients = self.client_rows().await?;
+        Ok(clients
+            .iter()
+            .flat_map(|client| show::pins(client, started))
+            .collect())
+    }
+
+    async fn client_rows(&self) -> Result<Vec<ClientRow>, Report> {
+        let mut clients = self.ask_workers(Inquiry::Clients).await?;
+        clients.sort_by(|a, b| (&a.database, &a.user, a.id).cmp(&(&b.database, &b.user, b.id)));
+        Ok(clients)
     }
 
     async fn servers(&self) -> Result<Vec<Row>, Report> {

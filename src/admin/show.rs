@@ -18,6 +18,7 @@ pub enum Show {
     Clients,
     Config,
     Databases,
+    Pins,
     Pools,
     Servers,
     Stats,
@@ -41,6 +42,7 @@ impl Show {
             Self::Clients | Self::Servers => SOCKETS,
             Self::Config => CONFIG,
             Self::Databases => DATABASES,
+            Self::Pins => PINS,
             Self::Pools => POOLS,
             Self::Stats => STATS,
             Self::StatsAverages => STATS_AVERAGES,
@@ -224,6 +226,21 @@ pub fn server(server: &ServerRow, started: SystemTime) -> Row {
     ]
 }
 
+/// A client that keeps its server connection, as `SHOW PINS` shows it: a row for each reason.
+pub fn pins(client: &ClientRow, started: SystemTime) -> impl Iterator<Item = Row> {
+    client.pins.iter().map(move |reason| {
+        vec![
+            (*client.database).into(),
+            (*client.user).into(),
+            client.id.into(),
+            client.server.map_or(Value::Null, Value::Number),
+            reason.as_str().into(),
+            moment::show(started, client.pinned_at).into(),
+            (*client.application_name).into(),
+        ]
+    })
+}
+
 /// A database as `SHOW STATS` shows it.
 #[must_use]
 pub fn stats(database: &str, totals: &Totals, averages: &Totals) -> Row {
@@ -251,7 +268,7 @@ pub fn version() -> String {
 
 /// What `SHOW HELP` says.
 pub const HELP: &str = "
-\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|VERSION
+\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|PINS|VERSION
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES
 \tRELOAD
 \tPAUSE [<db>]
@@ -292,6 +309,7 @@ const ALL: &[(&str, Show)] = &[
     ("clients", Show::Clients),
     ("config", Show::Config),
     ("databases", Show::Databases),
+    ("pins", Show::Pins),
     ("pools", Show::Pools),
     ("servers", Show::Servers),
     ("stats", Show::Stats),
@@ -387,6 +405,16 @@ const DATABASES: &[Column] = &[
     int("current_client_connections"),
     int("paused"),
     int("disabled"),
+];
+
+const PINS: &[Column] = &[
+    text("database"),
+    text("user"),
+    int("client_id"),
+    int("server_id"),
+    text("reason"),
+    text("since"),
+    text("application_name"),
 ];
 
 const STATS: &[Column] = &[

@@ -176,6 +176,8 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             is_tls: seat.is_tls,
             replication: seat.replication,
             prepared_statements: seat.statements.get(),
+            pins: seat.pins.get(),
+            pinned_at: seat.pinned_at.get(),
             server: seat.server.borrow().as_ref().map(|info| info.id),
         }
     };

@@ -10,6 +10,7 @@ use crate::net::addr::ClientAddr;
 use crate::net::dial::{Encryption, ExactAddr};
 use crate::net::stream::Socket;
 use crate::protocol::startup::Replication;
+use crate::session::screen::Pins;
 
 use super::conn::{ServerConn, ServerInfo};
 use super::shared::PoolShared;
@@ -71,6 +72,10 @@ pub struct ClientRow {
     pub is_tls: bool,
     pub replication: Replication,
     pub prepared_statements: usize,
+    /// Why it keeps its server connection.
+    pub pins: Pins,
+    /// Since when; microseconds on the process's clock.
+    pub pinned_at: u64,
     /// The id of the server connection that works for it.
     pub server: Option<u64>,
 }

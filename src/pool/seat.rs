@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 use crate::net::addr::ClientAddr;
 use crate::protocol::startup::Replication;
 use crate::protocol::{CancelKey, Report};
+use crate::session::screen::Pins;
 
 use super::conn::{ServerConn, ServerInfo};
 
@@ -33,6 +34,10 @@ pub struct Seat {
     pub request_at: Cell<u64>,
     /// Statements it has prepared, as of its last rest.
     pub statements: Cell<usize>,
+    /// Why it keeps its server connection.
+    pub pins: Cell<Pins>,
+    /// Since when; microseconds on the worker's clock.
+    pub pinned_at: Cell<u64>,
     /// When to wake the task, 0 for never; microseconds on the worker's clock.
     pub deadline: Cell<u64>,
     /// It stands in the queue of its pool.
@@ -112,6 +117,8 @@ impl Seat {
             since: Cell::new(now),
             request_at: Cell::new(now),
             statements: Cell::new(0),
+            pins: Cell::default(),
+            pinned_at: Cell::new(0),
             deadline: Cell::new(0),
             queued: Cell::new(false),
             poke: Cell::new(None),
@@ -127,6 +134,13 @@ impl Seat {
     pub fn enter(&self, phase: Phase, now: u64) {
         self.phase.set(phase);
         self.begin(now);
+    }
+
+    /// Its reasons to keep its server connection are others now.
+    pub fn pin(&self, pins: Pins, now: u64) {
+        if self.pins.replace(pins).is_empty() {
+            self.pinned_at.set(now);
+        }
     }
 
     /// Something new begins in the same phase: time counts again.

@@ -7,6 +7,7 @@ use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
 
 use super::error::SessionError;
 use super::inquiry::{Findings, Inquiry};
+use super::meaning;
 use super::pipeline::{ClientUndo, Kind, Pipeline};
 use super::screen::{Effects, PinReason, Pins, Release};
 use super::server::ServerState;
@@ -24,6 +25,8 @@ pub struct ClientSession {
     pub settled: Option<Arc<Parameters>>,
     pub statements: ClientStatements,
     pub pins: Pins,
+    /// What its settings make of a text.
+    pub meaning: meaning::Known,
     /// What the server is asked before the connection goes back.
     pub inquiry: Option<Box<Inquiry>>,
     pub block: Block,

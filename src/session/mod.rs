@@ -8,6 +8,7 @@ pub mod error;
 pub mod flow;
 pub mod inquiry;
 pub mod login;
+pub mod meaning;
 pub mod outbox;
 pub mod pipeline;
 pub mod screen;

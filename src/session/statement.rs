@@ -1,6 +1,7 @@
 //! Prepared statements: the names a client knows, and what a server connection really has.
 //!
-//! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte.
+//! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte, and the settings that
+//! change what the text means.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -11,6 +12,7 @@ use foldhash::fast::RandomState;
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
+use super::meaning::Meaning;
 use super::screen::{Effects, screen};
 
 /// One text with its parameter types.
@@ -20,6 +22,8 @@ pub struct Statement {
     pub id: u64,
     /// The body of `Parse` behind the name. `None`: too large to be kept, so it lives on one server connection alone.
     body: Option<Box<[u8]>>,
+    /// The settings it was prepared under first.
+    meaning: Option<Arc<Meaning>>,
     /// What it may do when it is executed.
     pub effects: Effects,
 }
@@ -99,19 +103,16 @@ impl StatementCache {
         }
     }
 
-    /// The statement of a `Parse` body.
-    pub fn intern(&mut self, body: &[u8]) -> Arc<Statement> {
-        let hash = self.hasher.hash_one(body);
+    /// The statement of a `Parse` body under these settings.
+    pub fn intern(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
+        let hash = self.hasher.hash_one(body) ^ meaning.map_or(0, |meaning| meaning.hash());
         if let Some(known) = self.known.get(&hash)
             && known.body.as_deref() == Some(body)
+            && known.meaning.as_ref() == meaning
         {
             return Arc::clone(known);
         }
-        let statement = Arc::new(Statement {
-            id: self.take_id(),
-            body: Some(body.into()),
-            effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
-        });
+        let statement = self.private(body, meaning);
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
         self.bytes += body.len() + STATEMENT_OVERHEAD;
@@ -121,12 +122,23 @@ impl StatementCache {
         statement
     }
 
+    /// A statement that no other client shares: what its text means is its client's affair.
+    pub fn private(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
+        Arc::new(Statement {
+            id: self.take_id(),
+            body: Some(body.into()),
+            meaning: meaning.cloned(),
+            effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
+        })
+    }
+
     /// A statement whose text is not kept. `seen` is what of its body has come.
     pub fn unkept(&mut self, seen: &[u8]) -> Arc<Statement> {
         let len = text_len(seen);
         Arc::new(Statement {
             id: self.take_id(),
             body: None,
+            meaning: None,
             effects: screen(seen.get(..len).unwrap_or_default())
                 .or_unseen(len < seen.len())
                 .deferred(),
@@ -367,9 +379,16 @@ mod tests {
     #[test]
     fn equal_texts_are_one_statement_and_other_types_another() {
         let mut cache = StatementCache::new(1);
-        let first = cache.intern(b"select 1\0\0\0");
-        assert_eq!(first.id, cache.intern(b"select 1\0\0\0").id);
-        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17").id);
+        let first = cache.intern(b"select 1\0\0\0", None);
+        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None).id);
+        let mut settings = crate::protocol::Parameters::new();
+        settings.set("search_path", "other");
+        let meaning = Meaning::of(&settings);
+        let other = cache.intern(b"select 1\0\0\0", meaning.as_ref());
+        assert_ne!(first.id, other.id);
+        assert_eq!(other.id, cache.intern(b"select 1\0\0\0", meaning.as_ref()).id);
+        assert_ne!(first.id, cache.private(b"select 1\0\0\0", None).id);
+        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17", None).id);
     }
 
     #[test]
@@ -391,15 +410,15 @@ mod tests {
     #[test]
     fn a_full_cache_drops_the_texts_nobody_holds() {
         let mut cache = StatementCache::new(0);
-        let held = cache.intern(b"held");
+        let held = cache.intern(b"held", None);
         let text = vec![b'x'; 1024 * 1024];
         for i in 0..40_u8 {
             let mut text = text.clone();
             text.push(i);
-            drop(cache.intern(&text));
+            drop(cache.intern(&text, None));
         }
         assert!(cache.bytes <= STATEMENT_CACHE_BYTES_MAX);
-        assert_eq!(cache.intern(b"held").id, held.id);
+        assert_eq!(cache.intern(b"held", None).id, held.id);
     }
 
     #[test]

@@ -249,3 +249,47 @@ fn statements_follow_their_client_to_other_server_connections() {
     );
     assert_eq!(run(&mut wire, "s", &[Some("7")]), "7");
 }
+
+/// Prepares a text under a name of its own, and executes it.
+fn prepared_value(client: &mut Wire, name: &str, sql: &str) -> String {
+    client.send_parse(name, sql);
+    client.send_bind("", name, &[]);
+    client.send_execute("", 0);
+    client.send_sync();
+    let frames = client.read_until_ready();
+    frames
+        .iter()
+        .find(|frame| frame.tag == b'D')
+        .map(|frame| frame.columns()[0].clone())
+        .unwrap_or_else(|| panic!("no row: {frames:?}"))
+}
+
+#[test]
+fn one_text_under_other_settings_is_another_statement() {
+    let postgres = Postgres::start();
+    postgres.sql("CREATE SCHEMA one; CREATE SCHEMA two; CREATE TABLE one.t AS SELECT 1 AS a; CREATE TABLE two.t AS SELECT 'two' AS a");
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
+    let mut clients = [0, 1].map(|_| Wire::log_in(pgweir.port(), "postgres", "app", None));
+    // Constants are fixed when a text is analysed.
+    let noon = "SELECT extract(epoch FROM timestamptz '2026-01-01 12:00')::int4";
+    let names = "SELECT a FROM t";
+    for (client, zone, path) in [(0, "UTC", "one"), (1, "Asia/Tokyo", "two")] {
+        clients[client].query(&format!("SET TimeZone = '{zone}'"));
+        clients[client].query(&format!("SET search_path = {path}"));
+    }
+    let [first, second] = &mut clients;
+    assert_eq!(prepared_value(first, "a", noon), "1767268800");
+    assert_eq!(prepared_value(second, "a", noon), "1767236400");
+    assert_eq!(prepared_value(first, "b", names), "1");
+    assert_eq!(prepared_value(second, "b", names), "two");
+    // What is set for a transaction alone counts in it.
+    first.query("BEGIN");
+    first.query("SET LOCAL TimeZone = 'Asia/Tokyo'");
+    assert_eq!(prepared_value(first, "c", noon), "1767236400");
+    first.query("COMMIT");
+    let mut third = Wire::log_in(pgweir.port(), "postgres", "app", None);
+    third.query("SET TimeZone = 'UTC'");
+    third.query("SET search_path = one");
+    assert_eq!(prepared_value(&mut third, "c", noon), "1767268800");
+    assert_eq!(first.value("SELECT count(*) FROM pg_prepared_statements"), "5");
+}

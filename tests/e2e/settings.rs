@@ -283,7 +283,12 @@ fn a_setting_that_was_confirmed_and_is_lost_with_its_server_ends_the_session() {
 #[test]
 fn what_pins_a_client_ends_with_its_reason() {
     let postgres = Postgres::start();
-    let pgweir = Pgweir::before_with(&postgres, "pool_size = 2");
+    let url = postgres.superuser_url();
+    let pgweir = Pgweir::builder()
+        .config(&format!(
+            "workers = 1\nadmin_users = [\"postgres\"]\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\npool_size = 2\n"
+        ))
+        .start();
     let mut pinned = Wire::log_in(pgweir.port(), "postgres", "app", None);
     let mut other = Wire::log_in(pgweir.port(), "postgres", "app", None);
     for (begin, end) in [
@@ -324,6 +329,15 @@ fn what_pins_a_client_ends_with_its_reason() {
         let free = pinned.value(BACKEND);
         assert_eq!(other.value(BACKEND), free, "{end}");
     }
+    pinned.query("CREATE TEMP TABLE mine (id int); SELECT pg_advisory_lock(42)");
+    let mut console = Wire::log_in(pgweir.port(), "postgres", "pgweir", None);
+    let shown = console.rows("SHOW PINS");
+    let reasons: Vec<&str> = shown.iter().map(|row| row[4].as_str()).collect();
+    assert_eq!(reasons, ["temporary table", "advisory lock"]);
+    assert_eq!((shown[0][0].as_str(), shown[0][1].as_str()), ("app", "postgres"));
+    pinned.query("DROP TABLE mine; SELECT pg_advisory_unlock_all()");
+    pinned.query("SELECT 1");
+    assert!(console.rows("SHOW PINS").is_empty());
     for harmless in [
         "BEGIN; CREATE TEMP TABLE mine (id int) ON COMMIT DROP; COMMIT",
         "BEGIN; CREATE TEMP TABLE mine (id int); ROLLBACK",

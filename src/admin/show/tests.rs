@@ -1,5 +1,7 @@
 use std::time::UNIX_EPOCH;
 
+use crate::session::screen::{PinReason, Pins};
+
 use super::*;
 
 fn header(show: Show) -> String {
@@ -105,6 +107,17 @@ fn the_version_has_a_number_that_tools_can_read() {
     assert!(version().starts_with("PgBouncer 1.25.2 (pgweir "));
 }
 
+#[test]
+fn a_client_that_is_pinned_has_a_row_for_each_reason() {
+    let rows: Vec<Row> = pins(&some_client(), UNIX_EPOCH).collect();
+    let reasons: Vec<&Value> = rows.iter().map(|row| &row[4]).collect();
+    assert_eq!(reasons, [&Value::from("listen"), &Value::from("temporary table")]);
+    assert_eq!(rows[0][2], Value::Number(42));
+    assert_eq!(rows[0][3], Value::Number(16));
+    assert_eq!(rows[0][5], Value::from("1970-01-01 00:00:02 UTC"));
+    assert_eq!(rows[0].len(), Show::Pins.columns().len());
+}
+
 fn some_client() -> ClientRow {
     ClientRow {
         id: 42,
@@ -120,6 +133,8 @@ fn some_client() -> ClientRow {
         is_tls: true,
         replication: Replication::None,
         prepared_statements: 2,
+        pins: Pins::of(PinReason::Listen).union(Pins::of(PinReason::TemporaryTable)),
+        pinned_at: 2_500_000,
         server: Some(16),
     }
 }

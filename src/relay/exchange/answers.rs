@@ -148,7 +148,13 @@ impl Exchange {
         let is_at_rest = flow.is_at_rest(&self.lease.conn().state);
         let is_kept = match self.keeping {
             Keeping::Session => true,
-            Keeping::Transaction | Keeping::Statement => client.session.pinned().is_some(),
+            Keeping::Transaction | Keeping::Statement => {
+                let pins = client.session.all_pins();
+                if pins != client.seat.pins.get() {
+                    client.seat.pin(pins, client.context.worker.now());
+                }
+                !pins.is_empty()
+            }
         };
         let asks = client.session.inquiry.is_some() && self.keeping != Keeping::Session && !self.leaves;
         is_at_rest

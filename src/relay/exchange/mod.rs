@@ -235,6 +235,7 @@ impl Exchange {
 
     fn depart(&mut self, client: &mut Client) {
         *client.seat.server.borrow_mut() = None;
+        client.seat.pins.set(Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
         let now = client.context.worker.now();
         self.settle(client, now);

@@ -13,7 +13,7 @@ use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Flow, Parties, Settling, Stakes};
+use super::{Body, Flow, Meaning, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,6 +338,9 @@ impl Flow {
             self.stakes = Stakes::Nothing;
             self.settling = Settling::Done;
             self.early_syncs = 0;
+            if state == TransactionState::Idle && parties.client.inquiry.is_none() {
+                self.meaning = Meaning::Known;
+            }
         }
         self.since = parties.server.statements.clock();
         parties.server.transaction = state;

@@ -13,7 +13,7 @@ use crate::session::screen::{NameEffect, SettingEffect, screen};
 use crate::session::statement::{ServerName, Statement};
 
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
-use super::{Flow, Naming, Parties};
+use super::{Flow, Meaning, Naming, Parties};
 
 impl Flow {
     pub(super) fn on_parse(
@@ -41,10 +41,12 @@ impl Flow {
             // As when it is cut there: how it was cut makes no difference.
             return Err(bad_message());
         }
-        let statement = if is_large {
-            parties.cache.unkept(text)
-        } else {
-            parties.cache.intern(text)
+        let client = &mut *parties.client;
+        let meaning = client.meaning.of(&client.settings);
+        let statement = match self.meaning {
+            _ if is_large => parties.cache.unkept(text),
+            Meaning::Known => parties.cache.intern(text, meaning),
+            Meaning::Unsure => parties.cache.private(text, meaning),
         };
         if !name.is_empty() && parties.server.pipeline.is_unsettled(name, Some(statement.id)) {
             return Ok(Taken::Held);

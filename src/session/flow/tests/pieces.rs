@@ -12,7 +12,7 @@ use crate::session::{ClientSession, Outbox};
 /// A conversation with everything in it that is looked into.
 fn conversation() -> (Vec<u8>, Vec<u8>) {
     let client = [
-        query("set timezone to 'Asia/Tokyo'; select 1"),
+        query("select 1; select 2"),
         parse("a", "select a"),
         parse("b", "select a"),
         describe_statement("b"),
@@ -29,13 +29,13 @@ fn conversation() -> (Vec<u8>, Vec<u8>) {
         query("copy t from stdin"),
         copy_data("1"),
         copy_done(),
+        query("set timezone to 'Asia/Tokyo'"),
     ];
     let server = [
-        complete("SET"),
+        complete("SELECT 1"),
         row_description(),
         row("1"),
         complete("SELECT 1"),
-        parameter("TimeZone", "Asia/Tokyo"),
         ready(b'I'),
         bare(PARSE_COMPLETE),
         message(PARAMETER_DESCRIPTION, &[0, 0]),
@@ -50,6 +50,9 @@ fn conversation() -> (Vec<u8>, Vec<u8>) {
         ready(b'I'),
         copy_response(COPY_IN_RESPONSE),
         complete("COPY 1"),
+        ready(b'I'),
+        complete("SET"),
+        parameter("TimeZone", "Asia/Tokyo"),
         ready(b'I'),
     ];
     (client.concat(), server.concat())

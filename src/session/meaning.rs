@@ -1,0 +1,117 @@
+//! Settings that change what a text means: the tables its names stand for, the values its constants have.
+//!
+//! PostgreSQL fixes constants when it analyses a text (`coerce_type` in `src/backend/parser/parse_coerce.c`): one text prepared
+//! under two time zones is two statements.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use crate::protocol::Parameters;
+
+/// The settings under which a statement was prepared, without those that change nothing about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Meaning {
+    hash: u64,
+    settings: Parameters,
+}
+
+impl Meaning {
+    /// None where nothing differs from the connection's own.
+    #[must_use]
+    pub fn of(settings: &Parameters) -> Option<Arc<Self>> {
+        let mut kept = Parameters::new();
+        for (name, value) in settings.iter().filter(|(name, _)| !is_harmless(name)) {
+            kept.set(name, value);
+        }
+        if kept.is_empty() {
+            return None;
+        }
+        kept.shrink();
+        let mut hasher = FixedState::default().build_hasher();
+        for (name, value) in kept.iter() {
+            (name.to_ascii_lowercase(), value).hash(&mut hasher);
+        }
+        Some(Arc::new(Self {
+            hash: hasher.finish(),
+            settings: kept,
+        }))
+    }
+
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// The meaning of a client's settings, as long as they are the same.
+#[derive(Debug, Default)]
+pub struct Known {
+    of: Arc<Parameters>,
+    meaning: Option<Arc<Meaning>>,
+}
+
+impl Known {
+    /// The meaning of these settings, which is found once.
+    pub fn of(&mut self, settings: &Arc<Parameters>) -> Option<&Arc<Meaning>> {
+        if !Arc::ptr_eq(&self.of, settings) {
+            self.meaning = Meaning::of(settings);
+            self.of = Arc::clone(settings);
+        }
+        self.meaning.as_ref()
+    }
+}
+
+fn is_harmless(name: &str) -> bool {
+    // A custom setting is read when a statement runs.
+    name.contains('.') || HARMLESS.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Limits, memory, and how results are shown. What is not known to be harmless is not.
+const HARMLESS: [&str; 14] = [
+    "application_name",
+    "bytea_output",
+    "client_min_messages",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "log_min_duration_statement",
+    "maintenance_work_mem",
+    "statement_timeout",
+    "transaction_timeout",
+    "work_mem",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Arc<Parameters> {
+        let mut settings = Parameters::new();
+        for (name, value) in pairs {
+            settings.set(name, value);
+        }
+        Arc::new(settings)
+    }
+
+    #[test]
+    fn only_what_may_change_a_text_counts() {
+        let mut known = Known::default();
+        let harmless = settings(&[
+            ("Application_Name", "me"),
+            ("app.tenant", "1"),
+            ("work_mem", "1MB"),
+        ]);
+        assert!(known.of(&harmless).is_none());
+        let zone = settings(&[("TimeZone", "UTC"), ("work_mem", "1MB")]);
+        let of_zone = Arc::clone(known.of(&zone).unwrap());
+        let same = settings(&[("timezone", "UTC")]);
+        assert_eq!(known.of(&same).unwrap().hash(), of_zone.hash());
+        let other = settings(&[("TimeZone", "Asia/Tokyo")]);
+        assert_ne!(known.of(&other), Some(&of_zone));
+    }
+}
