@@ -25,6 +25,7 @@ mod pools;
 mod postgres_alone;
 mod prepared;
 mod protocol;
+mod queue;
 mod readme;
 mod replication;
 mod review_limits;
