@@ -12,6 +12,7 @@ mod client_tls;
 mod clients;
 mod console;
 mod faults;
+mod footprint;
 mod harness;
 mod hba;
 mod hosts;
