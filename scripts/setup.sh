@@ -80,6 +80,7 @@ need_clients() {
 
 need_test_tools() {
     need_clients
+    need_command strace strace
     if [ ! -x "$target/venv/bin/python" ]; then
         need_command python3 python3
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

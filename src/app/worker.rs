@@ -73,8 +73,9 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
             };
             tokio::task::spawn_local(client::serve(Box::new(knock)));
         }
-        Mail::Conn(shared, conn) => worker.pool(&shared).on_lent(conn),
-        Mail::Lend { pool, to } => worker.pool(&pool).lend_idle(to),
+        Mail::Conn(shared, conn) => worker.pool(&shared).on_conn(conn),
+        Mail::Lend { pool, to } => worker.pool(&pool).on_lend(to),
+        Mail::Loan(shared, conn) => worker.pool(&shared).on_loan(conn),
         Mail::Evict { pool } => {
             let found = evict(worker, &pool.database, &pool.user, pool.id);
             if !found && worker.index == 0 {

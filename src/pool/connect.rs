@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -162,12 +163,7 @@ async fn open_some(
     let settings = order.shared.settings();
     let now = order.shared.clock.now();
     conn.idle_since = now;
-    if !settings.server_lifetime.is_zero() {
-        // Connections that were opened together do not end together.
-        let lifetime = micros(settings.server_lifetime);
-        let jitter = rand::rng().random_range(0..=lifetime / LIFETIME_JITTER_PART);
-        conn.expires_at = now.saturating_add(lifetime - jitter);
-    }
+    conn.expires_at = expiry(now, settings.server_lifetime, &mut rand::rng());
     if let Some(sql) = &settings.connect_query
         && order.replication == Replication::None
     {
@@ -180,6 +176,16 @@ async fn open_some(
         conn.state.base = Arc::new(conn.state.reported.clone());
     }
     Ok(conn)
+}
+
+/// When a connection is to be closed that is opened now; 0 is never. Those that were opened together do not end together.
+fn expiry(now: u64, lifetime: Duration, random: &mut impl Rng) -> u64 {
+    if lifetime.is_zero() {
+        return 0;
+    }
+    let lifetime = micros(lifetime);
+    let jitter = random.random_range(0..=lifetime / LIFETIME_JITTER_PART);
+    now.saturating_add(lifetime - jitter)
 }
 
 struct Opened {
@@ -405,3 +411,45 @@ const LOGIN_READ_LEN: usize = 4096;
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
 /// Lifetimes are shortened by up to this part of them.
 const LIFETIME_JITTER_PART: u64 = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_spread_over_their_last_fifth() {
+        let hour = Duration::from_secs(3600);
+        let now = 7;
+        let random = &mut StdRng::seed_from_u64(1);
+        let ends: Vec<u64> = (0..10_000).map(|_| expiry(now, hour, random) - now).collect();
+        let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
+        assert!(
+            *first >= micros(hour) / 5 * 4 && *last <= micros(hour),
+            "{first} {last}"
+        );
+        // As many in each tenth of it, give or take.
+        let tenth = micros(hour) / 50;
+        for part in 0..10 {
+            let from = micros(hour) / 5 * 4 + part * tenth;
+            let count = ends
+                .iter()
+                .filter(|end| (from..from + tenth).contains(*end))
+                .count();
+            assert!((800..1200).contains(&count), "{count} in tenth {part}");
+        }
+        assert!(ends.iter().collect::<HashSet<_>>().len() > 9_900);
+    }
+
+    #[test]
+    fn a_lifetime_of_zero_never_ends_and_the_shortest_ends() {
+        let random = &mut StdRng::seed_from_u64(1);
+        assert_eq!(expiry(7, Duration::ZERO, random), 0);
+        assert_eq!(expiry(7, Duration::from_micros(1), random), 8);
+        assert!(expiry(7, Duration::MAX, random) > 7);
+    }
+}

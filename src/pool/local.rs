@@ -40,8 +40,10 @@ pub struct LocalPool {
     connecting: Cell<u32>,
     /// Being made ready for the next client.
     pub(super) tested: RefCell<Vec<Arc<ServerInfo>>>,
-    /// Connections that other workers were asked for since the last tick, and that have not come.
+    /// Connections that other workers were asked for, and that have not answered.
     asked: Cell<u32>,
+    /// When one was asked for last; microseconds on the worker's clock.
+    asked_at: Cell<u64>,
 }
 
 impl LocalPool {
@@ -57,6 +59,7 @@ impl LocalPool {
             connecting: Cell::new(0),
             tested: RefCell::default(),
             asked: Cell::new(0),
+            asked_at: Cell::new(0),
         })
     }
 
@@ -86,8 +89,7 @@ impl LocalPool {
             return None;
         }
         loop {
-            let mut conn = self.idle.borrow_mut().pop()?;
-            count(&self.numbers().idle, -1);
+            let mut conn = self.unshelve()?;
             if self.is_stale(&conn, self.worker.recent()) {
                 conn.close();
                 continue;
@@ -147,18 +149,17 @@ impl LocalPool {
             return;
         }
         while !self.waiters.borrow().is_empty() {
-            let Some(conn) = self.idle.borrow_mut().pop() else {
-                break;
-            };
-            count(&self.numbers().idle, -1);
+            let Some(conn) = self.unshelve() else { break };
             self.accept(conn);
         }
         self.grow();
     }
 
-    /// Time has passed: what was asked for and has not come is not waited for.
-    pub fn on_tick(self: &Rc<Self>) {
-        self.asked.set(0);
+    /// Time has passed: an answer that has not come for so long is not waited for.
+    pub fn on_tick(self: &Rc<Self>, now: u64) {
+        if self.asked_at.get() + micros(LOAN_MAX) <= now {
+            self.asked.set(0);
+        }
         self.recheck();
     }
 
@@ -228,8 +229,10 @@ impl LocalPool {
     fn put_idle(self: &Rc<Self>, conn: Box<ServerConn>) {
         self.shelve(conn);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
-        if let Some((worker, _)) = self.shared.oldest_elsewhere(self.worker.index) {
-            self.lend_idle(worker);
+        if let Some((worker, _)) = self.shared.oldest_elsewhere(self.worker.index)
+            && let Some(conn) = self.unshelve()
+        {
+            self.lend(conn, worker);
         }
     }
 
@@ -240,26 +243,31 @@ impl LocalPool {
         count(&self.numbers().idle, 1);
     }
 
-    /// Another worker asks for an idle connection.
-    pub fn lend_idle(self: &Rc<Self>, worker: usize) {
-        if !self.waiters.borrow().is_empty() {
-            return;
-        }
-        let Some(conn) = self.idle.borrow_mut().pop() else {
-            return;
-        };
+    fn unshelve(&self) -> Option<Box<ServerConn>> {
+        let conn = self.idle.borrow_mut().pop()?;
         count(&self.numbers().idle, -1);
-        self.lend(conn, worker);
+        Some(conn)
+    }
+
+    /// Another worker asks for an idle connection. It waits for the answer, whatever that is.
+    pub fn on_lend(self: &Rc<Self>, worker: usize) {
+        let is_spare = self.waiters.borrow().is_empty();
+        let conn = if is_spare { self.unshelve() } else { None };
+        // If it does not fit into that worker's box, nobody waits for it longer than `LOAN_MAX`.
+        let parked = conn.and_then(|mut conn| conn.stream.park().is_ok().then_some(conn));
+        self.send(worker, Mail::Loan(Arc::clone(&self.shared), parked));
     }
 
     fn lend(self: &Rc<Self>, mut conn: Box<ServerConn>, worker: usize) {
-        if conn.stream.park().is_err() {
-            return;
+        if conn.stream.park().is_ok() {
+            self.send(worker, Mail::Conn(Arc::clone(&self.shared), conn));
         }
-        if let Err(Mail::Conn(_, mut conn)) = self
-            .worker
-            .post
-            .try_send(worker, Mail::Conn(Arc::clone(&self.shared), conn))
+    }
+
+    /// Sends a parked connection, or keeps it.
+    fn send(self: &Rc<Self>, worker: usize, letter: Mail) {
+        if let Err(Mail::Conn(_, mut conn) | Mail::Loan(_, Some(mut conn))) =
+            self.worker.post.try_send(worker, letter)
             && conn.stream.unpark().is_ok()
         {
             if self.waiters.borrow().is_empty() {
@@ -272,12 +280,20 @@ impl LocalPool {
     }
 
     /// A connection has come from another worker.
-    pub fn on_lent(self: &Rc<Self>, mut conn: Box<ServerConn>) {
-        self.asked.set(self.asked.get().saturating_sub(1));
+    pub fn on_conn(self: &Rc<Self>, mut conn: Box<ServerConn>) {
         if conn.stream.unpark().is_ok() {
             self.accept(conn);
-        } else {
-            self.grow();
+        }
+        // If it is of no use, or went on to somebody who has waited longer, those who wait here need another.
+        self.recheck();
+    }
+
+    /// Another worker has answered: it lends a connection, or has none.
+    pub fn on_loan(self: &Rc<Self>, conn: Option<Box<ServerConn>>) {
+        self.asked.set(self.asked.get().saturating_sub(1));
+        match conn {
+            Some(conn) => self.on_conn(conn),
+            None => self.recheck(),
         }
     }
 
@@ -294,11 +310,13 @@ impl LocalPool {
                 pool: Arc::clone(&self.shared),
                 to: self.worker.index,
             };
-            let is_asked = self.worker.post.try_send(worker, lend).is_ok();
-            self.asked.set(self.asked.get() + u32::from(is_asked));
+            if self.worker.post.try_send(worker, lend).is_ok() {
+                self.asked.set(self.asked.get() + 1);
+                self.asked_at.set(self.worker.recent());
+            }
         }
-        // While logins fail, one is enough to find out whether they still do. What may be lent need not be opened; it may have
-        // been taken meanwhile: then the next tick opens one.
+        // While logins fail, one is enough to find out whether they still do. What may be lent need not be opened: if it has
+        // been taken meanwhile, the answer says so.
         let most = if self.shared.is_failing() {
             1
         } else {
@@ -489,6 +507,9 @@ pub fn count(counter: &AtomicU32, more: i32) {
 
 /// Connections a worker opens for one pool at a time: enough for a quick start, few enough not to flood a server with logins.
 const CONNECTING_MAX: u32 = 8;
+/// How long another worker's answer is waited for before a connection is opened instead. It answers as soon as it comes by;
+/// its answer is lost only where a box is full.
+const LOAN_MAX: Duration = Duration::from_millis(500);
 /// How much later than somebody elsewhere a client may have come and still be served before.
 const OVERTAKING_MAX: Duration = Duration::from_millis(2);
 

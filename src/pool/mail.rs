@@ -20,10 +20,12 @@ use super::shared::PoolShared;
 pub enum Mail {
     /// A new client, accepted for this worker.
     Client(Socket, ClientAddr),
-    /// A server connection for a client that waits there.
+    /// A server connection for a client that waits there. The worker has not asked for it.
     Conn(Arc<PoolShared>, Box<ServerConn>),
     /// The worker is asked for an idle connection of this pool.
     Lend { pool: Arc<PoolShared>, to: usize },
+    /// The answer to that: a connection, or none.
+    Loan(Arc<PoolShared>, Option<Box<ServerConn>>),
     /// The worker is asked to close its longest idle connection that counts against these accounts.
     Evict { pool: Arc<PoolShared> },
     /// A `CancelRequest` for one of its clients.

@@ -274,7 +274,7 @@ impl Worker {
             waits |= seat.phase.get() == Phase::Waiting;
         }
         if waits {
-            self.pools().iter().for_each(LocalPool::on_tick);
+            self.pools().iter().for_each(|pool| pool.on_tick(now));
         }
         !busy.is_empty()
     }

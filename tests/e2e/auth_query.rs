@@ -245,7 +245,7 @@ fn a_query_that_fails_is_no_wrong_password_and_is_asked_again() {
         wire.startup(&[("user", user), ("database", "app")]);
         assert_eq!(wire.read_fatal().sqlstate(), "57P03");
     }
-    assert!(pgweir.log_contains("the auth query failed"), "{}", pgweir.log());
+    pgweir.wait_for_log("the auth query failed", 1);
     postgres.sql("ALTER FUNCTION gone RENAME TO look_up");
     ask_until_let_in(&pgweir, "ann", "secret");
 }

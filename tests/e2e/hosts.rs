@@ -10,7 +10,7 @@ use std::thread;
 use pgweir::demo::cluster::StopMode;
 use pgweir::protocol::tag;
 
-use super::harness::crowd::{crowd, error, eventually, sqlstate};
+use super::harness::crowd::{Watcher, crowd, error, eventually, sqlstate};
 use super::harness::wire::{c_string, frame};
 use super::harness::{Pgweir, Postgres, Proxy, Wire};
 
@@ -257,18 +257,19 @@ fn keep_asking(mut wire: Wire, number: usize, restarted: &AtomicBool) {
     }
 }
 
-/// No slot was lost on the way: as many transactions as the pool has connections run side by side, and no more.
+/// No slot was lost on the way: as many transactions as the pool has connections run side by side, and never more.
 fn all_of_it_is_there(pgweir: &Pgweir, postgres: &Postgres, size: usize) {
+    let watcher = Watcher::start(postgres, "true");
     let together = std::sync::Barrier::new(size);
     crowd(size, |_| {
         let mut wire = log_in(pgweir);
         assert!(error(&wire.query("BEGIN")).is_none());
         together.wait();
-        // Those that were closed before may take a moment to be gone from the server's list.
-        eventually("as many as the pool has", || postgres.connections() == size);
+        assert_eq!(postgres.connections(), size);
         together.wait();
         wire.query("COMMIT");
     });
+    assert_eq!(watcher.most(), u32::try_from(size).unwrap());
 }
 
 /// Before a server, says that it is starting up, until it is told that it is up.

@@ -92,5 +92,5 @@ fn the_soft_limit_of_file_descriptors_is_raised_to_the_hard_one() {
     assert_eq!(numbers.next(), numbers.next());
 }
 
-/// What an idle client may take of a build for debugging, in kB. `make bench` measures the real one.
+/// What an idle client may take of a build for debugging, in kB. What it takes of a release is in `footprint`.
 const PER_CLIENT_MAX: usize = 8;

@@ -220,7 +220,7 @@ fn a_drain_has_an_end() {
     pgweir.terminate();
     assert_eq!(in_block.read_fatal().sqlstate(), "57P01");
     assert_eq!(pgweir.wait().code(), Some(0));
-    assert!(pgweir.log_contains("not everybody has left in time"));
+    pgweir.wait_for_log("not everybody has left in time", 1);
 }
 
 #[test]

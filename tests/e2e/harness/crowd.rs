@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgweir::protocol::tag;
 
+use super::postgres::{ASIDE, OTHERS};
 use super::wire::Frame;
 use super::{PATIENCE, Postgres, Wire};
 
@@ -22,17 +23,8 @@ impl Watcher {
     pub(crate) fn start(postgres: &Postgres, condition: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let mut wire = Wire::connect(postgres.port());
-        wire.startup(&[
-            ("user", "postgres"),
-            ("database", "postgres"),
-            ("application_name", WATCHER),
-        ]);
-        wire.authenticate("postgres", "");
-        let count = format!(
-            "SELECT count(*) FROM pg_stat_activity \
-             WHERE backend_type = 'client backend' AND application_name NOT IN ('{WATCHER}', 'psql') AND ({condition})"
-        );
+        let mut wire = Wire::log_in(postgres.port(), "postgres", ASIDE, None);
+        let count = format!("SELECT count(*) FROM pg_stat_activity WHERE {OTHERS} AND ({condition})");
         let thread = thread::spawn(move || {
             let mut most = 0;
             while !stopped.load(Ordering::Acquire) {
@@ -81,5 +73,3 @@ pub(crate) fn sqlstate(frames: &[Frame]) -> String {
         .unwrap_or_else(|| panic!("no error in {frames:?}"))
         .sqlstate()
 }
-
-const WATCHER: &str = "watcher";

@@ -28,6 +28,8 @@ pub(crate) struct Pgweir {
 impl Pgweir {
     pub(crate) fn builder() -> PgweirBuilder {
         PgweirBuilder {
+            program: env!("CARGO_BIN_EXE_pgweir").into(),
+            tracer: Vec::new(),
             config: String::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -156,6 +158,8 @@ impl Drop for Pgweir {
 
 #[derive(Debug)]
 pub(crate) struct PgweirBuilder {
+    program: PathBuf,
+    tracer: Vec<String>,
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -166,6 +170,18 @@ impl PgweirBuilder {
     /// for that port.
     pub(crate) fn config(mut self, toml_text: &str) -> Self {
         toml_text.clone_into(&mut self.config);
+        self
+    }
+
+    /// Another build of it than the tests'.
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
+    /// Runs it as the child of this command, which ends when it ends.
+    pub(crate) fn under(mut self, tracer: &[&str]) -> Self {
+        self.tracer = tracer.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -199,8 +215,14 @@ impl PgweirBuilder {
         let port = port::free().unwrap();
         let config = write_config(directory.path(), port, &self.config);
         let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig=KILL", "--"]);
+        if !self.tracer.is_empty() {
+            command
+                .args(&self.tracer)
+                .args(["setpriv", "--pdeathsig=KILL", "--"]);
+        }
         command
-            .args(["--pdeathsig=KILL", "--", env!("CARGO_BIN_EXE_pgweir")])
+            .arg(&self.program)
             .arg(config)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -58,12 +58,20 @@ impl Postgres {
         self.instance.url("postgres", "postgres")
     }
 
-    /// How many client connections the server has, this one excepted.
+    /// How many client connections the server has, [`OTHERS`].
     pub(crate) fn connections(&self) -> usize {
-        let count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-        self.sql(count).parse().unwrap()
+        let count = format!("SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}");
+        self.instance.query(ASIDE, &count).unwrap().parse().unwrap()
     }
 }
+
+/// The condition on `pg_stat_activity` for clients' sessions, those excepted that count, and the tests' own `psql`: each takes
+/// a moment to be gone from that list after its program has ended.
+pub(crate) const OTHERS: &str = "backend_type = 'client backend' AND datname IS DISTINCT FROM 'template1' \
+     AND NOT (application_name = 'psql' AND client_addr IS NULL)";
+
+/// The database to count from.
+pub(crate) const ASIDE: &str = "template1";
 
 impl Deref for Postgres {
     type Target = Instance;
