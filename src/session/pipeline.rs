@@ -272,6 +272,15 @@ impl Entry {
         }
     }
 
+    /// A part of the client's `BEGIN`, which it was told of before.
+    #[must_use]
+    pub fn begin(kind: Kind) -> Self {
+        Self {
+            answer: Answer::Begin,
+            ..Self::forward(kind)
+        }
+    }
+
     /// A request that was not sent: its answer is made when its turn comes.
     #[must_use]
     pub fn fake(kind: Kind) -> Self {
@@ -333,6 +342,8 @@ impl Kind {
 pub enum Answer {
     Forward,
     Skip,
+    /// The client has it already. Only an error is news.
+    Begin,
     Fake,
     /// The request was made to fail; the client gets this error in place of the server's.
     Replace(Box<Report>),

@@ -6,6 +6,7 @@
 
 mod auth_query;
 mod bad_input;
+mod begin;
 mod cancel;
 mod client_logins;
 mod client_tls;

@@ -3,6 +3,7 @@
 use pgweir::protocol::{CancelKey, Parameters, Report, Severity, SqlState, TransactionState};
 use pgweir::session::client::Block;
 use pgweir::session::flow::Naming;
+use pgweir::session::pipeline::Answer;
 use pgweir::session::{Flow, Hygiene, Rest, ServerState};
 
 use crate::model::Model;
@@ -119,7 +120,7 @@ impl World {
 
     /// Something goes wrong.
     pub fn fault(&mut self, at: usize) -> Result<(), Failure> {
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => {
                 let client = self.peers[at].client.id;
                 self.note(|| format!("client {client} breaks off"));
@@ -141,6 +142,15 @@ impl World {
                 // Nobody listened to them.
                 let ended = SqlState::ADMIN_SHUTDOWN;
                 self.bury(at, Report::error(ended, "terminating connection"))
+            }
+            3 => {
+                if let Some(exchange) = &mut self.peers[at].exchange
+                    && let Some(entry) = exchange.conn.state.pipeline.head()
+                    && matches!(entry.answer, Answer::Begin)
+                {
+                    exchange.conn.model.refuse_begin();
+                }
+                Ok(())
             }
             _ => self.bury(at, Report::error(SqlState::CONNECTION_FAILURE, "lost")),
         }
@@ -165,7 +175,10 @@ impl World {
         let flow = &exchange.flow;
         let state = &mut exchange.conn.state;
         let mut out = Vec::new();
-        if state.pipeline.is_empty() && !flow.is_busy(state) && !flow.is_in_batch() {
+        if peer.session.is_begun() {
+            // The server had heard nothing of the block.
+            flow.on_lost(&mut peer.session, state, &report, &mut out);
+        } else if state.pipeline.is_empty() && !flow.is_busy(state) && !flow.is_in_batch() {
             peer.client.on_lost_between();
             if state.transaction != TransactionState::Idle {
                 peer.session.block = Block::Failed;

@@ -90,7 +90,7 @@ impl Flow {
             if head.tag == tag::ERROR_RESPONSE && message.body.len() < head.body.min(ERROR_HEAD_MAX) {
                 break;
             }
-            if head.tag == tag::ERROR_RESPONSE && ErrorFields::read(message.body).ends_connection() {
+            if head.tag == tag::ERROR_RESPONSE && is_end(&message, parties) {
                 let body = message.body.into();
                 return Ok(Heard {
                     consumed: end,
@@ -180,7 +180,8 @@ impl Flow {
     ) -> Result<Verdict, SessionError> {
         let verdict = match parties.server.pipeline.head() {
             Some(Entry {
-                answer: Answer::Skip, ..
+                answer: Answer::Skip | Answer::Begin,
+                ..
             }) => Verdict::Drop,
             _ => Verdict::Pass,
         };
@@ -270,6 +271,10 @@ impl Flow {
         if head_kind(parties) == Some(Kind::Execute) {
             self.tally.queries += 1;
             self.pop(parties);
+            if self.settling == Settling::Begin {
+                // It stands before everything else.
+                self.settling = Settling::Done;
+            }
         }
         self.early_syncs = 0;
         verdict
@@ -390,6 +395,11 @@ impl Flow {
         self.tally.steps += 1;
         parties.server.pipeline.pop();
     }
+}
+
+/// Whether an error is the last of the connection.
+fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
+    ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
 }
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {

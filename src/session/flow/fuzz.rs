@@ -241,7 +241,10 @@ impl Exchange {
             .on_lost(&mut self.client, &mut self.server, &report, &mut out);
         self.client.on_server_gone();
         let mut input = self.client_pending.as_slice();
-        while let Ok(idle) = self.client.on_idle(input, &mut out) {
+        while let Ok(idle) = self
+            .client
+            .on_idle(input, crate::session::client::Begins::Here, &mut out)
+        {
             input = input.get(idle.consumed..).unwrap_or_default();
             let refused = self.client.refuse(input, &report, &mut out);
             if idle.wants != crate::session::client::Wants::Server || refused == 0 {

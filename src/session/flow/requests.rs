@@ -52,6 +52,7 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Result<Passed, SessionError> {
         self.gate = Gate::Open;
+        let begun = self.open_block(out, parties);
         let mut at = self.pass_client_body(input, out);
         let next = loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -60,8 +61,7 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            let is_settling = self.settling == Settling::Reset && !parties.server.pipeline.is_empty();
-            if is_settling || parties.server.pipeline.is_full() {
+            if self.is_settling(parties) || parties.server.pipeline.is_full() {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
                 if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
                     // Else the server may keep the answer that is waited for until it is asked to sync.
@@ -93,7 +93,21 @@ impl Flow {
             self.client_body = head.len() - sent;
             at += sent;
         };
+        if at == 0
+            && let Some(modes) = begun
+        {
+            self.take_back_block(modes, out, parties);
+        }
         Ok(Passed { consumed: at, next })
+    }
+
+    /// Whether more may be sent only when something is answered.
+    fn is_settling(&self, parties: &Parties<'_>) -> bool {
+        match self.settling {
+            Settling::Done => false,
+            Settling::Begin => parties.server.pipeline.has_sync(),
+            Settling::Reset => !parties.server.pipeline.is_empty(),
+        }
     }
 
     fn pass_client_body(&mut self, input: &[u8], out: &mut Outbox) -> usize {
