@@ -105,16 +105,15 @@ impl Mode {
 /// Tells nearly every other query by its first two bytes.
 #[inline]
 fn is_likely(body: &[u8]) -> bool {
-    matches!(
-        body,
-        [b'B' | b'b', b'E' | b'e', ..]
-            | [b'S' | b's', b'T' | b't', ..]
-            | [b'C' | b'c', b'O' | b'o', ..]
-            | [b'E' | b'e', b'N' | b'n', ..]
-            | [b'R' | b'r', b'O' | b'o', ..]
-            | [b'A' | b'a', b'B' | b'b', ..]
-            | [b' ' | b'\t' | b'\n' | b'\r' | b'-' | b'/', ..]
-    )
+    let [first, second, ..] = body else {
+        return false;
+    };
+    match &[first.to_ascii_lowercase(), second.to_ascii_lowercase()] {
+        b"be" | b"st" | b"co" | b"en" | b"ro" | b"ab" => true,
+        // A blank, or what a comment begins with.
+        [b' ' | b'\t' | b'\n' | b'\r' | b'\x0c' | b'-' | b'/', _] => true,
+        _ => false,
+    }
 }
 
 /// The one statement of a text.

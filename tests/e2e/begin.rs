@@ -242,7 +242,7 @@ fn whatever_comes_behind_a_begin_in_one_packet_is_answered_as_by_postgresql() {
     for keys in ["pool_size = 1", "pool_size = 1\nprepared_statements = 0"] {
         let pgweir = Pgweir::before_with(&postgres, keys);
         for (messages, readies) in &talks {
-            let mut hear = |wire: &mut Wire| {
+            let hear = |wire: &mut Wire| {
                 // An unnamed statement from before: a simple query destroys it.
                 wire.send_parse("", "SELECT 'before'");
                 wire.send_sync();
