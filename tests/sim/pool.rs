@@ -3,7 +3,6 @@
 use pgweir::protocol::{CancelKey, Parameters, Report, Severity, SqlState, TransactionState};
 use pgweir::session::client::Block;
 use pgweir::session::flow::Naming;
-use pgweir::session::pipeline::Answer;
 use pgweir::session::{Flow, Hygiene, Rest, ServerState};
 
 use crate::model::Model;
@@ -120,7 +119,7 @@ impl World {
 
     /// Something goes wrong.
     pub fn fault(&mut self, at: usize) -> Result<(), Failure> {
-        match self.random.below(5) {
+        match self.random.below(4) {
             0 => {
                 let client = self.peers[at].client.id;
                 self.note(|| format!("client {client} breaks off"));
@@ -142,15 +141,6 @@ impl World {
                 // Nobody listened to them.
                 let ended = SqlState::ADMIN_SHUTDOWN;
                 self.bury(at, Report::error(ended, "terminating connection"))
-            }
-            3 => {
-                if let Some(exchange) = &mut self.peers[at].exchange
-                    && let Some(entry) = exchange.conn.state.pipeline.head()
-                    && matches!(entry.answer, Answer::Begin)
-                {
-                    exchange.conn.model.refuse_begin();
-                }
-                Ok(())
             }
             _ => self.bury(at, Report::error(SqlState::CONNECTION_FAILURE, "lost")),
         }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use pgweir::protocol::{Parameters, Report, TransactionState};
 use pgweir::session::client::{Begins, Block, Wants};
 use pgweir::session::flow::{Attention, Next, Parties};
+use pgweir::session::pipeline::{Answer, Entry};
 use pgweir::session::statement::StatementCache;
 use pgweir::session::{ClientSession, Flow, Hygiene, Outbox, ServerState, settings};
 
@@ -46,6 +47,8 @@ pub struct Plan {
     /// How much a client asks before what it asked was read.
     pub ahead: usize,
     pub begins: Begins,
+    /// One `BEGIN` in so many is refused.
+    pub refusals: usize,
 }
 
 /// A client as the pooler has it.
@@ -89,6 +92,7 @@ impl World {
             faults: [60, 400, usize::MAX][random.below(3)],
             patience: [150, 1_000_000][random.below(2)],
             ahead: [1, 100, 2000][random.below(3)],
+            refusals: [2, 20, usize::MAX][random.below(3)],
             begins: [Begins::Here, Begins::Here, Begins::AtServer][random.below(3)],
         };
         let mut world = Self {
@@ -313,6 +317,11 @@ impl World {
                 lines.extend(frontend(out.bytes(&input)));
             }
             conn.sent.extend_from_slice(out.bytes(&input));
+            let is_begin = |entry: &Entry| matches!(entry.answer, Answer::Begin);
+            let is_refused = !self.calm && self.random.below(self.plan.refusals) == 0;
+            if is_refused && conn.state.pipeline.head().is_some_and(is_begin) {
+                conn.model.refuse_begin();
+            }
         }
         let (client, id) = (peer.client.id, conn.state.id);
         self.note(|| format!("client {client} -> server {id}: {lines:?}"));
