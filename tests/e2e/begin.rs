@@ -3,11 +3,12 @@
 use pgweir::protocol::tag;
 use rustix::process::Signal;
 
+use super::harness::clients::pgbench;
 use super::harness::crowd::{error, eventually, sqlstate};
 use super::harness::wire::{Frame, bind, c_string, execute, frame, parse, tags};
 use super::harness::{Pgweir, Postgres, Proxy, Wire};
 
-fn log_in(pgweir: &Pgweir) -> Wire {
+pub(super) fn log_in(pgweir: &Pgweir) -> Wire {
     Wire::log_in(pgweir.port(), "postgres", "app", None)
 }
 
@@ -15,12 +16,12 @@ fn pooled(postgres: &Postgres) -> Pgweir {
     Pgweir::before_with(postgres, "pool_size = 1\npool_timeout = \"1s\"")
 }
 
-fn state(frames: &[Frame]) -> char {
+pub(super) fn state(frames: &[Frame]) -> char {
     frames.last().unwrap().transaction_state()
 }
 
 /// What of an answer must be the same.
-fn essence(frames: &[Frame]) -> Vec<String> {
+pub(super) fn essence(frames: &[Frame]) -> Vec<String> {
     let words = |frame: &Frame| match frame.tag {
         tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE => {
             let fields = ['V', 'C', 'M'].map(|name| frame.field(name).unwrap_or_default());
@@ -416,6 +417,22 @@ fn a_drain_lets_begun_blocks_come_to_their_end() {
     assert_eq!(empty.read_fatal().sqlstate(), "57P01");
     assert!(pgweir.wait().success());
     assert_eq!(postgres.sql("SELECT count(*) FROM kept"), "1");
+}
+
+#[test]
+fn pgbench_runs_its_blocks_over_one_connection() {
+    let postgres = Postgres::start();
+    pgbench(&postgres.superuser_url(), "-i -q -s 1").success();
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1\npool_timeout = \"30s\"");
+    let url = pgweir.url("postgres", "app");
+    for (protocol, clients) in [("simple", 8), ("extended", 8), ("prepared", 1)] {
+        let report = pgbench(&url, &format!("-n -M {protocol} -c {clients} -t 20")).success();
+        let processed = format!("processed: {0}/{0}", clients * 20);
+        assert!(report.contains(&processed), "{report}");
+    }
+    let sums =
+        "SELECT (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(delta) FROM pgbench_history)";
+    assert_eq!(postgres.sql(sums), "t");
 }
 
 #[test]
