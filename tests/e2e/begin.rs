@@ -315,6 +315,8 @@ fn a_begin_that_the_server_refuses_fails_the_block_and_carries_out_nothing() {
         );
         assert_eq!(wire.value("SELECT 1"), "1");
     }
+    assert!(pgweir.log_contains("refused to begin a transaction"));
+    assert!(!pgweir.log_contains("lost a server connection"));
 }
 
 #[test]

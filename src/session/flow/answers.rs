@@ -22,7 +22,7 @@ pub struct Heard {
     pub end: Option<Ending>,
 }
 
-/// The server ends the connection with these words.
+/// With these words the server ends the connection; or it refuses a `BEGIN`, and nothing can be made of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// The body of its `ErrorResponse`.
@@ -35,6 +35,12 @@ impl Ending {
         let frame = Frame::begin(out, tag::ERROR_RESPONSE);
         body::with_severity(&self.body, severity, out);
         frame.end(out);
+    }
+
+    /// Whether the server is still there, and waits for a `Sync` that nobody will send.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        !ErrorFields::read(&self.body).ends_connection()
     }
 
     #[must_use]
