@@ -227,8 +227,9 @@ impl Flow {
                 self.copy = Copy::Both;
                 Ok(verdict)
             }
+            // It answers nothing, whatever stands at the head.
+            tag::NOTIFICATION_RESPONSE => Ok(Verdict::Pass),
             tag::NOTICE_RESPONSE
-            | tag::NOTIFICATION_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
             | tag::COPY_OUT_RESPONSE
