@@ -195,6 +195,13 @@ impl Seat {
         self.poke.get() >= Some(Poke::Drain)
     }
 
+    /// Whether its deadline has passed.
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        let deadline = self.deadline.get();
+        deadline != 0 && deadline <= now
+    }
+
     pub fn grant(&self, grant: Grant) {
         *self.granted.borrow_mut() = Some(grant);
         self.wake();

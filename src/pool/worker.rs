@@ -266,7 +266,7 @@ impl Worker {
         let busy = self.busy.borrow().clone();
         let mut waits = false;
         for seat in &busy {
-            if is_due(seat, now) {
+            if seat.is_due(now) {
                 seat.poke(Poke::Deadline);
             } else if seat.phase.get() == Phase::Active && seat.since.get() + micros(LOOK_AFTER) <= now {
                 seat.poke_look();
@@ -281,7 +281,7 @@ impl Worker {
 
     fn sweep(&self, now: u64) {
         for seat in self.seats.borrow().iter().flatten() {
-            if seat.phase.get() == Phase::Idle && is_due(seat, now) {
+            if seat.phase.get() == Phase::Idle && seat.is_due(now) {
                 seat.poke(Poke::Deadline);
             }
         }
@@ -290,11 +290,6 @@ impl Worker {
         }
         self.forget_unused();
     }
-}
-
-fn is_due(seat: &Seat, now: u64) -> bool {
-    let deadline = seat.deadline.get();
-    deadline != 0 && deadline <= now
 }
 
 /// The process id of a client's cancel key: worker and seat, and never negative, since some drivers read it so.

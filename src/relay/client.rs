@@ -10,10 +10,10 @@ use crate::pool::clock;
 use crate::pool::local::LocalPool;
 use crate::pool::registry::Profile;
 use crate::pool::seat::{Phase, Poke, Seat};
-use crate::pool::settings::PoolSettings;
+use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
-use crate::protocol::{Report, SqlState};
-use crate::session::client::Wants;
+use crate::protocol::Report;
+use crate::session::client::{Begins, Wants};
 use crate::session::{ClientSession, Outbox};
 
 use super::Current;
@@ -38,6 +38,8 @@ pub struct Client {
     pub owed: Vec<u8>,
     /// An error that the client is told with its next request: its server was lost while it was silent.
     pub pending: Option<Box<Report>>,
+    /// When the block began that no server knows of; microseconds on the clock.
+    pub begun_at: u64,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
 }
@@ -131,22 +133,31 @@ impl Client {
             Poke::Look | Poke::Cancel => None,
             Poke::Renew => {
                 let now = self.context.worker.now();
-                let timeout = self.settings().client_idle_timeout;
-                self.seat.deadline.set(clock::deadline(now, timeout));
+                self.set_idle_deadline(now);
                 None
             }
-            Poke::Deadline => {
-                let deadline = self.seat.deadline.get();
-                let is_due = deadline != 0 && deadline <= self.context.worker.now();
-                is_due.then(|| {
-                    Farewell::Told(Report::fatal(
-                        SqlState::IDLE_SESSION_TIMEOUT,
-                        "terminating connection due to client idle timeout",
-                    ))
-                })
-            }
+            Poke::Deadline => self.on_idle_deadline(),
+            // It is in a transaction, which may end as any other. The poke stays, and stands for any other.
+            Poke::Drain if self.session.is_begun() => self.on_idle_deadline(),
             Poke::Drain | Poke::Kill => Some(Farewell::shutdown()),
         }
+    }
+
+    fn on_idle_deadline(&mut self) -> Option<Farewell> {
+        let now = self.context.worker.now();
+        if !self.seat.is_due(now) {
+            return None;
+        }
+        if !self.session.is_begun() {
+            return Some(Farewell::idle());
+        }
+        let longest = self.settings().transaction_timeout;
+        let is_too_long = !longest.is_zero() && clock::deadline(self.begun_at, longest) <= now;
+        Some(if is_too_long {
+            Farewell::transaction_too_long()
+        } else {
+            Farewell::idle_in_transaction()
+        })
     }
 
     /// Deals with what has come; what it leaves over is in `carry` (which is empty before).
@@ -158,12 +169,24 @@ impl Client {
         cx: &mut TaskContext<'_>,
     ) -> Option<Turn> {
         let mut at = self.pass_over(input.len());
+        let begins = self.begins();
         loop {
             let rest = input.get(at..).unwrap_or_default();
-            let idle = match self.session.on_idle(rest, &mut self.owed) {
+            let was_begun = self.session.is_begun();
+            out.reset();
+            let idle = self.session.on_idle(rest, begins, out.make(&[]));
+            if !out.is_empty() && self.answer(out.bytes(&[]), cx).is_err() {
+                return Some(Turn::Leave(Farewell::Lost));
+            }
+            let idle = match idle {
                 Ok(idle) => idle,
                 Err(error) => return Some(Turn::Leave(Farewell::Told(Report::from(&error)))),
             };
+            if self.session.is_begun() != was_begun
+                && let Some(farewell) = self.on_block_changed()
+            {
+                return Some(Turn::Leave(farewell));
+            }
             at = self.advance(at, idle.consumed, input.len());
             let rest = input.get(at..).unwrap_or_default();
             match idle.wants {
@@ -180,6 +203,34 @@ impl Client {
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
         }
+    }
+
+    /// Where it begins blocks and ends them. An error that it is owed comes first.
+    fn begins(&mut self) -> Begins {
+        let is_pooled = !self.is_replication && self.settings().pool_mode == PoolMode::Transaction;
+        if is_pooled && self.pending.is_none() {
+            Begins::Here
+        } else {
+            Begins::AtServer
+        }
+    }
+
+    /// It has begun a block that no server knows of, or ended it.
+    fn on_block_changed(&mut self) -> Option<Farewell> {
+        let now = self.context.worker.now();
+        self.begun_at = now;
+        self.seat.request_at.set(now);
+        self.set_idle_deadline(now);
+        (!self.session.is_begun() && self.seat.is_leaving()).then(Farewell::shutdown)
+    }
+
+    /// Answers without a server.
+    fn answer(&mut self, bytes: &[u8], cx: &mut TaskContext<'_>) -> io::Result<()> {
+        if self.owes() {
+            self.owed.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.send(cx, bytes)
     }
 
     /// The client needs a server connection for what stands next.
@@ -277,8 +328,19 @@ impl Client {
     /// From now on the client is idle, and its idle timeout runs.
     pub fn enter_idle(&mut self, now: u64) {
         self.seat.enter(Phase::Idle, now);
-        let timeout = self.settings().client_idle_timeout;
-        self.seat.deadline.set(clock::deadline(now, timeout));
+        self.set_idle_deadline(now);
+    }
+
+    fn set_idle_deadline(&mut self, now: u64) {
+        let (is_begun, begun_at) = (self.session.is_begun(), self.begun_at);
+        let settings = self.settings();
+        let deadline = if is_begun {
+            let idle = clock::deadline(now, settings.idle_transaction_timeout);
+            clock::earlier(idle, clock::deadline(begun_at, settings.transaction_timeout))
+        } else {
+            clock::deadline(now, settings.client_idle_timeout)
+        };
+        self.seat.deadline.set(deadline);
     }
 
     fn note_received(&self, count: usize) {

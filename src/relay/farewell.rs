@@ -27,6 +27,32 @@ impl Farewell {
         )
     }
 
+    /// It has said nothing for too long, outside of a transaction.
+    #[must_use]
+    pub fn idle() -> Self {
+        Self::Told(Report::fatal(
+            SqlState::IDLE_SESSION_TIMEOUT,
+            "terminating connection due to client idle timeout",
+        ))
+    }
+
+    /// The same inside of one.
+    #[must_use]
+    pub fn idle_in_transaction() -> Self {
+        Self::Told(Report::fatal(
+            SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+            "terminating connection due to idle-in-transaction timeout",
+        ))
+    }
+
+    #[must_use]
+    pub fn transaction_too_long() -> Self {
+        Self::Told(Report::fatal(
+            SqlState::TRANSACTION_TIMEOUT,
+            "terminating connection due to transaction timeout",
+        ))
+    }
+
     /// For the log.
     #[must_use]
     pub fn as_str(&self) -> &str {

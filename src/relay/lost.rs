@@ -57,12 +57,17 @@ pub(super) fn tell(
 ) -> Option<Farewell> {
     let in_block = conn.state.transaction != TransactionState::Idle;
     let report = words.map_or_else(|| report(flow, conn, in_block), Ending::report);
+    let what = if words.is_some_and(Ending::is_refusal) {
+        "gave up a server connection that refused to begin a transaction"
+    } else {
+        "lost a server connection"
+    };
     tracing::warn!(
         client = client.seat.id,
         server = %conn.info.address,
         database = &*conn.info.database,
         user = &*conn.info.user,
-        "lost a server connection: {report}"
+        "{what}: {report}"
     );
     if flow.is_inside_answer() {
         // The client has the beginning of a message: whatever followed would be read as its rest.

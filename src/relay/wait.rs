@@ -81,6 +81,12 @@ impl Place {
                 );
                 return Poll::Ready(Waited::Refused(report));
             }
+            // It waits in a transaction, which may end as any other. The poke stays, and stands for any other.
+            Some(Poke::Drain) if client.session.is_begun() => {
+                if self.seat.is_due(self.pool.worker.now()) {
+                    return Poll::Ready(Waited::Refused(timed_out(&self.pool, self.elapsed())));
+                }
+            }
             Some(Poke::Drain | Poke::Kill) => return Poll::Ready(Waited::Leave(Farewell::shutdown())),
             Some(Poke::Look | Poke::Renew) | None => {}
         }

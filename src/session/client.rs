@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::protocol::write::{self, Frame};
-use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
+use crate::protocol::{HEAD_LEN, Head, Parameters, Report, TransactionState, tag};
 
+use super::begin::{Command, Modes};
 use super::error::SessionError;
 use super::inquiry::{Findings, Inquiry};
 use super::meaning;
@@ -38,8 +39,18 @@ pub struct ClientSession {
 pub enum Block {
     #[default]
     None,
+    /// It was told that a block has begun, of which no server knows yet.
+    Begun(Modes),
     /// The server connection was lost inside a block: to the client the block has failed, and stays so until it ends it.
     Failed,
+}
+
+/// Where a client without a server connection begins blocks and ends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// Here, at once: no server connection is taken before the block's first statement, and none for an end without one.
+    Here,
+    AtServer,
 }
 
 /// Where the client's stream stands while nothing is forwarded.
@@ -128,11 +139,17 @@ impl ClientSession {
         self.pins.insert(PinReason::Setting);
     }
 
+    /// Whether the client is in a block of which no server knows yet.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        matches!(self.block, Block::Begun(_))
+    }
+
     /// Looks at input while there is no server connection. Answers what needs none.
     ///
     /// # Errors
     /// A message that breaks the protocol.
-    pub fn on_idle(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Idle, SessionError> {
+    pub fn on_idle(&mut self, input: &[u8], begins: Begins, out: &mut Vec<u8>) -> Result<Idle, SessionError> {
         let mut consumed = 0;
         loop {
             let rest = input.get(consumed..).unwrap_or_default();
@@ -143,6 +160,7 @@ impl ClientSession {
                     wants: Wants::Nothing,
                 });
             };
+            let is_whole = rest.len() >= head.len();
             let wanted = match (head.tag, self.local) {
                 (tag::TERMINATE, _) => {
                     return Ok(Idle {
@@ -159,15 +177,19 @@ impl ClientSession {
                 (tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH, _) | (_, Local::ToSync) => {
                     false
                 }
+                (tag::QUERY, Local::Between) if is_whole && begins == Begins::Here => {
+                    let body = rest.get(HEAD_LEN..head.len()).unwrap_or_default();
+                    !self.on_block_command(body, out)
+                }
                 (_, Local::Between) => true,
             };
             if wanted {
                 // A client that stops in the middle of a message keeps no server connection from the others.
-                let is_awaited = rest.len() < head.len() && head.len() <= AWAITED_LEN_MAX;
+                let is_awaited = !is_whole && head.len() <= AWAITED_LEN_MAX;
                 let wants = if is_awaited { Wants::Nothing } else { Wants::Server };
                 return Ok(Idle { consumed, wants });
             }
-            if rest.len() < head.len() {
+            if !is_whole {
                 // The caller passes over the rest of a cut message: nothing of it is looked into.
                 return Ok(Idle {
                     consumed: consumed + head.len(),
@@ -178,12 +200,38 @@ impl ClientSession {
         }
     }
 
+    /// Answers a query that begins a block, or ends one of which no server knows. False: it is another.
+    fn on_block_command(&mut self, body: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(command) = Command::read(body) else {
+            return false;
+        };
+        let (block, tag) = match (self.block, command) {
+            (Block::None, Command::Begin { modes, tag }) => (Block::Begun(modes), tag),
+            (Block::Begun(_), Command::Commit) => (Block::None, "COMMIT"),
+            // What has failed is not committed.
+            (Block::Begun(_), Command::Rollback) | (Block::Failed, Command::Commit | Command::Rollback) => {
+                (Block::None, "ROLLBACK")
+            }
+            (Block::None, Command::Commit | Command::Rollback)
+            | (Block::Begun(_) | Block::Failed, Command::Begin { .. }) => return false,
+        };
+        self.block = block;
+        // As every simple query does.
+        self.statements.unnamed = None;
+        command_complete(tag, out);
+        self.ready(out);
+        true
+    }
+
     /// Refuses the message that stands next (`on_idle` said `Server`): an error, and in the extended protocol nothing more
-    /// until the next `Sync`. Returns the length of the message, which may reach beyond the input.
+    /// until the next `Sync`. A block that was begun has failed by it. Returns the length of the message, which may reach beyond the input.
     pub fn refuse(&mut self, input: &[u8], report: &Report, out: &mut Vec<u8>) -> usize {
         let Ok(Some(head)) = Head::read_frontend(input) else {
             return 0;
         };
+        if self.is_begun() {
+            self.block = Block::Failed;
+        }
         report.encode(out);
         match head.tag {
             tag::QUERY | tag::FUNCTION_CALL => self.ready(out),
@@ -260,6 +308,7 @@ impl ClientSession {
     fn ready(&self, out: &mut Vec<u8>) {
         let state = match self.block {
             Block::None => TransactionState::Idle,
+            Block::Begun(_) => TransactionState::InBlock,
             Block::Failed => TransactionState::Failed,
         };
         ready_for_query(state, out);
@@ -295,6 +344,13 @@ const AWAITED_LEN_MAX: usize = 16 * 1024;
 pub fn ready_for_query(state: TransactionState, out: &mut Vec<u8>) {
     let frame = Frame::begin(out, tag::READY_FOR_QUERY);
     out.push(state.as_byte());
+    frame.end(out);
+}
+
+/// Appends a `CommandComplete`.
+fn command_complete(command: &str, out: &mut Vec<u8>) {
+    let frame = Frame::begin(out, tag::COMMAND_COMPLETE);
+    write::cstr(out, command.as_bytes());
     frame.end(out);
 }
 

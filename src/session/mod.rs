@@ -3,6 +3,7 @@
 //! What a client is (`ClientSession`) stays with the client; what a server connection remembers (`ServerState`) stays with the
 //! connection and is lent to an exchange (`Flow`). That split is what keeps clients apart.
 
+pub mod begin;
 pub mod client;
 pub mod error;
 pub mod flow;

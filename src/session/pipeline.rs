@@ -281,10 +281,19 @@ impl Entry {
         }
     }
 
+    /// A part of the client's `BEGIN`, which it was told of before.
+    #[must_use]
+    pub fn begin(kind: Kind) -> Self {
+        Self {
+            answer: Answer::Begin,
+            ..Self::forward(kind)
+        }
+    }
+
     /// Whether the client knows nothing of it.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        matches!(self.answer, Answer::Skip | Answer::Read)
+        matches!(self.answer, Answer::Skip | Answer::Read | Answer::Begin)
     }
 
     /// A request that was not sent: its answer is made when its turn comes.
@@ -350,6 +359,8 @@ pub enum Answer {
     Skip,
     /// It is ours, and its rows are findings.
     Read,
+    /// The client has it already. Only an error is news.
+    Begin,
     Fake,
     /// The request was made to fail; the client gets this error in place of the server's.
     Replace(Box<Report>),

@@ -217,7 +217,7 @@ fn the_asking_connection_is_beside_the_pool_and_within_the_limit_of_the_database
         "pool_size = 1\nmax_db_connections = 2\npool_timeout = \"1s\"",
     );
     let mut ann = Wire::log_in(pgweir.port(), "ann", "app", Some("secret"));
-    ann.query("BEGIN");
+    ann.query("BEGIN; SELECT 1");
     assert_eq!(postgres.connections(), 2);
     // The one that asks makes room for a pool, and a pool's idle one for the one that asks.
     assert_eq!(ask(&pgweir, "bob", "secret").success(), "bob");

@@ -74,7 +74,7 @@ fn a_client_that_waits_for_a_connection_is_cancelled() {
     let pgweir = Pgweir::before_with(&postgres, "pool_size = 1\npool_timeout = \"30s\"");
     let (mut holder, _) = log_in(&pgweir, PROTOCOL_3_0);
     let (mut waiter, (process_id, secret)) = log_in(&pgweir, PROTOCOL_3_0);
-    holder.query("BEGIN");
+    holder.query("BEGIN; SELECT 1");
     waiter.send_query("SELECT 'never'");
     // It may not be in the queue yet: a request that comes too early does nothing.
     waiter.set_read_timeout(std::time::Duration::from_millis(50));

@@ -234,7 +234,7 @@ fn pools_clients_and_servers_are_counted_as_they_are() {
     let mut idle = client(&pgweir);
     idle.value("SELECT 1");
     wait_for_pool(&mut console, &columns, &["2", "0", "0", "1"]);
-    active.query("BEGIN");
+    active.query("BEGIN; SELECT 1");
     let mut waiting = [client(&pgweir), client(&pgweir)];
     for waiting in &mut waiting {
         waiting.send_query("SELECT 2");
@@ -331,7 +331,7 @@ fn a_pause_waits_for_transactions_and_a_resume_lets_the_queue_go_on() {
     for (times, command) in [(1, "PAUSE"), (2, "PAUSE app")] {
         let mut console = console(&pgweir);
         let mut busy = client(&pgweir);
-        busy.query("BEGIN");
+        busy.query("BEGIN; SELECT 1");
         let mut pausing = Wire::log_in(pgweir.port(), "admin", "pgbouncer", None);
         pausing.send_query(command);
         pgweir.wait_for_log(" paused", times);
@@ -375,7 +375,7 @@ fn a_pause_that_is_cancelled_is_no_pause() {
     let pgweir = start(&postgres, "pool_timeout = \"1min\"");
     let mut console = console(&pgweir);
     let mut busy = client(&pgweir);
-    busy.query("BEGIN");
+    busy.query("BEGIN; SELECT 1");
     let mut pausing = Wire::connect(pgweir.port());
     pausing.startup(&[("user", "admin"), ("database", "pgweir")]);
     let greeting = pausing.authenticate("admin", "");
@@ -453,7 +453,7 @@ fn a_shutdown_ends_the_process() {
     let postgres = Postgres::start();
     let mut pgweir = start(&postgres, "");
     let mut busy = client(&pgweir);
-    busy.query("BEGIN");
+    busy.query("BEGIN; SELECT 1");
     let mut console = console(&pgweir);
     console.send_query("SHUTDOWN");
     assert_eq!(console.read_fatal().sqlstate(), "57P01");
@@ -465,7 +465,7 @@ fn a_shutdown_that_waits_lets_transactions_end_and_the_console_look_on() {
     let postgres = Postgres::start();
     let mut pgweir = start(&postgres, "");
     let mut busy = client(&pgweir);
-    busy.query("BEGIN");
+    busy.query("BEGIN; SELECT 1");
     let mut console = console(&pgweir);
     assert_eq!(tags(&console.query("SHUTDOWN WAIT_FOR_CLIENTS")), "CZ");
     pgweir.wait_for_log("draining", 1);

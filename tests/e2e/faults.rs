@@ -173,7 +173,7 @@ fn a_lost_commit_is_told_apart_from_a_lost_statement() {
     ] {
         let mut wire = log_in(&pgweir);
         if in_block {
-            wire.query("BEGIN");
+            wire.query("BEGIN; SELECT 1");
         }
         proxy.stall();
         wire.send_query(sql);
@@ -306,7 +306,7 @@ fn side_by_side(pgweir: &Pgweir, size: usize) {
     let together = std::sync::Barrier::new(size);
     crowd(size, |_| {
         let mut wire = log_in(pgweir);
-        let begun = wire.query("BEGIN");
+        let begun = wire.query("BEGIN; SELECT 1");
         together.wait();
         assert!(error(&begun).is_none(), "{begun:?}");
     });

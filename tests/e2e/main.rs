@@ -6,6 +6,8 @@
 
 mod auth_query;
 mod bad_input;
+mod begin;
+mod blocks;
 mod cancel;
 mod client_logins;
 mod client_tls;

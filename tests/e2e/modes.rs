@@ -21,7 +21,7 @@ fn in_transaction_mode_a_connection_is_free_between_transactions() {
     let [mut first, mut second] = [(); 2].map(|()| log_in(&pgweir));
     let pid = first.value("SELECT pg_backend_pid()");
     assert_eq!(second.value("SELECT pg_backend_pid()"), pid);
-    first.query("BEGIN");
+    first.query("BEGIN; SELECT 1");
     assert_eq!(sqlstate(&second.query("SELECT 1")), "53300");
     // An error inside of a block does not end it.
     first.query("SELECT 1/0");

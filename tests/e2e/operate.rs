@@ -115,7 +115,7 @@ fn a_broken_file_changes_nothing() {
     pgweir.hup();
     pgweir.wait_for_log("nothing has changed", 1);
     pgweir.wait_for_log("unknown key \"pool_mod\"", 1);
-    wire.query("BEGIN");
+    wire.query("BEGIN; SELECT 1");
     assert_eq!(sqlstate(&log_in(&pgweir).query("SELECT 1")), "53300");
 }
 
@@ -127,7 +127,7 @@ fn a_reload_adds_moves_and_removes_databases() {
     let mut kept = log_in(&pgweir);
     assert_eq!(kept.value("SHOW port"), postgres.port().to_string());
     // Elsewhere: at the next transaction, not in the middle of one.
-    kept.query("BEGIN");
+    kept.query("BEGIN; SELECT 1");
     let elsewhere = config(&other, "", "");
     let added = format!(
         "{elsewhere}[databases.added]\nurl = \"{}\"\n",
@@ -143,7 +143,7 @@ fn a_reload_adds_moves_and_removes_databases() {
     assert_eq!(added.value("SHOW port"), postgres.port().to_string());
     // Removed: its clients end their transactions first.
     let mut idle = Wire::log_in(pgweir.port(), "postgres", "added", None);
-    added.query("BEGIN");
+    added.query("BEGIN; SELECT 1");
     pgweir.write_config(&elsewhere);
     pgweir.hup();
     assert_eq!(idle.read_fatal().sqlstate(), "57P01");
@@ -163,7 +163,7 @@ fn term_lets_transactions_end_and_then_ends() {
     let postgres = Postgres::start();
     let mut pgweir = start(&postgres, "", "");
     let [mut idle, mut in_block, mut busy] = [(); 3].map(|()| log_in(&pgweir));
-    in_block.query("BEGIN");
+    in_block.query("BEGIN; SELECT 1");
     busy.send_query("SELECT 'finished' FROM pg_sleep(0.5)");
     eventually("it runs", || {
         postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
@@ -191,7 +191,7 @@ fn a_second_term_ends_at_once() {
     ] {
         let mut pgweir = start(&postgres, "", "");
         let mut in_block = log_in(&pgweir);
-        in_block.query("BEGIN");
+        in_block.query("BEGIN; SELECT 1");
         pgweir.signal(first);
         pgweir.wait_for_log("draining", 1);
         assert_eq!(in_block.value("SELECT 1"), "1");
@@ -205,7 +205,7 @@ fn quit_ends_at_once() {
     let postgres = Postgres::start();
     let mut pgweir = start(&postgres, "", "");
     let mut in_block = log_in(&pgweir);
-    in_block.query("BEGIN");
+    in_block.query("BEGIN; SELECT 1");
     pgweir.signal(Signal::QUIT);
     assert_eq!(pgweir.wait().code(), Some(0));
     in_block.read_until_closed();
@@ -216,7 +216,7 @@ fn a_drain_has_an_end() {
     let postgres = Postgres::start();
     let mut pgweir = start(&postgres, "drain_timeout = \"300ms\"", "");
     let mut in_block = log_in(&pgweir);
-    in_block.query("BEGIN");
+    in_block.query("BEGIN; SELECT 1");
     pgweir.terminate();
     assert_eq!(in_block.read_fatal().sqlstate(), "57P01");
     assert_eq!(pgweir.wait().code(), Some(0));
@@ -229,7 +229,7 @@ fn usr1_pauses_and_usr2_resumes() {
     let pgweir = start(&postgres, "", "pool_size = 2\npool_timeout = \"1s\"");
     let [mut in_block, mut other] = [(); 2].map(|()| log_in(&pgweir));
     other.value("SELECT 1");
-    in_block.query("BEGIN");
+    in_block.query("BEGIN; SELECT 1");
     pgweir.signal(Signal::USR1);
     pgweir.wait_for_log("paused", 1);
     // Who is inside of a transaction may end it; nobody begins one.

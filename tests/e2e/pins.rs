@@ -68,8 +68,8 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
         pinned.read_until_closed();
         // Both connections, whoever had them, are as new.
         let mut next = Wire::log_in(pgweir.port(), "postgres", "app", None);
-        other.query("BEGIN");
-        next.query("BEGIN");
+        other.query("BEGIN; SELECT 1");
+        next.query("BEGIN; SELECT 1");
         for wire in [&mut other, &mut next] {
             assert_eq!(wire.rows(TRACES), clean, "after {statement}");
             assert_eq!(wire.value("SHOW search_path"), "\"$user\", public");

@@ -41,7 +41,7 @@ fn hammer(pgweir: &Pgweir, user: &str, number: usize) {
                 wire = Wire::log_in(pgweir.port(), user, "app", None);
             }
             1 => {
-                wire.query("BEGIN");
+                wire.query("BEGIN; SELECT 1");
                 wire = Wire::log_in(pgweir.port(), user, "app", None);
             }
             2 => {
@@ -99,8 +99,8 @@ fn the_reserve_opens_for_who_has_waited_long_enough() {
         "pool_size = 1\nreserve_pool_size = 1\nreserve_pool_timeout = \"100ms\"\npool_timeout = \"1s\"";
     let pgweir = one_pool(&postgres, 1, keys);
     let [mut first, mut second, mut third] = [(); 3].map(|()| log_in(&pgweir));
-    first.query("BEGIN");
-    second.query("BEGIN");
+    first.query("BEGIN; SELECT 1");
+    second.query("BEGIN; SELECT 1");
     assert_eq!(postgres.connections(), 2);
     let refused = third.query("SELECT 1");
     assert_eq!(sqlstate(&refused), "53300");
@@ -119,7 +119,7 @@ fn a_refused_pipeline_is_skipped_to_its_sync() {
     let postgres = Postgres::start();
     let pgweir = one_pool(&postgres, 1, "pool_size = 1\npool_timeout = \"1s\"");
     let [mut first, mut second] = [(); 2].map(|()| log_in(&pgweir));
-    first.query("BEGIN");
+    first.query("BEGIN; SELECT 1");
     second.send_parse("", "SELECT 1");
     second.send_bind("", "", &[]);
     second.send_execute("", 0);
@@ -139,7 +139,7 @@ fn the_minimum_is_kept_and_what_is_idle_above_it_closes() {
     let ready = Barrier::new(6);
     crowd(6, |_| {
         let mut wire = log_in(&pgweir);
-        wire.query("BEGIN");
+        wire.query("BEGIN; SELECT 1");
         ready.wait();
         wire.query("COMMIT");
     });
@@ -192,7 +192,7 @@ fn the_connect_query_runs_once_on_each_connection() {
     let together = Barrier::new(4);
     crowd(4, |_| {
         let mut wire = log_in(&pgweir);
-        wire.query("BEGIN");
+        wire.query("BEGIN; SELECT 1");
         together.wait();
         wire.query("COMMIT");
         wire.value("SELECT 1");
@@ -271,7 +271,7 @@ fn idle_connections_of_another_pool_make_room() {
         let together = Barrier::new(2);
         crowd(2, |_| {
             let mut wire = Wire::log_in(pgweir.port(), user, "app", None);
-            assert_eq!(sqlstates(&wire.query("BEGIN")), "");
+            assert_eq!(sqlstates(&wire.query("BEGIN; SELECT 1")), "");
             together.wait();
             wire.query("COMMIT");
         });
@@ -351,7 +351,7 @@ fn a_smaller_pool_size_takes_effect_at_the_reload() {
     };
     let mut clients: Vec<_> = (0..4).map(|_| log_in(&pgweir)).collect();
     for wire in &mut clients {
-        wire.query("BEGIN");
+        wire.query("BEGIN; SELECT 1");
     }
     assert_eq!(postgres.connections(), 4);
     pgweir.write_config(&config(2));
@@ -365,7 +365,7 @@ fn a_smaller_pool_size_takes_effect_at_the_reload() {
     pgweir.hup();
     pgweir.wait_for_log("configuration reloaded", 2);
     for wire in clients.iter_mut().take(3) {
-        wire.query("BEGIN");
+        wire.query("BEGIN; SELECT 1");
     }
     assert_eq!(postgres.connections(), 3);
 }

@@ -281,7 +281,7 @@ fn new_files_serve_after_a_reload_and_old_connections_live_on() {
     let config = format!("pool_timeout = \"1s\"\n{}", config(&postgres, "", &section));
     let pgweir = Pgweir::builder().config(&config).start();
     let mut old = Wire::log_in(pgweir.port(), "app", "app", None);
-    old.query("BEGIN");
+    old.query("BEGIN; SELECT 1");
     write_private(directory.path(), "ca.crt", Authority::new().certificate());
     pgweir.hup();
     pgweir.wait_for_log("configuration reloaded", 1);

@@ -310,7 +310,7 @@ fn bad_startups_end_in_the_servers_own_codes_and_nobody_else_notices() {
     let postgres = Postgres::major(18);
     let pgweir = Pgweir::before(&postgres);
     let mut bystander = Wire::log_in(pgweir.port(), "postgres", "app", None);
-    bystander.query("BEGIN");
+    bystander.query("BEGIN; SELECT 1");
     let no_end = &startup_packet(PROTOCOL_3_0, &as_superuser("app", &[]))[..20];
     let attempts: [(&str, Vec<u8>); 6] = [
         ("version 4", startup_packet(4 << 16, &as_superuser("app", &[]))),

@@ -80,7 +80,7 @@ fn the_wait_for_a_connection_is_not_a_statements_time() {
     let keys = "pool_size = 1\npool_timeout = \"30s\"";
     let pgweir = Pgweir::before_with(&postgres, &format!("{keys}\nstatement_timeout = \"500ms\""));
     let mut holder = log_in(&pgweir);
-    holder.query("BEGIN");
+    holder.query("BEGIN; SELECT 1");
     let mut waiter = log_in(&pgweir);
     waiter.send_query("SELECT 'waited'");
     // Longer than a statement may take.

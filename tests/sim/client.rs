@@ -61,8 +61,8 @@ enum Expected {
     Error(&'static [&'static str]),
 }
 
-/// What a client is told of a lost connection.
-const LOST: &[&str] = &["08006", "08007", "57P01"];
+/// What a client is told of a lost connection; and of a block that could not begin.
+const LOST: &[&str] = &["08006", "08007", "57P01", "57014"];
 /// What it is told when it cannot be served.
 const REFUSED: &[&str] = &["53300", "08006", "57P01"];
 const NAMES: [&str; 4] = ["", "a", "b", "c"];
@@ -351,6 +351,7 @@ impl Client {
         }
         let asked = self.asked.pop_front().unwrap();
         assert_eq!(asked.start, start, "not at the beginning of a message");
+        self.reference.on_refused();
         self.expected.push_back(Expected::Error(REFUSED));
         if matches!(asked.tag, tag::QUERY | tag::FUNCTION_CALL) {
             self.expected

@@ -25,6 +25,7 @@ pub struct Model {
     reported: Settings,
     pub skipping: bool,
     pub copy: Copying,
+    begins: Begins,
     input: Vec<u8>,
     /// Answers that are not flushed.
     held: Vec<u8>,
@@ -37,6 +38,15 @@ pub enum Copying {
     No,
     Simple(usize),
     Extended(usize),
+}
+
+/// What becomes of a `BEGIN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    Carried,
+    Refused,
+    /// One was refused: nobody may ask for anything more.
+    Over,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +81,7 @@ impl Model {
             base,
             skipping: false,
             copy: Copying::No,
+            begins: Begins::Carried,
             input: Vec::new(),
             held: Vec::new(),
             out: Vec::new(),
@@ -128,6 +139,22 @@ impl Model {
         self.copy = Copying::No;
         self.held.clear();
         self.out.clear();
+    }
+
+    /// A request is refused by the pooler: as any error, it fails the block.
+    pub fn on_refused(&mut self) {
+        if self.state == b'T' {
+            self.state = b'E';
+            self.told_state = b'E';
+        }
+    }
+
+    /// Something goes wrong with the `BEGIN` that comes next. Nothing may be carried out behind it, since the client takes it
+    /// for done.
+    pub fn refuse_begin(&mut self) {
+        if self.state == b'I' {
+            self.begins = Begins::Refused;
+        }
     }
 
     /// What a pool does between two clients.
@@ -346,8 +373,18 @@ impl Model {
     /// Runs one statement. True: it waits for the data of a copy.
     fn run(&mut self, text: &str, value: &str) -> Result<bool, Trouble> {
         self.check_block(text)?;
+        assert_ne!(
+            self.begins,
+            Begins::Over,
+            "{text} is carried out outside of its block"
+        );
         let words: Vec<&str> = text.split(' ').collect();
+        let was_failed = self.state == b'E';
         match *words.as_slice() {
+            ["BEGIN"] if self.begins == Begins::Refused => {
+                self.begins = Begins::Over;
+                return Err(Trouble("57014", "canceling statement".into()));
+            }
             ["BEGIN"] => self.state = b'T',
             ["COMMIT"] if self.state != b'E' => {
                 self.commit();
@@ -390,6 +427,7 @@ impl Model {
         let command = match words[0] {
             "DEALLOCATE" | "DISCARD" => format!("{} ALL", words[0]),
             "COPY" => "COPY 1".into(),
+            "COMMIT" if was_failed => "ROLLBACK".into(),
             "BEGIN" | "COMMIT" | "ROLLBACK" | "SET" | "RESET" | "SHOW" => words[0].into(),
             _ => "SELECT 1".into(),
         };

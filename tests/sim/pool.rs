@@ -167,7 +167,10 @@ impl World {
         let flow = &exchange.flow;
         let state = &mut exchange.conn.state;
         let mut out = Vec::new();
-        if state.pipeline.is_empty() && !flow.is_busy(state) && !flow.is_in_batch() {
+        if peer.session.is_begun() {
+            // The server had heard nothing of the block.
+            flow.on_lost(&mut peer.session, state, &report, &mut out);
+        } else if state.pipeline.is_empty() && !flow.is_busy(state) && !flow.is_in_batch() {
             peer.client.on_lost_between();
             if state.transaction != TransactionState::Idle {
                 peer.session.block = Block::Failed;

@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 
 use pgweir::protocol::{Parameters, Report, TransactionState};
-use pgweir::session::client::{Block, Wants};
+use pgweir::session::client::{Begins, Block, Wants};
 use pgweir::session::flow::{Attention, Next, Parties};
+use pgweir::session::pipeline::{Answer, Entry};
 use pgweir::session::screen::Pins;
 use pgweir::session::statement::StatementCache;
 use pgweir::session::{ClientSession, Flow, Hygiene, Outbox, ServerState, settings};
@@ -46,6 +47,9 @@ pub struct Plan {
     pub patience: u64,
     /// How much a client asks before what it asked was read.
     pub ahead: usize,
+    pub begins: Begins,
+    /// One `BEGIN` in so many is refused.
+    pub refusals: usize,
 }
 
 /// A client as the pooler has it.
@@ -99,6 +103,8 @@ impl World {
             faults: [60, 400, usize::MAX][random.below(3)],
             patience: [150, 1_000_000][random.below(2)],
             ahead: [1, 100, 2000][random.below(3)],
+            refusals: [2, 20, usize::MAX][random.below(3)],
+            begins: [Begins::Here, Begins::Here, Begins::AtServer][random.below(3)],
         };
         let mut world = Self {
             random,
@@ -225,6 +231,10 @@ impl World {
 
     /// A client without a server connection has sent something.
     pub fn on_idle_input(&mut self, at: usize, input: Vec<u8>) -> Result<(), Failure> {
+        let begins = match self.peers[at].pending {
+            Some(_) => Begins::AtServer,
+            None => self.plan.begins,
+        };
         let mut from = self.peers[at].skip.min(input.len());
         self.peers[at].skip -= from;
         loop {
@@ -233,7 +243,7 @@ impl World {
             let rest = input.get(from..).unwrap_or_default();
             let idle = peer
                 .session
-                .on_idle(rest, &mut out)
+                .on_idle(rest, begins, &mut out)
                 .map_err(|error| Failure(format!("{error:?}")))?;
             let advance = |peer: &mut Peer, from: usize, count: usize| {
                 peer.client.consumed += count;
@@ -320,6 +330,11 @@ impl World {
                 lines.extend(frontend(out.bytes(&input)));
             }
             conn.sent.extend_from_slice(out.bytes(&input));
+            let is_begin = |entry: &Entry| matches!(entry.answer, Answer::Begin);
+            let is_refused = !self.calm && self.random.below(self.plan.refusals) == 0;
+            if is_refused && conn.state.pipeline.head().is_some_and(is_begin) {
+                conn.model.refuse_begin();
+            }
         }
         let (client, id) = (peer.client.id, conn.state.id);
         self.note(|| format!("client {client} -> server {id}: {lines:?}"));
@@ -422,7 +437,10 @@ impl World {
         }
         exchange.stage = Stage::Running;
         let error = exchange.flow.take_own_error();
-        let was_failed = std::mem::take(&mut peer.session.block) == Block::Failed;
+        let was_failed = peer.session.block == Block::Failed;
+        if was_failed {
+            peer.session.block = Block::None;
+        }
         let is_failed = exchange.conn.state.transaction == TransactionState::Failed;
         if was_failed != is_failed || (error.is_some() && !was_failed) {
             return fail(format!(

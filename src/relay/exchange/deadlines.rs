@@ -121,22 +121,19 @@ impl Exchange {
         let in_block = conn.state.transaction != TransactionState::Idle;
         let longest = limit(self.timeouts.transaction);
         if !longest.is_zero() && (is_busy || in_block) && self.transaction_since + micros(longest) <= now {
-            return Some(told(
-                SqlState::TRANSACTION_TIMEOUT,
-                "terminating connection due to transaction timeout",
-            ));
+            return Some(End::Leave(Farewell::transaction_too_long()));
         }
         if self.stage == Stage::Inquiring {
-            return Some(told(
+            return Some(End::Leave(Farewell::Told(Report::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "terminating connection: the server did not say what became of the session's settings",
-            ));
+            ))));
         }
         match (is_busy, in_block) {
-            (true, _) if self.stage == Stage::Cancelling => Some(told(
+            (true, _) if self.stage == Stage::Cancelling => Some(End::Leave(Farewell::Told(Report::fatal(
                 SqlState::QUERY_CANCELED,
                 "terminating connection: the server did not cancel the statement in time",
-            )),
+            )))),
             (true, _) => {
                 cancel::spawn(&conn.info, None);
                 self.flow.on_statement_timeout();
@@ -144,20 +141,10 @@ impl Exchange {
                 self.set_deadline(client, true);
                 None
             }
-            (false, true) => Some(told(
-                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout",
-            )),
-            (false, false) => Some(told(
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to client idle timeout",
-            )),
+            (false, true) => Some(End::Leave(Farewell::idle_in_transaction())),
+            (false, false) => Some(End::Leave(Farewell::idle())),
         }
     }
-}
-
-fn told(code: SqlState, message: &'static str) -> End {
-    End::Leave(Farewell::Told(Report::fatal(code, message)))
 }
 
 /// How long a server may take to carry out a cancel request before its connection is given up.

@@ -127,7 +127,11 @@ impl Exchange {
             timeouts,
             looks: false,
             leaves: false,
-            transaction_since: now,
+            transaction_since: if client.session.is_begun() {
+                client.begun_at
+            } else {
+                now
+            },
             busy_since: now,
             slow: Slow::begin(client, now),
             steps: 0,

@@ -10,6 +10,7 @@ use crate::relay::context::Scratch;
 use crate::relay::farewell::Farewell;
 use crate::relay::lost;
 use crate::relay::slow::Slow;
+use crate::session::client::Block;
 use crate::session::flow::{Next, Parties};
 use crate::session::{Outbox, settings};
 
@@ -33,7 +34,7 @@ impl Exchange {
         if self.flow.is_at_rest(&conn.state) {
             let preamble = settings::difference(&client.session, &mut conn.state);
             let block = client.session.block;
-            if preamble.is_some() || block != crate::session::client::Block::None {
+            if preamble.is_some() || block == Block::Failed {
                 lost::prepare(&mut self.flow, conn, preamble.as_deref(), block, out.make(&[]));
                 self.stage = Stage::Preparing;
             }

@@ -22,7 +22,7 @@ pub struct Heard {
     pub end: Option<Ending>,
 }
 
-/// The server ends the connection with these words.
+/// With these words the server ends the connection; or it refuses a `BEGIN`, and nothing can be made of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// The body of its `ErrorResponse`.
@@ -35,6 +35,12 @@ impl Ending {
         let frame = Frame::begin(out, tag::ERROR_RESPONSE);
         body::with_severity(&self.body, severity, out);
         frame.end(out);
+    }
+
+    /// Whether the server is still there, and waits for a `Sync` that nobody will send.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        !ErrorFields::read(&self.body).ends_connection()
     }
 
     #[must_use]
@@ -90,7 +96,7 @@ impl Flow {
             if head.tag == tag::ERROR_RESPONSE && message.body.len() < head.body.min(ERROR_HEAD_MAX) {
                 break;
             }
-            if head.tag == tag::ERROR_RESPONSE && ErrorFields::read(message.body).ends_connection() {
+            if head.tag == tag::ERROR_RESPONSE && is_end(&message, parties) {
                 let body = message.body.into();
                 return Ok(Heard {
                     consumed: end,
@@ -219,8 +225,9 @@ impl Flow {
                 self.copy = Copy::Both;
                 Ok(verdict)
             }
+            // It answers nothing, whatever stands at the head.
+            tag::NOTIFICATION_RESPONSE => Ok(Verdict::Pass),
             tag::NOTICE_RESPONSE
-            | tag::NOTIFICATION_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
             | tag::COPY_OUT_RESPONSE
@@ -269,6 +276,10 @@ impl Flow {
         if head_kind(parties) == Some(Kind::Execute) {
             self.tally.queries += 1;
             self.pop(parties);
+            if self.settling == Settling::Begin {
+                // It stands before everything else.
+                self.settling = Settling::Done;
+            }
         }
         self.early_syncs = 0;
         verdict
@@ -405,6 +416,11 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
     }
     inquiry.on_row(is_whole.then_some(message.body));
     Verdict::Drop
+}
+
+/// Whether an error is the last of the connection.
+fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
+    ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
 }
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {

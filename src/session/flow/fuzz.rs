@@ -2,6 +2,8 @@
 
 use super::{Flow, Naming, Next, Parties};
 use crate::protocol::{CancelKey, HEAD_LEN, Head, Parameters, Report, SqlState};
+use crate::session::begin::Modes;
+use crate::session::client::{Begins, Block};
 use crate::session::statement::StatementCache;
 use crate::session::{ClientSession, Outbox, ServerState};
 
@@ -15,8 +17,14 @@ pub fn fuzz_flow(data: &[u8]) {
     } else {
         Naming::Mapped { max: 2 }
     };
-    let mut whole = Exchange::new(naming);
-    let mut cut = Exchange::new(naming);
+    // Clients come in a block that no server knows of, or not.
+    let block = if first & 2 == 0 {
+        Block::None
+    } else {
+        Block::Begun(Modes::default())
+    };
+    let mut whole = Exchange::new(naming, block);
+    let mut cut = Exchange::new(naming, block);
     let mut budget = INPUT_LEN_MAX;
     for event in Script(script) {
         whole.play(&event, Pieces::Whole);
@@ -47,6 +55,7 @@ struct Exchange {
     server: ServerState,
     cache: StatementCache,
     naming: Naming,
+    block: Block,
     client_unread: Vec<u8>,
     client_pending: Vec<u8>,
     server_pending: Vec<u8>,
@@ -59,7 +68,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn new(naming: Naming) -> Self {
+    fn new(naming: Naming, block: Block) -> Self {
         let key = CancelKey {
             process_id: 1,
             secret: Box::default(),
@@ -67,10 +76,11 @@ impl Exchange {
         let server = ServerState::new(1, key, Parameters::new());
         Self {
             flow: Flow::new(naming, &server),
-            client: ClientSession::default(),
+            client: newcomer(block),
             server,
             cache: StatementCache::new(0),
             naming,
+            block,
             client_unread: Vec::new(),
             client_pending: Vec::new(),
             server_pending: Vec::new(),
@@ -78,7 +88,7 @@ impl Exchange {
             to_server: Sent::default(),
             out: Outbox::new(),
             end: End::Open,
-            interventions: 0,
+            interventions: u32::from(block != Block::None),
         }
     }
 
@@ -119,6 +129,7 @@ impl Exchange {
     }
 
     fn on_client(&mut self, piece: &[u8]) {
+        let was_begun = self.client.is_begun();
         self.client_pending.extend_from_slice(piece);
         self.out.reset();
         let mut parties = Parties {
@@ -140,8 +151,17 @@ impl Exchange {
         let sent = self.out.bytes(&self.client_pending);
         let consumed = self.client_pending.get(..passed.consumed).unwrap_or_default();
         assert_eq!(consumed.len(), passed.consumed, "more was consumed than has come");
+        if was_begun {
+            assert_eq!(
+                self.client.is_begun(),
+                sent.is_empty(),
+                "a block is begun with a request"
+            );
+            assert_eq!(sent.is_empty(), consumed.is_empty());
+        }
         if self.naming == Naming::Verbatim {
-            assert_eq!(sent, consumed, "a client's bytes were changed");
+            assert!(sent.ends_with(consumed), "a client's bytes were changed");
+            assert!(was_begun || sent.len() == consumed.len(), "something was put in");
         }
         self.to_server.send(sent);
         assert_eq!(self.to_server.missing, self.flow.client_rest());
@@ -223,10 +243,10 @@ impl Exchange {
                 assert_eq!(rest.server(), self.server.id);
                 assert!(self.server.pipeline.is_empty());
                 assert_eq!((self.to_client.missing, self.to_server.missing), (0, 0));
-                self.client = ClientSession::default();
+                self.client = newcomer(self.block);
                 self.client_unread.clear();
                 self.client_pending.clear();
-                self.interventions = 0;
+                self.interventions = u32::from(self.block != Block::None);
                 self.flow = Flow::new(self.naming, &self.server);
             }
             Err(flow) => self.flow = flow,
@@ -241,7 +261,7 @@ impl Exchange {
             .on_lost(&mut self.client, &mut self.server, &report, &mut out);
         self.client.on_server_gone();
         let mut input = self.client_pending.as_slice();
-        while let Ok(idle) = self.client.on_idle(input, &mut out) {
+        while let Ok(idle) = self.client.on_idle(input, Begins::Here, &mut out) {
             input = input.get(idle.consumed..).unwrap_or_default();
             let refused = self.client.refuse(input, &report, &mut out);
             if idle.wants != crate::session::client::Wants::Server || refused == 0 {
@@ -253,6 +273,12 @@ impl Exchange {
         answers.send(&out);
         assert_eq!(answers.missing, 0);
     }
+}
+
+fn newcomer(block: Block) -> ClientSession {
+    let mut client = ClientSession::default();
+    client.block = block;
+    client
 }
 
 /// What has left for one side. It is made of whole messages, the last of which may still be under way.

@@ -5,6 +5,7 @@
 //! (a cut head, a cut message that must be seen whole) is given again with what came after it.
 
 pub mod answers;
+mod begin;
 mod copy;
 mod errors;
 #[doc(hidden)]
@@ -76,11 +77,14 @@ enum Gate {
     Held,
 }
 
-/// Whether the client has the settings it has asked for at its start.
+/// What must be answered before more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settling {
     Done,
-    /// A reset of everything is in flight: they are applied again when it is answered, before the client's next request.
+    /// A `BEGIN` is in flight: nothing may go behind a `Sync`.
+    Begin,
+    /// A reset of everything is in flight: the settings that the client has asked for at its start are applied again when it
+    /// is answered, before its next request.
     Reset,
 }
 

@@ -52,6 +52,7 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Result<Passed, SessionError> {
         self.gate = Gate::Open;
+        let begun = self.open_block(out, parties);
         let mut at = self.pass_client_body(input, out);
         let next = loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -60,14 +61,7 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            let is_of_copy = matches!(head.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
-            let is_reset_awaited =
-                self.settling == Settling::Reset && self.batch == Batch::None && !is_of_copy;
-            let is_settling = is_reset_awaited && !parties.server.pipeline.is_empty();
-            if is_reset_awaited && !is_settling {
-                self.settling = Settling::Done;
-            }
-            if is_settling || parties.server.pipeline.is_full() {
+            if self.is_settling(head.tag, parties) || parties.server.pipeline.is_full() {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
                 if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
                     // Else the server may keep the answer that is waited for until it is asked to sync.
@@ -99,7 +93,28 @@ impl Flow {
             self.client_body = head.len() - sent;
             at += sent;
         };
+        if at == 0
+            && let Some(modes) = begun
+        {
+            self.take_back_block(modes, out, parties);
+        }
         Ok(Passed { consumed: at, next })
+    }
+
+    /// Whether more may be sent only when something is answered.
+    fn is_settling(&mut self, next: u8, parties: &Parties<'_>) -> bool {
+        let is_of_copy = matches!(next, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
+        match self.settling {
+            Settling::Done => false,
+            Settling::Begin => parties.server.pipeline.has_sync(),
+            // The rest of a batch, and the data of a copy, are of what the answer is awaited to.
+            Settling::Reset if self.batch != Batch::None || is_of_copy => false,
+            Settling::Reset if parties.server.pipeline.is_empty() => {
+                self.settling = Settling::Done;
+                false
+            }
+            Settling::Reset => true,
+        }
     }
 
     fn pass_client_body(&mut self, input: &[u8], out: &mut Outbox) -> usize {

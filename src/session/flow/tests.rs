@@ -1,6 +1,7 @@
 //! Conversations, message by message, both ways.
 
 mod batches;
+mod begun;
 mod copying;
 mod forgetting;
 mod losses;

@@ -73,6 +73,22 @@ impl Proxy {
         self.network.change(|state| state.door = Door::Open);
     }
 
+    /// From now on what comes from clients is remembered.
+    pub(crate) fn record(&self) {
+        self.network.change(|state| state.heard = Some(Vec::new()));
+    }
+
+    /// What has come from clients since it is remembered, piece by piece as it was read.
+    pub(crate) fn heard(&self) -> Vec<Vec<u8>> {
+        self.network
+            .state
+            .lock()
+            .unwrap()
+            .heard
+            .clone()
+            .unwrap_or_default()
+    }
+
     /// How many connections it has relayed so far.
     pub(crate) fn accepted(&self) -> usize {
         self.network.state.lock().unwrap().accepted
@@ -101,6 +117,13 @@ struct State {
     door: Door,
     accepted: usize,
     streams: Vec<TcpStream>,
+    heard: Option<Vec<Vec<u8>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToServer,
+    ToClient,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,20 +162,26 @@ impl Network {
             state.accepted += 1;
             state.streams.extend(copies);
         });
-        for (from, to) in [
-            (client.try_clone().unwrap(), server.try_clone().unwrap()),
-            (server, client),
+        let [from, to] = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+        for (from, to, direction) in [
+            (from, to, Direction::ToServer),
+            (server, client, Direction::ToClient),
         ] {
             let network = Arc::clone(self);
-            thread::spawn(move || network.pump(from, to));
+            thread::spawn(move || network.pump(from, to, direction));
         }
     }
 
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, direction: Direction) {
         to.set_nodelay(true).unwrap();
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             let mut rest = &buffer[..length];
+            if direction == Direction::ToServer
+                && let Some(heard) = &mut self.state.lock().unwrap().heard
+            {
+                heard.push(rest.to_vec());
+            }
             while !rest.is_empty() {
                 let size = self.piece_max().min(rest.len());
                 if to.write_all(&rest[..size]).is_err() {

@@ -4,13 +4,15 @@ use super::rig::Rig;
 use super::tag::*;
 use super::wire::*;
 use crate::session::ClientSession;
-use crate::session::client::{Block, Idle, Wants};
+use crate::session::client::{Begins, Block, Idle, Wants};
 
 const LOST: &str = "ERROR 08006: lost";
 
 fn idle(client: &mut ClientSession, messages: &[Vec<u8>]) -> (Idle, Vec<String>) {
     let mut out = Vec::new();
-    let idle = client.on_idle(&messages.concat(), &mut out).unwrap();
+    let idle = client
+        .on_idle(&messages.concat(), Begins::AtServer, &mut out)
+        .unwrap();
     (idle, backend(&out))
 }
 
@@ -168,7 +170,7 @@ fn an_idle_client_is_answered_what_needs_no_server() {
     assert_eq!(passed.consumed, rest.concat().len());
     let (passed, _) = idle(&mut client, &[message(TERMINATE, b"")]);
     assert_eq!(passed.wants, Wants::Goodbye);
-    assert!(client.on_idle(b"!", &mut Vec::new()).is_err());
+    assert!(client.on_idle(b"!", Begins::AtServer, &mut Vec::new()).is_err());
     // A cut message that is passed over: its rest too.
     let (cut, len) = (copy_data("late")[..6].to_vec(), copy_data("late").len());
     let (passed, _) = idle(&mut client, &[cut]);

@@ -306,6 +306,26 @@ fn notices_notifications_and_parameters_pass_at_any_time() {
 }
 
 #[test]
+fn a_notification_ahead_of_an_answer_that_goes_nowhere_is_passed_on() {
+    let mut rig = Rig::new();
+    rig.client(&[parse("a", "select a"), sync()]);
+    rig.server(&[bare(tag::PARSE_COMPLETE), ready(b'I')]);
+    // The next server connection lacks the statement: it is prepared there without the client's knowledge.
+    let mut client = std::mem::take(&mut rig.client);
+    rig.swap(&mut client, &mut super::rig::server(2));
+    rig.client(&[bind("", "a"), sync()]);
+    let notification = message(tag::NOTIFICATION_RESPONSE, b"\0\0\0\x01a\0b\0");
+    let heard = rig.server(&[
+        notification,
+        bare(tag::PARSE_COMPLETE),
+        bare(tag::BIND_COMPLETE),
+        ready(b'I'),
+    ]);
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert_eq!(heard[1..], ["BindComplete", "Ready I"]);
+}
+
+#[test]
 fn the_settings_of_the_start_are_there_again_before_what_follows_a_reset_of_everything() {
     for text in ["discard all", "reset all"] {
         let mut rig = Rig::new();
