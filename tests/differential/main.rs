@@ -2,8 +2,8 @@
 //!
 //! A script (`scripts/*.txt`, see `script.rs`) is played with PostgreSQL and then through pgweir in transaction mode with
 //! one server connection, so that its clients take turns on it. Each is played as simple queries, as extended queries, and
-//! as extended queries with binary results. `DIFFERENTIAL_SCRIPT=words` plays the scripts whose names hold these words;
-//! with `DIFFERENTIAL_DIRECT=1` both sides are PostgreSQL itself, which shows
+//! as extended queries with binary results. `DIFFERENTIAL_SCRIPT=words` plays the scripts whose names hold these words,
+//! `DIFFERENTIAL_SEED=n` one random history; with `DIFFERENTIAL_DIRECT=1` both sides are PostgreSQL itself, which shows
 //! whether a script says the same each time.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
@@ -14,6 +14,7 @@ mod compare;
 mod ground;
 #[path = "../e2e/harness/mod.rs"]
 mod harness;
+mod histories;
 mod message;
 mod play;
 mod script;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use compare::{Outcome, compare};
 use ground::Ground;
+use histories::History;
 use script::Script;
 
 /// Plays every script of a topic and fails with the names of those that differ.
@@ -101,3 +103,31 @@ topics! {
     transactions_are_as_direct: "transactions",
     pipelines_and_copies_are_as_direct: "pipelines",
 }
+
+#[test]
+fn random_histories_are_as_direct() {
+    let seed = std::env::var("DIFFERENTIAL_SEED").ok();
+    let seeds = seed.map_or(0..SEEDS, |seed| {
+        let seed = seed.parse().unwrap();
+        seed..seed + 1
+    });
+    let mut ground = Ground::new();
+    let mut different = Vec::new();
+    for seed in seeds {
+        if let Some(report) = History::of(seed).play(&mut ground) {
+            println!("DIFFERENT  {report}");
+            different.push(seed);
+        }
+        if different.len() == DIFFERENT_SEEDS_MAX {
+            break;
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "differ from PostgreSQL: {different:?}; DIFFERENTIAL_SEED=… plays one again"
+    );
+}
+
+const SEEDS: u64 = 150;
+/// After so many, the rest has nothing to add.
+const DIFFERENT_SEEDS_MAX: usize = 2;
