@@ -1,10 +1,12 @@
 # The steps of CI have the same names here.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim ci
+.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential ci
 
 CARGO ?= cargo
 SEED ?=
+# Words in the names of scripts.
+SCRIPT ?=
 # Seconds that each fuzz target runs in the smoke test.
 FUZZ_SECONDS ?= 20
 # Rounds, and seconds of each run, of the comparison.
@@ -18,6 +20,7 @@ help:
 	@echo 'make bench-micro framing, lease and return, in nanoseconds'
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
 	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
+	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
 	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, test'
 
 setup:
@@ -59,6 +62,11 @@ fuzz-smoke:
 
 sim:
 	PGWEIR_SIM_SEED=$(SEED) $(CARGO) test --locked --test sim
+
+differential:
+	@scripts/setup.sh build test
+	$(if $(SEED),DIFFERENTIAL_SEED=$(SEED)) DIFFERENTIAL_SCRIPT='$(SCRIPT)' $(CARGO) test --locked --test differential -- \
+		$(if $(SEED),random_histories) $(if $(SCRIPT),--nocapture --skip random_histories)
 
 # The tests last, so that their count is the last line.
 ci: check test-threads fuzz-smoke test

@@ -13,6 +13,7 @@ pub(crate) mod wire;
 #[allow(unused_imports, reason = "taken by the tests of the pooler")]
 pub(crate) use pooler::Pgweir;
 pub(crate) use postgres::Postgres;
+#[allow(unused_imports, reason = "taken by tests of networks that break")]
 pub(crate) use proxy::Proxy;
 pub(crate) use wire::Wire;
 
