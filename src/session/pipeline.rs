@@ -15,6 +15,8 @@ pub struct Pipeline {
     fakes: usize,
     /// How many of them are a `Sync`.
     syncs: usize,
+    /// How many of them end a batch otherwise: simple queries and calls.
+    calls: usize,
     /// How many of them change what is prepared.
     changes: usize,
 }
@@ -43,6 +45,7 @@ impl Pipeline {
     pub fn push(&mut self, entry: Entry) {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs += usize::from(entry.kind == Kind::Sync);
+        self.calls += usize::from(entry.kind.is_call());
         self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
@@ -103,6 +106,12 @@ impl Pipeline {
     #[must_use]
     pub fn has_sync(&self) -> bool {
         self.syncs > 0
+    }
+
+    /// Whether something of an earlier batch is in flight.
+    #[must_use]
+    pub fn has_earlier_batch(&self) -> bool {
+        self.syncs > 0 || self.calls > 0
     }
 
     /// Whether something in flight changes what is prepared.
@@ -229,6 +238,7 @@ impl Pipeline {
         };
         self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs -= usize::from(entry.kind == Kind::Sync);
+        self.calls -= usize::from(entry.kind.is_call());
         self.changes -= usize::from(entry.is_change());
         Some(entry)
     }
@@ -348,7 +358,11 @@ impl Kind {
     /// Whether an error in it makes the server skip to the next `Sync`.
     #[must_use]
     pub fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::FunctionCall)
+        !self.is_call()
+    }
+
+    fn is_call(self) -> bool {
+        matches!(self, Self::Query | Self::FunctionCall)
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Statement {
     body: Option<Box<[u8]>>,
     /// The settings it was prepared under first.
     meaning: Option<Arc<Meaning>>,
+    /// How often the tables had been altered by then. What was prepared before has a plan that PostgreSQL may refuse, which
+    /// is right for who prepared it, and for nobody else.
+    schema: u64,
     /// What it may do when it is executed.
     pub effects: Effects,
 }
@@ -103,16 +106,18 @@ impl StatementCache {
         }
     }
 
-    /// The statement of a `Parse` body under these settings.
-    pub fn intern(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
-        let hash = self.hasher.hash_one(body) ^ meaning.map_or(0, |meaning| meaning.hash());
+    /// The statement of a `Parse` body under these settings, since tables were altered last.
+    pub fn intern(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>, schema: u64) -> Arc<Statement> {
+        let salt = schema.wrapping_mul(SCHEMA_SALT);
+        let hash = self.hasher.hash_one(body) ^ meaning.map_or(0, |meaning| meaning.hash()) ^ salt;
         if let Some(known) = self.known.get(&hash)
             && known.body.as_deref() == Some(body)
             && known.meaning.as_ref() == meaning
+            && known.schema == schema
         {
             return Arc::clone(known);
         }
-        let statement = self.private(body, meaning);
+        let statement = self.make(body, meaning, schema);
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
         self.bytes += body.len() + STATEMENT_OVERHEAD;
@@ -124,10 +129,15 @@ impl StatementCache {
 
     /// A statement that no other client shares: what its text means is its client's affair.
     pub fn private(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
+        self.make(body, meaning, 0)
+    }
+
+    fn make(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>, schema: u64) -> Arc<Statement> {
         Arc::new(Statement {
             id: self.take_id(),
             body: Some(body.into()),
             meaning: meaning.cloned(),
+            schema,
             effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
         })
     }
@@ -139,6 +149,7 @@ impl StatementCache {
             id: self.take_id(),
             body: None,
             meaning: None,
+            schema: 0,
             effects: screen(seen.get(..len).unwrap_or_default())
                 .or_unseen(len < seen.len())
                 .deferred(),
@@ -206,6 +217,16 @@ impl ClientStatements {
         };
         self.unmovable -= count(&previous);
         previous
+    }
+
+    /// The first of the names that a statement has.
+    #[must_use]
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let named = self.named.iter().flat_map(|named| named.iter());
+        let names = named
+            .filter(|(_, statement)| statement.id == id)
+            .map(|(name, _)| &**name);
+        names.min()
     }
 
     /// Forgets every name, for the time being or for good.
@@ -365,7 +386,9 @@ fn text_len(body: &[u8]) -> usize {
 /// `NAMEDATALEN - 1`.
 const NAME_LEN: usize = 63;
 
-const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+/// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
+const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -379,16 +402,18 @@ mod tests {
     #[test]
     fn equal_texts_are_one_statement_and_other_types_another() {
         let mut cache = StatementCache::new(1);
-        let first = cache.intern(b"select 1\0\0\0", None);
-        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None).id);
+        let first = cache.intern(b"select 1\0\0\0", None, 0);
+        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None, 0).id);
         let mut settings = crate::protocol::Parameters::new();
         settings.set("search_path", "other");
         let meaning = Meaning::of(&settings);
-        let other = cache.intern(b"select 1\0\0\0", meaning.as_ref());
+        let other = cache.intern(b"select 1\0\0\0", meaning.as_ref(), 0);
         assert_ne!(first.id, other.id);
-        assert_eq!(other.id, cache.intern(b"select 1\0\0\0", meaning.as_ref()).id);
+        assert_eq!(other.id, cache.intern(b"select 1\0\0\0", meaning.as_ref(), 0).id);
+        assert_ne!(first.id, cache.intern(b"select 1\0\0\0", None, 1).id);
+        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None, 0).id);
         assert_ne!(first.id, cache.private(b"select 1\0\0\0", None).id);
-        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17", None).id);
+        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17", None, 0).id);
     }
 
     #[test]
@@ -410,15 +435,15 @@ mod tests {
     #[test]
     fn a_full_cache_drops_the_texts_nobody_holds() {
         let mut cache = StatementCache::new(0);
-        let held = cache.intern(b"held", None);
+        let held = cache.intern(b"held", None, 0);
         let text = vec![b'x'; 1024 * 1024];
         for i in 0..40_u8 {
             let mut text = text.clone();
             text.push(i);
-            drop(cache.intern(&text, None));
+            drop(cache.intern(&text, None, 0));
         }
         assert!(cache.bytes <= STATEMENT_CACHE_BYTES_MAX);
-        assert_eq!(cache.intern(b"held", None).id, held.id);
+        assert_eq!(cache.intern(b"held", None, 0).id, held.id);
     }
 
     #[test]

@@ -31,17 +31,26 @@ impl Flow {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
             return Ok(verdict);
         };
-        self.on_contradiction(kind, &fields, parties);
+        if !self.is_of_altered(message.body) {
+            self.on_contradiction(kind, &fields, parties);
+        }
         if verdict == Verdict::Drop && kind == Kind::Query {
             let text = String::from_utf8_lossy(fields.message).into_owned();
             self.own_error = Some(Box::new(Report::error(fields.code, text)));
         }
+        // Before names are taken back.
+        let is_renamed = self.naming != Naming::Verbatim
+            && NAMING.contains(&fields.code)
+            && Self::rename_in_error(message, input, out, parties);
         let mut verdict = self.say_error(&fields, input, out, parties, verdict);
         if kind.is_extended() {
             self.fail(parties);
             // The error of a request of our own is the client's to know, when its own requests are skipped for it.
             if verdict == Verdict::Drop && kind != Kind::Sync {
                 verdict = Verdict::Pass;
+            }
+            if is_renamed {
+                verdict = Verdict::Done;
             }
         }
         Ok(verdict)
@@ -74,8 +83,12 @@ impl Flow {
             ..
         }) = parties.server.pipeline.head()
         {
-            report.encode(out.make(input));
-            return Verdict::Done;
+            // Else the server has failed for a reason of its own, before it came to ours.
+            if fields.code == SqlState::INVALID_STATEMENT_NAME {
+                report.encode(out.make(input));
+                return Verdict::Done;
+            }
+            return verdict;
         }
         if self.timed_out && fields.code == SqlState::QUERY_CANCELED && verdict == Verdict::Pass {
             self.timed_out = false;
@@ -140,6 +153,12 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
     }
 }
 
+/// Errors that name a statement of the protocol.
+const NAMING: [SqlState; 3] = [
+    SqlState::PROTOCOL_VIOLATION,
+    SqlState::INVALID_STATEMENT_NAME,
+    SqlState::DUPLICATE_STATEMENT,
+];
 /// The statement is not there; it is there; it is not supported, which is what PostgreSQL calls a statement whose result has
 /// other columns since the tables were changed (`RevalidateCachedQuery` in `src/backend/utils/cache/plancache.c`).
 const DOUBTS: [SqlState; 3] = [

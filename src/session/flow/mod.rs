@@ -11,7 +11,9 @@ mod errors;
 #[doc(hidden)]
 pub mod fuzz;
 mod prepared;
+mod refusals;
 mod requests;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +22,13 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{Effects, SettingEffect};
+use super::screen::{Effects, SchemaEffect, SettingEffect};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::StatementCache;
 
 use copy::Copy;
+use schema::Schema;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct Flow {
     /// The portal whose execution forgets all prepared statements.
     forgetting: Option<Box<[u8]>>,
     meaning: Meaning,
+    schema: Schema,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -197,6 +201,7 @@ impl Flow {
             cause: Cause::Set,
             asked: SettingEffect::None,
             meaning: Meaning::Known,
+            schema: Schema::default(),
             own_error: None,
             stakes: Stakes::Nothing,
             timed_out: false,
@@ -358,6 +363,9 @@ impl Flow {
         }
         if effects.settings != SettingEffect::None {
             self.meaning = Meaning::Unsure;
+        }
+        if effects.schema == SchemaEffect::Alters {
+            self.on_altering();
         }
         client.note(effects);
     }

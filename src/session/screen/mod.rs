@@ -68,6 +68,15 @@ pub struct Effects {
     pub sets: Vec<Box<str>>,
     /// It may end what pins its client.
     pub release: Release,
+    pub schema: SchemaEffect,
+}
+
+/// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SchemaEffect {
+    #[default]
+    None,
+    Alters,
 }
 
 /// What a text does to settings. The greater says more.
@@ -140,6 +149,7 @@ impl Effects {
             && self.settings == SettingEffect::None
             && self.names == NameEffect::None
             && self.release == Release::No
+            && self.schema == SchemaEffect::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {
@@ -152,6 +162,9 @@ impl Effects {
         self.on_lost_words(&words);
         if is_any(first, &["commit", "end", "prepare"]) {
             self.block = BlockEffect::MayCommit;
+        }
+        if is_any(first, &["create", "alter", "drop"]) {
+            self.schema = SchemaEffect::Alters;
         }
     }
 
@@ -197,6 +210,8 @@ pub fn screen(text: &[u8]) -> Effects {
     }
     if is_temporary_made(text) {
         effects.pins.insert(PinReason::TemporaryTable);
+        // Nobody else sees the table.
+        effects.schema = SchemaEffect::None;
     }
     effects
 }
