@@ -29,6 +29,8 @@ pub struct PoolShared {
     epoch: AtomicU32,
     pause: AtomicBool,
     retired: AtomicBool,
+    /// A client has asked for the last value of a sequence.
+    pub sequences: AtomicBool,
     cells: Box<[Arc<CachePadded<Cell>>]>,
     failure: Mutex<Failure>,
     /// The values a server reported at its last login: what a new client is told.
@@ -112,6 +114,7 @@ impl PoolShared {
             epoch: AtomicU32::new(0),
             pause: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            sequences: AtomicBool::new(false),
             cells: (0..founding.workers).map(|_| Arc::default()).collect(),
             failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),

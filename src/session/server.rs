@@ -24,6 +24,7 @@ pub struct ServerState {
     /// How often tables of the database were altered, as far as is known here: what is prepared anew is another statement
     /// then.
     pub schema: u64,
+    pub sequences: Sequences,
     pub pipeline: Pipeline,
     pub hygiene: Hygiene,
 }
@@ -40,6 +41,7 @@ impl ServerState {
             applied: Arc::default(),
             statements: ServerStatements::default(),
             schema: 0,
+            sequences: Sequences::default(),
             pipeline: Pipeline::default(),
             hygiene: Hygiene::Clean,
         }
@@ -53,6 +55,44 @@ impl ServerState {
             self.hygiene = Hygiene::Clean;
         }
     }
+}
+
+/// What a server connection remembers of sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sequences {
+    /// The client that had the connection last.
+    pub client: u64,
+    pub memory: Memory,
+    pub usage: SequenceUse,
+}
+
+impl Sequences {
+    /// A client gets the connection.
+    pub fn on_client(&mut self, client: u64) {
+        if self.client != client {
+            self.client = client;
+            self.memory = Memory::Foreign;
+        }
+    }
+}
+
+/// Whose values it remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// Perhaps another client's.
+    #[default]
+    Foreign,
+    /// Another client's, and behind them the present one's.
+    Mixed,
+    Own,
+}
+
+/// Whether a client of the pool has asked for the last value of a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SequenceUse {
+    #[default]
+    None,
+    Read,
 }
 
 /// What must be undone before another client may have the connection. Only worsens, except by a confirmed reset.

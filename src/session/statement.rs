@@ -219,6 +219,16 @@ impl ClientStatements {
         previous
     }
 
+    /// What a name means, the empty one included.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named(name)
+        }
+    }
+
     /// The first of the names that a statement has.
     #[must_use]
     pub fn name_of(&self, id: u64) -> Option<&[u8]> {

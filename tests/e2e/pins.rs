@@ -184,3 +184,22 @@ fn a_client_that_disappears_leaves_nothing_either() {
         }
     }
 }
+
+#[test]
+fn a_value_of_a_sequence_is_never_told_to_another_client() {
+    let postgres = Postgres::start();
+    postgres.sql("CREATE SEQUENCE s; CREATE TABLE t (id serial, word text)");
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
+    let client = || Wire::log_in(pgweir.port(), "postgres", "app", None);
+    let (mut a, mut b) = (client(), client());
+    a.query("SELECT nextval('s')");
+    b.query("BEGIN");
+    assert_eq!(b.query("SELECT lastval()")[1].sqlstate(), "55000");
+    b.query("ROLLBACK");
+    // Since then clients keep their connection from their first value on.
+    b.query("INSERT INTO t (word) VALUES ('b')");
+    assert_eq!(b.value("SELECT lastval()"), "1");
+    assert_eq!(b.value("SELECT currval('t_id_seq')"), "1");
+    b.query("DISCARD SEQUENCES");
+    assert_eq!(a.query("SELECT currval('t_id_seq')")[1].sqlstate(), "55000");
+}

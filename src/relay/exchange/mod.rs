@@ -117,6 +117,7 @@ impl Exchange {
         client.context.worker.enter_busy(&client.seat);
         let conn = lease.conn();
         *client.seat.server.borrow_mut() = Some(std::sync::Arc::clone(&conn.info));
+        conn.state.sequences.on_client(client.seat.id);
         let flow = Flow::new(naming, &conn.state);
         Self {
             lease,

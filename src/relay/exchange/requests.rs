@@ -1,6 +1,7 @@
 //! From the client to the server.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 
 use crate::pool::shared::add;
@@ -12,6 +13,7 @@ use crate::relay::lost;
 use crate::relay::slow::Slow;
 use crate::session::client::Block;
 use crate::session::flow::{Next, Parties};
+use crate::session::server::SequenceUse;
 use crate::session::{Outbox, settings};
 
 use super::{End, Exchange, Keeping, Stage};
@@ -31,6 +33,9 @@ impl Exchange {
     ) -> Result<usize, Farewell> {
         out.reset();
         let conn = self.lease.conn();
+        if client.pool.shared.sequences.load(Ordering::Relaxed) {
+            conn.state.sequences.usage = SequenceUse::Read;
+        }
         conn.state.schema = client.pool.shared.accounts().database.schema();
         if self.flow.is_at_rest(&conn.state) {
             let preamble = settings::difference(&client.session, &mut conn.state);
@@ -70,6 +75,12 @@ impl Exchange {
             );
             if is_asked && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
+            }
+        }
+        if self.lease.conn().state.sequences.usage == SequenceUse::Read {
+            let seen = &client.pool.shared.sequences;
+            if !seen.load(Ordering::Relaxed) {
+                seen.store(true, Ordering::Relaxed);
             }
         }
         self.send(out.bytes(input), cx);

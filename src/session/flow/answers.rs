@@ -9,7 +9,7 @@ use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Kind, ServerUndo};
-use crate::session::screen::{PinReason, SettingEffect};
+use crate::session::screen::{PinReason, Pins, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
@@ -261,6 +261,9 @@ impl Flow {
         self.note_altered(message.body, parties.client);
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
+            b"DISCARD SEQUENCES\0" if verdict == Verdict::Pass => {
+                parties.client.pins = parties.client.pins.without(Pins::of(PinReason::Sequence));
+            }
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
             b"RESET\0" => {
                 self.cause = match std::mem::take(&mut self.asked) {

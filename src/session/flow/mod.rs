@@ -14,6 +14,7 @@ mod prepared;
 mod refusals;
 mod requests;
 mod schema;
+mod sequences;
 #[cfg(test)]
 mod tests;
 

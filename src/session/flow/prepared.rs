@@ -9,7 +9,7 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{NameEffect, SettingEffect, screen};
+use crate::session::screen::{NameEffect, SequenceEffect, SettingEffect, screen};
 use crate::session::statement::{ServerName, Statement};
 
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
@@ -152,6 +152,15 @@ impl Flow {
         }
         if self.batch == Batch::Skipping {
             return Ok(Taken::Kept);
+        }
+        let effect = parties.client.statements.get(name);
+        let effect = effect.map_or(SequenceEffect::None, |statement| statement.effects.sequences);
+        if effect != SequenceEffect::None {
+            let pipeline = &parties.server.pipeline;
+            if pipeline.is_unnamed_unsettled() || pipeline.is_unsettled(name, None) {
+                return Ok(Taken::Held);
+            }
+            self.on_sequences(effect, Kind::Bind, message, out, parties);
         }
         let found = self.provide(message, name, out, parties);
         if matches!(found, Provided::Held) {

@@ -134,7 +134,7 @@ impl Flow {
     ) -> Result<Taken, SessionError> {
         let mapped = matches!(self.naming, Naming::Mapped { .. });
         match message.head.tag {
-            tag::QUERY => self.on_query(message, parties),
+            tag::QUERY => self.on_query(message, out, parties),
             tag::SYNC => Ok(self.on_sync(parties)),
             tag::FLUSH => {
                 self.flushed = true;
@@ -202,11 +202,19 @@ impl Flow {
         Taken::Kept
     }
 
-    fn on_query(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Result<Taken, SessionError> {
+    fn on_query(
+        &mut self,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) -> Result<Taken, SessionError> {
         if !message.is_whole() && message.head.body <= SCREENED_LEN_MAX {
             return Ok(Taken::Cut);
         }
         let effects = screen(message.body).or_unseen(message.is_whole());
+        if self.naming != Naming::Verbatim {
+            self.on_sequences(effects.sequences, Kind::Query, message, out, parties);
+        }
         self.note(&effects, parties.client);
         if !message.is_whole() {
             Self::taint(parties.server);

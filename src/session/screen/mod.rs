@@ -3,9 +3,11 @@
 //! A screen, not a parser: a false alarm costs a client its share of the pooling, a miss would cost another client its settings.
 
 mod pins;
+mod sequence;
 mod set;
 
 pub use pins::Pins;
+pub use sequence::SequenceEffect;
 
 /// Why a client keeps its server connection beyond a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +25,12 @@ pub enum PinReason {
     Session,
     /// A statement whose text is too large to be prepared elsewhere.
     LargeStatement,
+    /// Values of sequences, which are asked for later.
+    Sequence,
 }
 
 impl PinReason {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Setting,
         Self::Listen,
         Self::Prepare,
@@ -37,6 +41,7 @@ impl PinReason {
         Self::Seed,
         Self::Session,
         Self::LargeStatement,
+        Self::Sequence,
     ];
 
     #[must_use]
@@ -52,6 +57,7 @@ impl PinReason {
             Self::Seed => "seed",
             Self::Session => "session state",
             Self::LargeStatement => "large statement",
+            Self::Sequence => "sequence",
         }
     }
 }
@@ -69,6 +75,7 @@ pub struct Effects {
     /// It may end what pins its client.
     pub release: Release,
     pub schema: SchemaEffect,
+    pub sequences: SequenceEffect,
 }
 
 /// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
@@ -163,6 +170,9 @@ impl Effects {
         if is_any(first, &["commit", "end", "prepare"]) {
             self.block = BlockEffect::MayCommit;
         }
+        if is(first, "insert") {
+            self.sequences = SequenceEffect::Advances;
+        }
         if is_any(first, &["create", "alter", "drop"]) {
             self.schema = SchemaEffect::Alters;
         }
@@ -207,6 +217,7 @@ pub fn screen(text: &[u8]) -> Effects {
     // Most texts are one statement without calls of functions.
     if memchr::memchr3(b';', b'(', b'&', text).is_some() {
         further(text, &mut effects);
+        effects.sequences = sequence::sequences(text, effects.sequences == SequenceEffect::Advances);
     }
     if is_temporary_made(text) {
         effects.pins.insert(PinReason::TemporaryTable);
