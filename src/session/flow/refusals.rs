@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::protocol::body::error_fields;
+use crate::protocol::body::{ErrorFields, error_fields};
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{Report, tag};
 use crate::session::outbox::Outbox;
@@ -75,8 +75,8 @@ impl Flow {
         if message.body.len() < message.head.body {
             return false;
         }
-        let text = error_fields(message.body).find(|(kind, _)| *kind == b'M');
-        let Some(found) = text.and_then(|(_, text)| numbered(text)) else {
+        let text = ErrorFields::read(message.body).message;
+        let Some(found) = numbered(text) else {
             return false;
         };
         let Some(name) = parties.client.statements.name_of(found.id) else {
@@ -86,7 +86,7 @@ impl Flow {
         let frame = Frame::begin(out, tag::ERROR_RESPONSE);
         for (kind, value) in error_fields(message.body) {
             out.push(kind);
-            if kind == b'M' {
+            if value == text {
                 out.extend_from_slice(found.before);
                 out.extend_from_slice(name);
                 write::cstr(out, found.behind);
