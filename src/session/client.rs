@@ -127,6 +127,13 @@ impl ClientSession {
         }
     }
 
+    /// What a statement has named may not have come about.
+    pub fn doubt(&mut self) {
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.doubt();
+        }
+    }
+
     /// The server has said what became of settings and pins.
     pub fn on_found(&mut self, server: &mut ServerState, findings: &Findings) {
         settings::on_found(self, server, findings);

@@ -128,7 +128,7 @@ impl StatementCache {
             id: self.take_id(),
             body: Some(body.into()),
             meaning: meaning.cloned(),
-            effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
+            effects: screen(body.get(..text_len(body)).unwrap_or_default()),
         })
     }
 
@@ -139,9 +139,7 @@ impl StatementCache {
             id: self.take_id(),
             body: None,
             meaning: None,
-            effects: screen(seen.get(..len).unwrap_or_default())
-                .or_unseen(len < seen.len())
-                .deferred(),
+            effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
         })
     }
 

@@ -52,7 +52,7 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
         "SELECT pg_try_advisory_lock(1, 2)",
         "PREPARE mine AS SELECT 1",
         "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; COMMIT",
-        "DO $$ BEGIN SET search_path = other; END $$",
+        "DO $$ BEGIN EXECUTE 'SET search_path = other'; END $$",
         "SELECT setseed(0.5)",
         "LOAD 'auto_explain'",
     ] {

@@ -268,6 +268,8 @@ impl Flow {
                 }
             }
             b"ROLLBACK\0" => self.on_rolled_back(parties),
+            b"DO\0" => parties.client.doubt(),
+            b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
             // From a text that could not be screened.
             b"LISTEN\0" => parties.client.pins.insert(PinReason::Listen),
             _ => {}

@@ -26,6 +26,7 @@ impl Flow {
             Self::condemn(parties.server);
         }
         self.copy = Copy::None;
+        parties.client.doubt();
         let fields = ErrorFields::read(message.body);
         let Some(kind) = head_kind(parties) else {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
@@ -107,6 +108,7 @@ impl Flow {
 
     /// A reset in this batch is rolled back with it, and what that comes to is not reported where nothing was before.
     pub(super) fn on_rolled_back(&self, parties: &mut Parties<'_>) {
+        parties.client.doubt();
         if self.cause != Cause::Set {
             Self::taint(parties.server);
         }

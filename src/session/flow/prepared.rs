@@ -73,7 +73,7 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
-        self.note(&screen(text).deferred(), parties.client);
+        self.note(&screen(text), parties.client);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -384,6 +384,9 @@ impl Flow {
         self.note(&statement.effects, parties.client);
         if statement.effects.settings >= SettingEffect::Reset {
             self.await_reset(parties);
+        }
+        if statement.effects.settings == SettingEffect::ResetAll {
+            self.on_reset_all(parties);
         }
         if statement.effects.names == NameEffect::Forgets {
             self.forgetting = Some(portal.into());

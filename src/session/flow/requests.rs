@@ -212,8 +212,7 @@ impl Flow {
             Self::taint(parties.server);
         }
         if effects.settings == SettingEffect::ResetAll && self.batch != Batch::Skipping {
-            settings::on_reset_all(parties.server);
-            self.asked = SettingEffect::ResetAll;
+            self.on_reset_all(parties);
         }
         if effects.block == BlockEffect::MayCommit {
             self.stakes = Stakes::Commit;
@@ -232,6 +231,12 @@ impl Flow {
         }
         self.push_call(entry, parties);
         Ok(Taken::Kept)
+    }
+
+    /// A reset of everything is on its way.
+    pub(super) fn on_reset_all(&mut self, parties: &mut Parties<'_>) {
+        settings::on_reset_all(parties.server);
+        self.asked = SettingEffect::ResetAll;
     }
 
     /// What stands behind a reset meets the settings that its client has started with: they are applied again before it.

@@ -124,15 +124,6 @@ impl Effects {
         }
     }
 
-    /// The same of a statement that is carried out at a time of its own.
-    #[must_use]
-    pub fn deferred(mut self) -> Self {
-        if self.settings == SettingEffect::ResetAll {
-            self.pins.insert(PinReason::Setting);
-        }
-        self
-    }
-
     /// Whether it says nothing that outlives a statement: so do most texts.
     #[must_use]
     pub fn are_none(&self) -> bool {
@@ -239,7 +230,6 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         }
         word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
         word if is(word, "listen") => effects.pins.insert(PinReason::Listen),
-        word if is(word, "load") => effects.pins.insert(PinReason::Load),
         word if is(word, "prepare") => {
             let is_transaction = words.next().is_none_or(|word| is(word, "transaction"));
             effects
@@ -249,7 +239,7 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         // Of a statement that the text of another made: what it does is not seen here.
         word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
         word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
-        word if is(word, "do") => effects.pins.extend(words.find_map(procedural)),
+        word if is(word, "do") => procedural(effects, words),
         word if is_any(word, &["deallocate", "discard"]) => {
             effects.release = Release::Maybe;
             if forgets(words) {
@@ -277,16 +267,19 @@ fn is_held(words: &mut Words<'_>) -> bool {
         .any(|word| is(word, "hold"))
 }
 
-/// A word in the body of a `DO`, wherever it stands: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more.
-fn procedural(word: &[u8]) -> Option<PinReason> {
-    // EXECUTE runs a text that may be put together from pieces.
-    let found = match word {
-        _ if is(word, "listen") => PinReason::Listen,
-        _ if is(word, "load") => PinReason::Load,
-        _ if is_any(word, &["set", "reset", "execute"]) => PinReason::Setting,
-        _ => return None,
-    };
-    Some(found)
+/// The body of a `DO`: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
+fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
+    while let Some(word) = words.next() {
+        match word {
+            _ if is(word, "set") => effects.on_set(set::set(words.rest)),
+            _ if is(word, "reset") => effects.on_set(set::reset(words.rest)),
+            _ if is(word, "listen") => effects.pins.insert(PinReason::Listen),
+            _ if is(word, "load") => effects.pins.insert(PinReason::Load),
+            // It runs a text that may be put together from pieces.
+            _ if is(word, "execute") => effects.pins.insert(PinReason::Setting),
+            _ => {}
+        }
+    }
 }
 
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.

@@ -187,7 +187,16 @@ fn texts_that_change_the_session_pin_in_both_protocols_and_in_both_namings() {
         rig.client(&[query("listen a")]);
         assert_eq!(rig.client.pinned(), Some(PinReason::Listen));
         let mut rig = Rig::with(naming);
-        rig.client(&[parse("", "load 'a'"), bind("", ""), execute("")]);
+        rig.client(&[
+            parse("", "create temp table a (b int)"),
+            bind("", ""),
+            execute(""),
+        ]);
+        assert_eq!(rig.client.pinned(), Some(PinReason::TemporaryTable));
+        let mut rig = Rig::with(naming);
+        rig.client(&[query("load 'a'")]);
+        assert_eq!(rig.client.pinned(), None);
+        rig.server(&[complete("LOAD"), ready(b'I')]);
         assert_eq!(rig.client.pinned(), Some(PinReason::Load));
     }
 }
