@@ -6,7 +6,7 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
 
 use super::error::SessionError;
-use super::pipeline::{Answer, ClientUndo, Kind, Pipeline};
+use super::pipeline::{Answer, ClientUndo, Kind, Pipeline, Renaming};
 use super::screen::PinReason;
 use super::statement::ClientStatements;
 
@@ -159,7 +159,7 @@ impl ClientSession {
         let mut told = false;
         for entry in pipeline
             .iter()
-            .filter(|entry| !matches!(entry.answer, Answer::Skip))
+            .filter(|entry| !matches!(entry.answer, Answer::Skip | Answer::Ahead))
         {
             match (entry.kind, told) {
                 (Kind::Sync, _) => {
@@ -199,6 +199,17 @@ impl ClientSession {
             ClientUndo::Named(renaming) => _ = self.statements.replace(&renaming.name, renaming.previous),
             ClientUndo::Unnamed(previous) => self.statements.unnamed = previous,
             ClientUndo::All(forgotten) => self.statements.restore(forgotten),
+            ClientUndo::Query(query) => {
+                self.statements.unnamed = query.unnamed;
+                self.rename_back(query.renamings);
+            }
+        }
+    }
+
+    /// Takes back names that were given or taken away, latest first.
+    pub fn rename_back(&mut self, renamings: Vec<Renaming>) {
+        for renaming in renamings.into_iter().rev() {
+            self.statements.replace(&renaming.name, renaming.previous);
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Effects {
     pub block: BlockEffect,
     pub names: NameEffect,
     pub settings: SettingEffect,
+    /// Some statement of it makes or runs a prepared statement, which pins unless its name is followed.
+    pub prepare: Option<PinReason>,
 }
 
 /// Whether a text resets every setting: those the client has made, and those that were made for it. Pins nobody where it
@@ -108,7 +110,11 @@ impl Effects {
             return;
         }
         let found = match_word(first, &mut words);
-        self.pin = self.pin.or(found);
+        if found == Some(PinReason::Prepare) {
+            self.prepare = found;
+        } else {
+            self.pin = self.pin.or(found);
+        }
         if is_any(first, &["deallocate", "discard"]) && forgets(&mut words) {
             self.names = NameEffect::Forgets;
         }
@@ -138,6 +144,16 @@ impl Effects {
 /// Looks at a text, which may hold several statements.
 #[must_use]
 pub fn screen(text: &[u8]) -> Effects {
+    let effects = screen_followed(text);
+    Effects {
+        pin: effects.pin.or(effects.prepare),
+        ..effects
+    }
+}
+
+/// The same where the names of prepared statements in it are followed: those pin nobody.
+#[must_use]
+pub fn screen_followed(text: &[u8]) -> Effects {
     let mut effects = Effects::default();
     let text = without_end(text);
     effects.on_statement(text);

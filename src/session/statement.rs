@@ -1,6 +1,7 @@
 //! Prepared statements: the names a client knows, and what a server connection really has.
 //!
-//! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte.
+//! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte; or what stands behind
+//! the name in an SQL `PREPARE`.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -11,17 +12,30 @@ use foldhash::fast::RandomState;
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
-use super::screen::{Effects, screen};
+use super::screen::{Effects, screen, screen_followed};
+use super::sql_names::{self, Mention, Verb};
 
 /// One text with its parameter types.
 #[derive(Debug)]
 pub struct Statement {
     /// Unique in the process; names the statement on every server connection.
     pub id: u64,
-    /// The body of `Parse` behind the name. `None`: too large to be kept, so it lives on one server connection alone.
+    /// The body of `Parse`, or the text of `PREPARE`, behind the name. `None`: too large to be kept, so it lives on one server
+    /// connection alone.
     body: Option<Box<[u8]>>,
+    origin: Origin,
     /// What it may do when it is executed.
     pub effects: Effects,
+    /// The name of another prepared statement in its text.
+    mention: Option<Box<Mention>>,
+}
+
+/// How a statement is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Parse,
+    /// By SQL; the statement itself begins so far behind the name.
+    Sql(usize),
 }
 
 impl Statement {
@@ -34,7 +48,26 @@ impl Statement {
     /// The text alone; none when it is not kept.
     #[must_use]
     pub fn text(&self) -> Option<&[u8]> {
-        self.body.as_deref()?.split(|byte| *byte == 0).next()
+        let body = self.body.as_deref()?;
+        match self.origin {
+            Origin::Parse => body.get(..text_len(body)),
+            Origin::Sql(start) => body.get(start..),
+        }
+    }
+
+    /// The name of another prepared statement in its text, which must be resolved whenever it is used.
+    #[must_use]
+    pub fn mention(&self) -> Option<&Mention> {
+        self.mention.as_deref()
+    }
+
+    /// What an SQL `PREPARE` says behind the name; none of a statement that was made by `Parse`.
+    #[must_use]
+    pub fn definition(&self) -> Option<&[u8]> {
+        match self.origin {
+            Origin::Parse => None,
+            Origin::Sql(_) => self.body.as_deref(),
+        }
     }
 
     /// Appends a `Parse` for it under its own name, or as the unnamed statement.
@@ -58,22 +91,42 @@ pub enum ServerName {
 impl ServerName {
     /// Appends the name with its terminating zero.
     pub fn write(self, out: &mut Vec<u8>) {
+        self.write_bare(out);
+        out.push(0);
+    }
+
+    /// The length of the name alone.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Unnamed => 0,
+            Self::Numbered(id) => SERVER_NAME_PREFIX.len() + digits(id),
+            Self::Nobody => SERVER_NAME_PREFIX.len() + NOBODY.len(),
+        }
+    }
+
+    /// Whether it is that of the unnamed statement.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::Unnamed
+    }
+
+    /// Appends the name alone. It needs no quotes in SQL.
+    pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Unnamed => {}
             Self::Numbered(id) => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                let start = (id.max(1).ilog2() / 4).min(15);
-                for shift in (0..=start).rev() {
+                for shift in (0..digits(id)).rev() {
                     let nibble = usize::try_from((id >> (shift * 4)) & 0xf).unwrap_or(0);
                     out.push(HEX.get(nibble).copied().unwrap_or(b'0'));
                 }
             }
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                out.extend_from_slice(b"none");
+                out.extend_from_slice(NOBODY);
             }
         }
-        out.push(0);
     }
 }
 
@@ -85,6 +138,8 @@ pub struct StatementCache {
     /// Sum of the bodies in `known`; `bytes <= STATEMENT_CACHE_BYTES_MAX` after each insertion, statements in use excepted.
     bytes: usize,
     next_id: u64,
+    /// For bodies that are put together.
+    scratch: Vec<u8>,
 }
 
 impl StatementCache {
@@ -96,21 +151,61 @@ impl StatementCache {
             hasher: RandomState::default(),
             bytes: 0,
             next_id: (u64::from(worker) << 44) + 1,
+            scratch: Vec::new(),
         }
     }
 
     /// The statement of a `Parse` body.
     pub fn intern(&mut self, body: &[u8]) -> Arc<Statement> {
+        self.find(body, Origin::Parse)
+    }
+
+    /// The statement of an SQL `PREPARE`: what stands behind the name, and where in it the statement itself begins.
+    pub fn intern_sql(&mut self, definition: &[u8], start: usize) -> Arc<Statement> {
+        self.find(definition, Origin::Sql(start))
+    }
+
+    /// The statement with another name in the place of the one it mentions.
+    pub fn renamed(&mut self, statement: &Statement, name: ServerName) -> Arc<Statement> {
+        let mut body = std::mem::take(&mut self.scratch);
+        body.clear();
+        let original = statement.body.as_deref().unwrap_or_default();
+        let range = statement
+            .mention
+            .as_ref()
+            .map_or(0..0, |mention| mention.name.clone());
+        body.extend_from_slice(original.get(..range.start).unwrap_or_default());
+        name.write_bare(&mut body);
+        body.extend_from_slice(original.get(range.end..).unwrap_or_default());
+        let renamed = self.intern(&body);
+        self.scratch = body;
+        self.scratch.shrink_to(SCRATCH_KEPT_MAX);
+        renamed
+    }
+
+    fn find(&mut self, body: &[u8], origin: Origin) -> Arc<Statement> {
         let hash = self.hasher.hash_one(body);
         if let Some(known) = self.known.get(&hash)
             && known.body.as_deref() == Some(body)
+            && known.origin == origin
         {
             return Arc::clone(known);
         }
+        let text = match origin {
+            Origin::Parse => body.get(..text_len(body)),
+            Origin::Sql(start) => body.get(start..),
+        };
+        let text = text.unwrap_or_default();
+        let mention = match origin {
+            Origin::Parse => sql_names::only(text).map(Box::new),
+            Origin::Sql(_) => None,
+        };
         let statement = Arc::new(Statement {
             id: self.take_id(),
             body: Some(body.into()),
-            effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
+            origin,
+            effects: effects(text, mention.as_deref()),
+            mention,
         });
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
@@ -127,6 +222,8 @@ impl StatementCache {
         Arc::new(Statement {
             id: self.take_id(),
             body: None,
+            origin: Origin::Parse,
+            mention: None,
             effects: screen(seen.get(..len).unwrap_or_default())
                 .or_unseen(len < seen.len())
                 .deferred(),
@@ -219,6 +316,15 @@ impl ClientStatements {
             named.retain(|name, _| kept.contains(&&**name));
         }
         self.count_unmovable();
+    }
+
+    /// The name by which the client knows the statement with this id; one of them.
+    #[must_use]
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let mut named = self.named.iter().flat_map(|named| named.iter());
+        named
+            .find(|(_, statement)| statement.id == id)
+            .map(|(name, _)| &**name)
     }
 
     #[must_use]
@@ -345,6 +451,21 @@ pub(super) fn key(name: &[u8]) -> &[u8] {
     name.get(..NAME_LEN).unwrap_or(name)
 }
 
+/// What a text may do when it is executed. Where it mentions a name, the statement of that name does the rest.
+fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
+    match mention.map(|mention| mention.verb) {
+        None => screen(text).deferred(),
+        Some(Verb::Execute) => screen_followed(text).deferred(),
+        Some(Verb::Prepare | Verb::Deallocate) => Effects::default(),
+    }
+}
+
+/// How many hexadecimal digits a number has.
+fn digits(id: u64) -> usize {
+    let highest = id.max(1).ilog2() / 4;
+    usize::try_from(highest).unwrap_or(0) + 1
+}
+
 /// Length of the text at the start of a `Parse` body without its name; of all of it, if its end is not there.
 fn text_len(body: &[u8]) -> usize {
     memchr::memchr(0, body).unwrap_or(body.len())
@@ -353,10 +474,13 @@ fn text_len(body: &[u8]) -> usize {
 /// `NAMEDATALEN - 1`.
 const NAME_LEN: usize = 63;
 
-const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+const NOBODY: &[u8] = b"none";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory for bodies put together that a worker keeps.
+const SCRATCH_KEPT_MAX: usize = 16 * 1024;
 /// What a statement costs beside its text, roughly: two allocations, the map's entry.
 const STATEMENT_OVERHEAD: usize = 96;
 

@@ -180,14 +180,15 @@ impl Flow {
     ) -> Result<Verdict, SessionError> {
         let verdict = match parties.server.pipeline.head() {
             Some(Entry {
-                answer: Answer::Skip, ..
+                answer: Answer::Skip | Answer::Ahead,
+                ..
             }) => Verdict::Drop,
             _ => Verdict::Pass,
         };
         match message.head.tag {
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
             tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
-            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, parties, verdict)),
+            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, input, out, parties, verdict)),
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
@@ -243,7 +244,14 @@ impl Flow {
         Ok(verdict)
     }
 
-    fn on_complete(&mut self, message: &Message<'_>, parties: &mut Parties<'_>, verdict: Verdict) -> Verdict {
+    fn on_complete(
+        &mut self,
+        message: &Message<'_>,
+        input: &[u8],
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+        verdict: Verdict,
+    ) -> Verdict {
         if message.body.len() < message.head.body.min(COMMAND_TAG_MAX) {
             return Verdict::Cut;
         }
@@ -267,8 +275,20 @@ impl Flow {
             _ => {}
         }
         self.tally.steps += 1;
+        let mut verdict = verdict;
+        if let Some(Entry {
+            answer: Answer::Complete(command),
+            ..
+        }) = parties.server.pipeline.head()
+        {
+            let made = out.make(input);
+            let frame = Frame::begin(made, tag::COMMAND_COMPLETE);
+            write::cstr(made, command.as_bytes());
+            frame.end(made);
+            verdict = Verdict::Done;
+        }
         if head_kind(parties) == Some(Kind::Execute) {
-            self.tally.queries += 1;
+            self.tally.queries += u32::from(verdict != Verdict::Drop);
             self.pop(parties);
         }
         self.early_syncs = 0;
@@ -318,7 +338,10 @@ impl Flow {
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;
         match head_kind(parties) {
-            Some(Kind::Query) => self.tally.queries += u32::from(verdict == Verdict::Pass),
+            Some(Kind::Query) => {
+                self.tally.queries += u32::from(verdict == Verdict::Pass);
+                self.ahead_error = None;
+            }
             Some(Kind::Sync | Kind::FunctionCall) => {}
             // The answer to a Sync that an early end of a copy has left to it.
             None if self.early_syncs > 0 => {

@@ -9,8 +9,11 @@ mod copy;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
+mod meaning;
 mod prepared;
 mod requests;
+mod rewrite;
+mod sql;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +27,7 @@ use super::settings::Cause;
 use super::statement::StatementCache;
 
 use copy::Copy;
+use meaning::Act;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
 #[derive(Debug)]
@@ -43,8 +47,10 @@ pub struct Flow {
     settling: Settling,
     /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
     since: u64,
-    /// The portal whose execution forgets all prepared statements.
-    forgetting: Option<Box<[u8]>>,
+    /// Portals whose execution does something about prepared statements.
+    acts: Vec<(Box<[u8]>, Act)>,
+    /// The error of what was sent ahead of the query that comes next: the body of its `ErrorResponse`.
+    ahead_error: Option<Box<[u8]>>,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -179,7 +185,8 @@ impl Flow {
             gate: Gate::Open,
             settling: Settling::Done,
             since: server.statements.clock(),
-            forgetting: None,
+            acts: Vec::new(),
+            ahead_error: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
             own_error: None,
