@@ -172,6 +172,16 @@ impl Pipeline {
         false
     }
 
+    /// Whether something may fail and make the server skip all that is sent from now on.
+    #[must_use]
+    pub fn has_open_batch(&self) -> bool {
+        let is_open = |entry: &Entry| {
+            entry.kind.is_extended() && entry.kind != Kind::CopyEnd && !matches!(entry.answer, Answer::Fake)
+        };
+        let tail = self.entries.iter().rev();
+        tail.take_while(|entry| entry.kind != Kind::Sync).any(is_open)
+    }
+
     /// Whether the present batch closes a statement, or prepares it.
     #[must_use]
     pub fn changes_statement(&self, id: u64) -> bool {
@@ -221,6 +231,15 @@ impl Pipeline {
             if matches!(entry.answer, Answer::Skip) {
                 entry.answer = Answer::Ahead;
             }
+        }
+    }
+
+    /// The answer of the `Sync` at the head goes to the client, although it is ours.
+    pub fn show_own_sync(&mut self) {
+        let head = self.entries.front_mut();
+        if let Some(sync) = head.filter(|head| head.kind == Kind::Sync && matches!(head.answer, Answer::Skip))
+        {
+            sync.answer = Answer::Forward;
         }
     }
 

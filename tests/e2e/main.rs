@@ -32,5 +32,6 @@ mod review_tls;
 mod server_logins;
 mod server_tls;
 mod soak;
+mod sql_prepared;
 mod startup;
 mod timeouts;

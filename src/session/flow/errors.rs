@@ -69,7 +69,8 @@ impl Flow {
         let answer = parties.server.pipeline.head().map(|entry| &entry.answer);
         let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe)
             || matches!(answer, Some(Answer::Moved(_) | Answer::Ahead));
-        let is_ours = matches!(answer, Some(Answer::Replace(_)));
+        // What could not be sent ahead is not there: that is known.
+        let is_ours = matches!(answer, Some(Answer::Replace(_))) || self.ahead_error.is_some();
         if self.naming != Naming::Verbatim && is_about_statement && !is_ours && DOUBTS.contains(&fields.code)
         {
             parties.server.statements.doubt();
@@ -138,13 +139,19 @@ impl Flow {
     /// An extended request has failed: it and everything up to the next `Sync` was not carried out.
     fn fail(&mut self, parties: &mut Parties<'_>) {
         let skips = !parties.server.pipeline.has_sync();
+        let mut is_query_skipped = false;
         while let Some(entry) = parties.server.pipeline.pop_skipped() {
+            is_query_skipped |= entry.kind == Kind::Query;
             let is_failed = !parties
                 .server
                 .pipeline
                 .head()
                 .is_some_and(|head| head.kind != Kind::Sync);
             undo(entry, is_failed, parties);
+        }
+        if is_query_skipped {
+            // If the Sync behind it is ours, its answer is the query's.
+            parties.server.pipeline.show_own_sync();
         }
         self.batch = if skips { Batch::Skipping } else { self.batch };
         self.on_rolled_back(parties);

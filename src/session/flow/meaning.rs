@@ -118,6 +118,7 @@ impl Flow {
                     act: Some(act),
                 })
             }
+            (Verb::Execute, Some(known)) if known.mention().is_some() => Meaning::Refused(nested()),
             (Verb::Execute, Some(known)) => {
                 let server_name = ServerName::Numbered(known.id);
                 Meaning::Run(Run {
@@ -218,16 +219,27 @@ impl Flow {
         }
         let portal = split_cstr(message.body).map_or(&b""[..], |(portal, _)| portal);
         let found = self.acts.iter().position(|(bound, _)| **bound == *portal);
-        let act = found.and_then(|index| self.acts.get(index)).map(|(_, act)| act);
-        let Some(act) = act.filter(|_| self.batch != Batch::Skipping).cloned() else {
+        let Some(index) = found.filter(|_| self.batch != Batch::Skipping) else {
             self.push(Entry::forward(Kind::Execute), parties);
             return Taken::Kept;
         };
-        self.act(act, message, out, parties)
+        let (bound, act) = self.acts.swap_remove(index);
+        let taken = self.act(&act, message, out, parties);
+        // A portal that gives or takes a name is run once.
+        if matches!(taken, Taken::Held) || matches!(act, Act::Forget | Act::Run(_)) {
+            self.acts.push((bound, act));
+        }
+        taken
     }
 
     /// Executes a portal that does something about names.
-    fn act(&mut self, act: Act, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) -> Taken {
+    fn act(
+        &mut self,
+        act: &Act,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) -> Taken {
         let mut entry = Entry::forward(Kind::Execute);
         match act {
             Act::Forget => {
@@ -239,35 +251,39 @@ impl Flow {
                 parties.server.statements.clear_except(&[]);
                 entry.server_undo = ServerUndo::Unknown;
             }
-            Act::Run(moved) => entry.answer = Answer::Moved(Moves::One(moved)),
+            Act::Run(moved) => entry.answer = Answer::Moved(Moves::One(*moved)),
             Act::Prepare {
                 name,
                 statement,
                 sends,
             } => {
-                if let Some(report) = refusal(&name, parties) {
+                if let Some(report) = refusal(name, parties) {
                     self.refuse_in_place(message, report, out, parties);
                     return Taken::Swallowed;
                 }
                 self.tally.client_parses += 1;
                 let id = statement.id;
-                let previous = parties.client.statements.replace(&name, Some(statement));
-                entry.client_undo = ClientUndo::named(&name, previous);
+                let prepared = Some(Arc::clone(statement));
+                let previous = parties.client.statements.replace(name, prepared);
+                entry.client_undo = ClientUndo::named(name, previous);
                 entry.answer = Answer::Complete(PREPARE_TAG);
                 if let Sends::Prepare(moved) = sends {
-                    self.make_room(id, message, out, parties);
-                    parties.server.statements.insert(id);
-                    self.tally.server_parses += 1;
-                    entry.server_undo = ServerUndo::Prepared(id);
-                    entry.answer = Answer::Moved(Moves::One(moved));
+                    entry.answer = Answer::Moved(Moves::One(*moved));
+                    // Another portal may have prepared it since this one was bound: then it fails.
+                    if !parties.server.statements.touch(id) {
+                        self.make_room(id, message, out, parties);
+                        parties.server.statements.insert(id);
+                        self.tally.server_parses += 1;
+                        entry.server_undo = ServerUndo::Prepared(id);
+                    }
                 }
             }
             Act::Deallocate(name) => {
-                let Some(previous) = parties.client.statements.replace(&name, None) else {
-                    self.refuse_in_place(message, unknown_name(&name), out, parties);
+                let Some(previous) = parties.client.statements.replace(name, None) else {
+                    self.refuse_in_place(message, unknown_name(name), out, parties);
                     return Taken::Swallowed;
                 };
-                entry.client_undo = ClientUndo::named(&name, Some(previous));
+                entry.client_undo = ClientUndo::named(name, Some(previous));
                 entry.answer = Answer::Complete(DEALLOCATE_TAG);
             }
         }
@@ -317,13 +333,13 @@ fn prepare_by_sql(id: u64, definition: &[u8], out: &mut Vec<u8>) {
     frame.end(out);
 }
 
-/// The error that a feature of PostgreSQL's is not to be had at this place.
-pub(super) fn misplaced() -> Report {
+/// The error that a name stands for a statement whose text has a name in it.
+pub(super) fn nested() -> Report {
     Report::error(
         SqlState::FEATURE_NOT_SUPPORTED,
-        "a simple query behind extended messages without a Sync cannot name this prepared statement",
+        "EXECUTE of a statement that names another prepared statement",
     )
-    .with_hint("Send a Sync before the query.")
+    .with_hint("Execute the statement that it names.")
 }
 
 /// A statement that does nothing, anywhere: what is sent where the server has nothing to do. A failed block refuses it.

@@ -14,7 +14,7 @@ use crate::session::sql_names::{self, Mention, Verb};
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
 use super::copy::Copy;
-use super::meaning::{DEALLOCATE_TAG, NOTHING, PREPARE_TAG, misplaced};
+use super::meaning::{DEALLOCATE_TAG, NOTHING, PREPARE_TAG, nested};
 use super::prepared::{STATEMENT_LEN_MAX, refusal, unknown_name};
 use super::requests::{Message, Taken, forget_unnamed};
 use super::{Flow, Parties, Stakes};
@@ -28,14 +28,15 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Option<Taken> {
         let text = message.body;
-        if self.batch == Batch::Skipping || self.copy != Copy::None || text.len() > STATEMENT_LEN_MAX {
+        let is_copying = matches!(self.copy, Copy::In | Copy::Both);
+        if self.batch == Batch::Skipping || is_copying || text.len() > STATEMENT_LEN_MAX {
             return None;
         }
         if let Some(mention) = sql_names::only(text) {
             let taken = self.await_answers(message, std::slice::from_ref(&mention), out, parties);
             return Some(taken.unwrap_or_else(|| self.on_mention(&mention, message, out, parties)));
         }
-        if parties.client.statements.is_empty() {
+        if parties.client.statements.is_empty() && !parties.server.pipeline.has_changes() {
             return None;
         }
         let mentions = sql_names::all(text)?;
@@ -43,7 +44,8 @@ impl Flow {
         Some(taken.unwrap_or_else(|| self.on_mentions(&mentions, message, out, parties)))
     }
 
-    /// What a name means must be known; and nothing that stands before the query may make the server skip it.
+    /// What a name means must be known; and nothing that stands before the query may make the server skip it, up to a Sync of
+    /// ours.
     fn await_answers(
         &mut self,
         message: &Message<'_>,
@@ -52,8 +54,8 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Option<Taken> {
         let pipeline = &parties.server.pipeline;
-        if self.batch == Batch::Open && !pipeline.is_empty() {
-            if !self.flushed {
+        if pipeline.len() > SEARCHED_MAX || pipeline.has_open_batch() {
+            if self.batch == Batch::Open && !self.flushed {
                 write::bare(out.make(message.input), tag::FLUSH);
                 self.flushed = true;
             }
@@ -64,7 +66,7 @@ impl Flow {
             let known = parties.client.statements.named(&name);
             pipeline.is_unsettled(&name, known.map(|known| known.id))
         };
-        (pipeline.len() > SEARCHED_MAX || mentions.iter().any(is_unsettled)).then_some(Taken::Held)
+        mentions.iter().any(is_unsettled).then_some(Taken::Held)
     }
 
     fn on_mention(
@@ -79,8 +81,8 @@ impl Flow {
         match (mention.verb, known) {
             (Verb::Prepare, _) => self.on_prepare(&name, mention, message, out, parties),
             (Verb::Execute, Some(known)) => {
-                if !self.is_within_reach(&known, parties) {
-                    return self.refuse_query(message, misplaced(), out, parties);
+                if let Some(report) = obstacle(&known) {
+                    return self.refuse_query(message, report, out, parties);
                 }
                 self.ready_ahead(&known, message, out, parties);
                 self.on_effects(&screen_followed(message.body), parties);
@@ -93,8 +95,7 @@ impl Flow {
                     ..Entry::forward(Kind::Query)
                 };
                 forget_unnamed(&mut entry, parties);
-                self.push_call(entry, parties);
-                Taken::Swallowed
+                self.push_named(entry, message, out, parties)
             }
             (Verb::Deallocate, Some(_)) => {
                 let previous = parties.client.statements.replace(&name, None);
@@ -104,8 +105,7 @@ impl Flow {
                     ..Entry::forward(Kind::Query)
                 };
                 query(NOTHING, out.make(message.input));
-                self.push_call(entry, parties);
-                Taken::Swallowed
+                self.push_named(entry, message, out, parties)
             }
             (Verb::Execute | Verb::Deallocate, None) if name.starts_with(SERVER_NAME_PREFIX) => {
                 self.refuse_query(message, unknown_name(&name), out, parties)
@@ -148,15 +148,11 @@ impl Flow {
                 client_undo,
                 ..Entry::forward(Kind::Query)
             };
-            self.push_call(entry, parties);
-            return Taken::Swallowed;
+            return self.push_named(entry, message, out, parties);
         }
-        if self.batch != Batch::Open {
-            // Else there is no place for a Sync: it will be one too many for a while.
-            let before = parties.server.pipeline.len();
-            self.make_room(id, message, out, parties);
-            self.end_ahead(before, message, out, parties);
-        }
+        let before = (parties.server.pipeline.len(), self.batch);
+        self.make_room(id, message, out, parties);
+        self.end_ahead(before, message, out, parties);
         parties.server.statements.insert(id);
         self.tally.server_parses += 1;
         let moved = renamed_query(message, &mention.name, ServerName::Numbered(id), out);
@@ -166,8 +162,7 @@ impl Flow {
             server_undo: ServerUndo::Prepared(id),
             ..Entry::forward(Kind::Query)
         };
-        self.push_call(entry, parties);
-        Taken::Swallowed
+        self.push_named(entry, message, out, parties)
     }
 
     /// A text of several statements: the names that the client has are replaced, one after another.
@@ -185,10 +180,9 @@ impl Flow {
             named.flatten().map(Arc::clone)
         };
         for mention in mentions {
-            if let Some(known) = known(mention, parties)
-                && !self.is_within_reach(&known, parties)
-            {
-                return self.refuse_query(message, misplaced(), out, parties);
+            let found = known(mention, parties).and_then(|known| obstacle(&known));
+            if let Some(report) = found {
+                return self.refuse_query(message, report, out, parties);
             }
         }
         let effects = screen_followed(text);
@@ -231,13 +225,25 @@ impl Flow {
         if effects.names != NameEffect::None || matches!(entry.client_undo, ClientUndo::Query(_)) {
             entry.server_undo = ServerUndo::Unknown;
         }
-        self.push_call(entry, parties);
-        Taken::Swallowed
+        self.push_named(entry, message, out, parties)
     }
 
-    /// Whether a statement is on the server, or can be brought there: not without a Sync, which would end the client's batch.
-    fn is_within_reach(&self, statement: &Statement, parties: &mut Parties<'_>) -> bool {
-        self.batch != Batch::Open || parties.server.statements.touch(statement.id)
+    /// A query whose names were replaced. In an open batch a Sync stands behind it, for the case that what was put before it
+    /// fails.
+    fn push_named(
+        &mut self,
+        entry: Entry,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) -> Taken {
+        let is_open = self.batch == Batch::Open;
+        self.push_call(entry, parties);
+        if is_open {
+            write::bare(out.make(message.input), tag::SYNC);
+            self.push(Entry::skip(Kind::Sync), parties);
+        }
+        Taken::Swallowed
     }
 
     /// Sees to it that the server connection has a statement before the query comes.
@@ -248,20 +254,21 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) {
-        let before = parties.server.pipeline.len();
+        let before = (parties.server.pipeline.len(), self.batch);
         self.ready(statement, message, out, parties);
         self.end_ahead(before, message, out, parties);
     }
 
-    /// What was put before a query since the pipeline was so long is a batch of its own.
+    /// What was put before a query, since the pipeline was so long, is a batch of its own; unless the client has one open, which
+    /// it joins.
     fn end_ahead(
         &mut self,
-        before: usize,
+        (before, batch): (usize, Batch),
         message: &Message<'_>,
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) {
-        if parties.server.pipeline.len() == before {
+        if parties.server.pipeline.len() == before || batch == Batch::Open {
             return;
         }
         write::bare(out.make(message.input), tag::SYNC);
@@ -284,8 +291,7 @@ impl Flow {
             ..Entry::forward(Kind::Query)
         };
         forget_unnamed(&mut entry, parties);
-        self.push_call(entry, parties);
-        Taken::Swallowed
+        self.push_named(entry, message, out, parties)
     }
 }
 
@@ -308,6 +314,11 @@ impl Renamed {
         name.write_bare(&mut self.text);
         self.taken = mention.name.end;
     }
+}
+
+/// Why a query cannot run a statement, if it cannot.
+fn obstacle(statement: &Statement) -> Option<Report> {
+    statement.mention().is_some().then(nested)
 }
 
 fn query_undo(renamings: Vec<Renaming>, parties: &mut Parties<'_>) -> ClientUndo {
