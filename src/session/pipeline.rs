@@ -138,8 +138,8 @@ impl Pipeline {
         self.entries.iter().rev().any(|entry| {
             behind_sync |= entry.kind == Kind::Sync;
             // A query is a batch of its own.
-            ((behind_sync || entry.kind == Kind::Query) && entry.touches(name, id))
-                || (entry.server_undo == ServerUndo::Unknown && (behind_sync || entry.kind == Kind::Query))
+            (behind_sync || entry.kind == Kind::Query)
+                && (entry.touches(name, id) || entry.server_undo == ServerUndo::Unknown)
         })
     }
 

@@ -86,12 +86,12 @@ pub fn begins(text: &[u8]) -> bool {
 
 /// Whether one of the words stands at the beginning of a text, or what there is of it is the beginning of one.
 fn is_verb(text: &[u8]) -> bool {
-    let starts = |verb: &&str| {
+    let starts = |verb: &str| {
         let len = verb.len().min(text.len());
         let pair = text.get(..len).zip(verb.as_bytes().get(..len));
         pair.is_some_and(|(text, verb)| text.eq_ignore_ascii_case(verb))
     };
-    VERBS.iter().any(|verb| starts(&verb))
+    VERBS.iter().any(|verb| starts(verb))
 }
 
 /// A quick look for the words that a text of several statements must hold.

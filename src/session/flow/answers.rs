@@ -340,7 +340,9 @@ impl Flow {
         match head_kind(parties) {
             Some(Kind::Query) => {
                 self.tally.queries += u32::from(verdict == Verdict::Pass);
-                self.ahead_error = None;
+                if let Some(sql) = &mut self.sql {
+                    sql.ahead_error = None;
+                }
             }
             Some(Kind::Sync | Kind::FunctionCall) => {}
             // The answer to a Sync that an early end of a copy has left to it.

@@ -45,7 +45,8 @@ impl Flow {
             let mut body = Vec::new();
             let names = Names::of(parties);
             rewrite::error(message.body, Place::Unknown, names, &mut body);
-            self.ahead_error.get_or_insert(body.into());
+            let sql = self.sql.get_or_insert_default();
+            sql.ahead_error.get_or_insert_with(|| body.into());
         } else if verdict == Verdict::Drop && kind == Kind::Query {
             let text = String::from_utf8_lossy(fields.message).into_owned();
             self.own_error = Some(Box::new(Report::error(fields.code, text)));
@@ -70,7 +71,8 @@ impl Flow {
         let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe)
             || matches!(answer, Some(Answer::Moved(_) | Answer::Ahead));
         // What could not be sent ahead is not there: that is known.
-        let is_ours = matches!(answer, Some(Answer::Replace(_))) || self.ahead_error.is_some();
+        let is_ours = matches!(answer, Some(Answer::Replace(_)))
+            || self.sql.as_ref().is_some_and(|sql| sql.ahead_error.is_some());
         if self.naming != Naming::Verbatim && is_about_statement && !is_ours && DOUBTS.contains(&fields.code)
         {
             parties.server.statements.doubt();
@@ -110,7 +112,7 @@ impl Flow {
             .encode(out.make(input));
             return Verdict::Done;
         }
-        if let Some(body) = self.ahead_error.take() {
+        if let Some(body) = self.sql.as_mut().and_then(|sql| sql.ahead_error.take()) {
             let made = out.make(input);
             let frame = Frame::begin(made, tag::ERROR_RESPONSE);
             made.extend_from_slice(&body);
@@ -124,7 +126,7 @@ impl Flow {
         let place = match &entry.answer {
             Answer::Moved(moves) => Place::Moved(moves.as_slice()),
             Answer::Skip | Answer::Complete(_) => Place::Unknown,
-            _ => Place::Kept,
+            Answer::Forward | Answer::Ahead | Answer::Fake | Answer::Replace(_) => Place::Kept,
         };
         if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
             return verdict;

@@ -190,15 +190,16 @@ impl Flow {
     ) {
         let needed = run.needs.as_ref().and_then(|needs| needs.effects.pin);
         parties.client.pin = parties.client.pin.or(statement.effects.pin).or(needed);
-        if !self.acts.is_empty() {
-            self.acts.retain(|(bound, _)| **bound != *portal);
+        if let Some(sql) = &mut self.sql {
+            sql.acts.retain(|(bound, _)| **bound != *portal);
         }
         let forgets = (statement.effects.names == NameEffect::Forgets).then_some(Act::Forget);
         if let Some(act) = run.act.or(forgets) {
-            if self.acts.len() >= ACTS_MAX {
-                self.acts.remove(0);
+            let acts = &mut self.sql.get_or_insert_default().acts;
+            if acts.len() >= ACTS_MAX {
+                acts.remove(0);
             }
-            self.acts.push((portal.into(), act));
+            acts.push((portal.into(), act));
         }
     }
 
@@ -210,7 +211,7 @@ impl Flow {
     ) -> Taken {
         self.flushed = false;
         self.stakes = Stakes::Commit;
-        if self.acts.is_empty() {
+        if self.sql.as_ref().is_none_or(|sql| sql.acts.is_empty()) {
             self.push(Entry::forward(Kind::Execute), parties);
             return Taken::Kept;
         }
@@ -218,16 +219,20 @@ impl Flow {
             return Taken::Cut;
         }
         let portal = split_cstr(message.body).map_or(&b""[..], |(portal, _)| portal);
-        let found = self.acts.iter().position(|(bound, _)| **bound == *portal);
-        let Some(index) = found.filter(|_| self.batch != Batch::Skipping) else {
+        let is_run = |(bound, _): &(Box<[u8]>, Act)| **bound == *portal;
+        let is_skipped = self.batch == Batch::Skipping;
+        let found = self.sql.as_mut().filter(|_| !is_skipped).and_then(|sql| {
+            let index = sql.acts.iter().position(is_run)?;
+            Some(sql.acts.swap_remove(index))
+        });
+        let Some((bound, act)) = found else {
             self.push(Entry::forward(Kind::Execute), parties);
             return Taken::Kept;
         };
-        let (bound, act) = self.acts.swap_remove(index);
         let taken = self.act(&act, message, out, parties);
         // A portal that gives or takes a name is run once.
         if matches!(taken, Taken::Held) || matches!(act, Act::Forget | Act::Run(_)) {
-            self.acts.push((bound, act));
+            self.sql.get_or_insert_default().acts.push((bound, act));
         }
         taken
     }

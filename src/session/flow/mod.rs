@@ -47,10 +47,8 @@ pub struct Flow {
     settling: Settling,
     /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
     since: u64,
-    /// Portals whose execution does something about prepared statements.
-    acts: Vec<(Box<[u8]>, Act)>,
-    /// The error of what was sent ahead of the query that comes next: the body of its `ErrorResponse`.
-    ahead_error: Option<Box<[u8]>>,
+    /// Boxed: most exchanges have nothing to do with names in SQL.
+    sql: Option<Box<Sql>>,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -61,6 +59,15 @@ pub struct Flow {
     /// What a query in flight does to all settings.
     asked: SettingEffect,
     pub tally: Tally,
+}
+
+/// What is remembered of statements that name others.
+#[derive(Debug, Default)]
+struct Sql {
+    /// Portals whose execution does something about prepared statements.
+    acts: Vec<(Box<[u8]>, Act)>,
+    /// The error of what was sent ahead of the query that comes next: the body of its `ErrorResponse`.
+    ahead_error: Option<Box<[u8]>>,
 }
 
 /// How prepared statements are named on the server.
@@ -185,8 +192,7 @@ impl Flow {
             gate: Gate::Open,
             settling: Settling::Done,
             since: server.statements.clock(),
-            acts: Vec::new(),
-            ahead_error: None,
+            sql: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
             own_error: None,

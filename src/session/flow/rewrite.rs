@@ -1,6 +1,6 @@
 //! Errors about texts in which names were replaced, as they would be about the client's own text.
 
-use crate::protocol::body::error_fields;
+use crate::protocol::body::{FIELD_MESSAGE, FIELD_POSITION, FIELD_WHERE, error_fields};
 use crate::protocol::write;
 use crate::session::pipeline::Move;
 use crate::session::statement::{ClientStatements, SERVER_NAME_PREFIX};
@@ -37,12 +37,12 @@ pub(super) fn shows_a_name(body: &[u8]) -> bool {
 pub(super) fn error(body: &[u8], place: Place<'_>, names: Names<'_>, out: &mut Vec<u8>) {
     for (kind, value) in error_fields(body) {
         match (kind, place) {
-            (b'P', Place::Unknown) => {}
-            (b'P', Place::Moved(moves)) => {
+            (FIELD_POSITION, Place::Unknown) => {}
+            (FIELD_POSITION, Place::Moved(moves)) => {
                 out.push(kind);
                 write::cstr(out, &position(value, moves));
             }
-            (b'M' | b'W', _) => {
+            (FIELD_MESSAGE | FIELD_WHERE, _) => {
                 out.push(kind);
                 write::cstr(out, &with_own_names(value, names));
             }
