@@ -100,8 +100,9 @@ fn mentions(text: &[u8]) -> bool {
         let found = text.get(at..at + word.len());
         found.is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
     };
-    memchr::memchr2_iter(b'x', b'X', text).any(|at| at > 0 && is_at(at - 1, "execute"))
-        || memchr::memchr2_iter(b'd', b'D', text).any(|at| is_at(at, "deallocate"))
+    memchr::memchr(b';', text).is_some()
+        && (memchr::memchr2_iter(b'x', b'X', text).any(|at| at > 0 && is_at(at - 1, "execute"))
+            || memchr::memchr2_iter(b'd', b'D', text).any(|at| is_at(at, "deallocate")))
 }
 
 /// The statements of a text.

@@ -423,7 +423,7 @@ pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
 
 /// How much of an error must have come before its severity and code are read: those fields come first
 /// (`send_message_to_frontend` in `src/backend/utils/error/elog.c`), and short errors are read whole.
-const ERROR_HEAD_MAX: usize = 8 * 1024;
+pub(super) const ERROR_HEAD_MAX: usize = 8 * 1024;
 /// `COMPLETION_TAG_BUFSIZE` in `src/include/tcop/cmdtag.h`.
 const COMMAND_TAG_MAX: usize = 64;
 /// A reported value: a search path can be long, but not this long.

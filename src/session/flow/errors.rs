@@ -9,7 +9,7 @@ use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
 
-use super::answers::{Message, Verdict, head_kind};
+use super::answers::{ERROR_HEAD_MAX, Message, Verdict, head_kind};
 use super::copy::Copy;
 use super::rewrite::{self, Names, Place};
 use super::{Flow, Naming, Parties};
@@ -44,7 +44,9 @@ impl Flow {
         if is_ahead {
             let mut body = Vec::new();
             let names = Names::of(parties);
-            rewrite::error(message.body, Place::Unknown, names, &mut body);
+            // As much as is there however it was cut.
+            let seen = message.body.get(..ERROR_HEAD_MAX).unwrap_or(message.body);
+            rewrite::error(seen, Place::Unknown, names, &mut body);
             let sql = self.sql.get_or_insert_default();
             sql.ahead_error.get_or_insert_with(|| body.into());
         } else if verdict == Verdict::Drop && kind == Kind::Query {
@@ -119,8 +121,8 @@ impl Flow {
             frame.end(made);
             return Verdict::Done;
         }
-        let is_whole = message.body.len() == message.head.body;
-        let Some(entry) = head.filter(|_| is_whole && self.naming != Naming::Verbatim) else {
+        let is_short = message.head.body <= ERROR_HEAD_MAX;
+        let Some(entry) = head.filter(|_| is_short && self.naming != Naming::Verbatim) else {
             return verdict;
         };
         let place = match &entry.answer {
