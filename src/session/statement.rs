@@ -4,6 +4,7 @@
 //! the name in an SQL `PREPARE`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub struct Statement {
     pub id: u64,
     /// The body of `Parse`, or the text of `PREPARE`, behind the name. `None`: too large to be kept, so it lives on one server
     /// connection alone.
-    body: Option<Box<[u8]>>,
+    body: Option<Arc<[u8]>>,
     origin: Origin,
     /// What it may do when it is executed.
     pub effects: Effects,
@@ -31,8 +32,8 @@ pub struct Statement {
 }
 
 /// How a statement is prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
     Parse,
     /// By SQL; the statement itself begins so far behind the name.
     Sql(usize),
@@ -130,6 +131,19 @@ impl ServerName {
     }
 }
 
+/// Where workers find each other's texts.
+pub trait Library: fmt::Debug + Send + Sync {
+    /// The one copy of a body, and its id.
+    fn share(&self, body: &[u8], origin: Origin) -> Shared;
+}
+
+/// A body that workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub id: u64,
+    pub body: Arc<[u8]>,
+}
+
 /// The statements of a worker's clients by text, so that equal texts are one statement.
 #[derive(Debug)]
 pub struct StatementCache {
@@ -138,12 +152,24 @@ pub struct StatementCache {
     /// Sum of the bodies in `known`; `bytes <= STATEMENT_CACHE_BYTES_MAX` after each insertion, statements in use excepted.
     bytes: usize,
     next_id: u64,
+    library: Option<Arc<dyn Library>>,
     /// For bodies that are put together.
     scratch: Vec<u8>,
 }
 
 impl StatementCache {
-    /// `worker` keeps the ids of different workers apart, since server connections move between them.
+    /// Of a worker that shares its texts; `worker` keeps apart the ids of what is not shared, since server connections move
+    /// between them.
+    #[must_use]
+    pub fn sharing(worker: u16, library: Arc<dyn Library>) -> Self {
+        Self {
+            next_id: (u64::from(worker) + 1) << 44,
+            library: Some(library),
+            ..Self::new(worker)
+        }
+    }
+
+    /// Of a worker that is alone.
     #[must_use]
     pub fn new(worker: u16) -> Self {
         Self {
@@ -151,6 +177,7 @@ impl StatementCache {
             hasher: RandomState::default(),
             bytes: 0,
             next_id: (u64::from(worker) << 44) + 1,
+            library: None,
             scratch: Vec::new(),
         }
     }
@@ -200,9 +227,16 @@ impl StatementCache {
             Origin::Parse => sql_names::only(text).map(Box::new),
             Origin::Sql(_) => None,
         };
+        let shared = match &self.library {
+            Some(library) => library.share(body, origin),
+            None => Shared {
+                id: self.take_id(),
+                body: body.into(),
+            },
+        };
         let statement = Arc::new(Statement {
-            id: self.take_id(),
-            body: Some(body.into()),
+            id: shared.id,
+            body: Some(shared.body),
             origin,
             effects: effects(text, mention.as_deref()),
             mention,
