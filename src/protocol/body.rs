@@ -80,3 +80,8 @@ pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
     }
     out.push(0);
 }
+
+/// Kinds of fields in an error body.
+pub const FIELD_MESSAGE: u8 = b'M';
+pub const FIELD_POSITION: u8 = b'P';
+pub const FIELD_WHERE: u8 = b'W';

@@ -2,11 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pool::worker::Worker;
 use crate::session::Outbox;
 use crate::session::statement::StatementCache;
+
+use super::texts::Texts;
 
 /// One worker's tools. Borrowed for one pass at a time, never across a wait.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub struct Scratch {
 
 impl Context {
     #[must_use]
-    pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+    pub fn new(worker: Rc<Worker>, texts: &Arc<Texts>) -> Rc<Self> {
         let index = u16::try_from(worker.index).unwrap_or(u16::MAX);
         Rc::new(Self {
             worker,
@@ -38,7 +41,7 @@ impl Context {
                 out: Outbox::new(),
             }),
             spare: RefCell::default(),
-            cache: RefCell::new(StatementCache::new(index)),
+            cache: RefCell::new(StatementCache::sharing(index, Arc::clone(texts) as _)),
             log_slow: Cell::new(Duration::ZERO),
         })
     }

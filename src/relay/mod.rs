@@ -13,6 +13,7 @@ pub mod hub;
 pub mod lookup;
 mod lost;
 mod slow;
+pub mod texts;
 pub mod wait;
 pub mod welcome;
 

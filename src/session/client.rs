@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Parameters, Report, TransactionState, tag};
 
+use super::basis;
 use super::begin::{Command, Modes};
 use super::error::SessionError;
 use super::inquiry::{Findings, Inquiry};
-use super::meaning;
-use super::pipeline::{ClientUndo, Kind, Pipeline};
+use super::pipeline::{ClientUndo, Kind, Pipeline, Renaming};
 use super::screen::{Effects, PinReason, Pins, Release};
 use super::server::ServerState;
 use super::settings;
@@ -27,7 +27,7 @@ pub struct ClientSession {
     pub statements: ClientStatements,
     pub pins: Pins,
     /// What its settings make of a text.
-    pub meaning: meaning::Known,
+    pub basis: basis::Known,
     /// What the server is asked before the connection goes back.
     pub inquiry: Option<Box<Inquiry>>,
     pub block: Block,
@@ -299,6 +299,17 @@ impl ClientSession {
             ClientUndo::Named(renaming) => _ = self.statements.replace(&renaming.name, renaming.previous),
             ClientUndo::Unnamed(previous) => self.statements.unnamed = previous,
             ClientUndo::All(forgotten) => self.statements.restore(forgotten),
+            ClientUndo::Query(query) => {
+                self.statements.unnamed = query.unnamed;
+                self.rename_back(query.renamings);
+            }
+        }
+    }
+
+    /// Takes back names that were given or taken away, latest first.
+    pub fn rename_back(&mut self, renamings: Vec<Renaming>) {
+        for renaming in renamings.into_iter().rev() {
+            self.statements.replace(&renaming.name, renaming.previous);
         }
     }
 

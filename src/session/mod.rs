@@ -3,18 +3,20 @@
 //! What a client is (`ClientSession`) stays with the client; what a server connection remembers (`ServerState`) stays with the
 //! connection and is lent to an exchange (`Flow`). That split is what keeps clients apart.
 
+pub mod basis;
 pub mod begin;
 pub mod client;
 pub mod error;
 pub mod flow;
 pub mod inquiry;
 pub mod login;
-pub mod meaning;
 pub mod outbox;
 pub mod pipeline;
 pub mod screen;
 pub mod server;
 pub mod settings;
+mod sql_lexer;
+pub mod sql_names;
 pub mod startup;
 pub mod statement;
 pub mod text;

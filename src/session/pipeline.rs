@@ -137,8 +137,9 @@ impl Pipeline {
         let mut behind_sync = false;
         self.entries.iter().rev().any(|entry| {
             behind_sync |= entry.kind == Kind::Sync;
-            (behind_sync && entry.touches(name, id))
-                || (entry.server_undo == ServerUndo::Unknown && (behind_sync || entry.kind == Kind::Query))
+            // A query is a batch of its own.
+            (behind_sync || entry.kind == Kind::Query)
+                && (entry.touches(name, id) || entry.server_undo == ServerUndo::Unknown)
         })
     }
 
@@ -171,6 +172,16 @@ impl Pipeline {
         false
     }
 
+    /// Whether something may fail and make the server skip all that is sent from now on.
+    #[must_use]
+    pub fn has_open_batch(&self) -> bool {
+        let is_open = |entry: &Entry| {
+            entry.kind.is_extended() && entry.kind != Kind::CopyEnd && !matches!(entry.answer, Answer::Fake)
+        };
+        let tail = self.entries.iter().rev();
+        tail.take_while(|entry| entry.kind != Kind::Sync).any(is_open)
+    }
+
     /// Whether the present batch closes a statement, or prepares it.
     #[must_use]
     pub fn changes_statement(&self, id: u64) -> bool {
@@ -184,9 +195,16 @@ impl Pipeline {
         previous: Option<Arc<Statement>>,
     ) -> Result<(), Option<Arc<Statement>>> {
         for entry in self.behind_sync() {
-            if let ClientUndo::Unnamed(later) = &mut entry.client_undo {
-                *later = previous;
-                return Ok(());
+            match &mut entry.client_undo {
+                ClientUndo::Unnamed(later) => {
+                    *later = previous;
+                    return Ok(());
+                }
+                ClientUndo::Query(query) => {
+                    query.unnamed = previous;
+                    return Ok(());
+                }
+                ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_) => {}
             }
         }
         Err(previous)
@@ -199,12 +217,42 @@ impl Pipeline {
                 *later = previous;
                 return true;
             }
-            if entry.kind == Kind::Query && entry.server_undo == ServerUndo::Unknown {
-                // As every simple query, it destroys the unnamed statement.
+            if entry.kind == Kind::Query {
+                // It destroys the unnamed statement, whatever else it does.
                 return true;
             }
         }
         false
+    }
+
+    /// What was pushed since the queue was so long goes ahead of a simple query.
+    pub fn put_ahead(&mut self, before: usize) {
+        for entry in self.entries.iter_mut().skip(before) {
+            if matches!(entry.answer, Answer::Skip) {
+                entry.answer = Answer::Ahead;
+            }
+        }
+    }
+
+    /// The answer of the `Sync` at the head goes to the client, although it is ours.
+    pub fn show_own_sync(&mut self) {
+        let head = self.entries.front_mut();
+        if let Some(sync) = head.filter(|head| head.kind == Kind::Sync && matches!(head.answer, Answer::Skip))
+        {
+            sync.answer = Answer::Forward;
+        }
+    }
+
+    /// The query at the head has failed: what it was going to change, but for the unnamed statement, which is gone.
+    pub fn fail_query(&mut self) -> (Vec<Renaming>, ServerUndo) {
+        let Some(entry) = self.entries.front_mut() else {
+            return (Vec::new(), ServerUndo::None);
+        };
+        let ClientUndo::Query(query) = &mut entry.client_undo else {
+            return (Vec::new(), ServerUndo::None);
+        };
+        let renamings = std::mem::take(&mut query.renamings);
+        (renamings, std::mem::take(&mut entry.server_undo))
     }
 
     /// Gives up what a large batch has grown.
@@ -293,7 +341,10 @@ impl Entry {
     /// Whether the client knows nothing of it.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        matches!(self.answer, Answer::Skip | Answer::Read | Answer::Begin)
+        matches!(
+            self.answer,
+            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin
+        )
     }
 
     /// A request that was not sent: its answer is made when its turn comes.
@@ -310,13 +361,17 @@ impl Entry {
     }
 
     fn is_of_unnamed(&self) -> bool {
-        matches!(self.client_undo, ClientUndo::Unnamed(_))
+        matches!(self.client_undo, ClientUndo::Unnamed(_) | ClientUndo::Query(_))
             || matches!(self.server_undo, ServerUndo::Unnamed(_))
     }
 
     fn touches(&self, name: &[u8], id: Option<u64>) -> bool {
         let renames = match &self.client_undo {
             ClientUndo::Named(renaming) => *renaming.name == *key(name),
+            ClientUndo::Query(query) => query
+                .renamings
+                .iter()
+                .any(|renaming| *renaming.name == *key(name)),
             ClientUndo::All(_) => true,
             ClientUndo::None | ClientUndo::Unnamed(_) => false,
         };
@@ -361,9 +416,42 @@ pub enum Answer {
     Read,
     /// The client has it already. Only an error is news.
     Begin,
+    /// The same for what is sent ahead of a simple query, which fails with its error.
+    Ahead,
     Fake,
     /// The request was made to fail; the client gets this error in place of the server's.
     Replace(Box<Report>),
+    /// Another request was sent in its place: it is completed with this command tag.
+    Complete(&'static str),
+    /// Names in its text were replaced: an error's position is put right.
+    Moved(Moves),
+}
+
+/// Where names were replaced in a text.
+#[derive(Debug)]
+pub enum Moves {
+    One(Move),
+    Many(Box<[Move]>),
+}
+
+impl Moves {
+    /// In the order of the text.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Move] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// A name that was replaced, counted in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Where it stands in the text that the server gets.
+    pub start: u32,
+    pub old_len: u32,
+    pub new_len: u32,
 }
 
 /// What to undo in the client's names when the request was not carried out.
@@ -375,15 +463,21 @@ pub enum ClientUndo {
     Unnamed(Option<Arc<Statement>>),
     /// All names were forgotten.
     All(Forgotten),
+    /// A simple query that gives or takes names.
+    Query(Box<QueryUndo>),
+}
+
+/// What a simple query changes in the client's names.
+#[derive(Debug)]
+pub struct QueryUndo {
+    pub renamings: Vec<Renaming>,
+    pub unnamed: Option<Arc<Statement>>,
 }
 
 impl ClientUndo {
     #[must_use]
     pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self::Named(Box::new(Renaming {
-            name: key(name).into(),
-            previous,
-        }))
+        Self::Named(Box::new(Renaming::new(name, previous)))
     }
 }
 
@@ -392,6 +486,16 @@ impl ClientUndo {
 pub struct Renaming {
     pub name: Box<[u8]>,
     pub previous: Option<Arc<Statement>>,
+}
+
+impl Renaming {
+    #[must_use]
+    pub fn new(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
+        Self {
+            name: key(name).into(),
+            previous,
+        }
+    }
 }
 
 /// What to undo in the server's statements when the request was not carried out.
@@ -411,7 +515,7 @@ pub enum ServerUndo {
 const PIPELINE_LEN_MAX: usize = 32_768;
 const PIPELINE_KEPT_MAX: usize = 32;
 /// Entries that are searched for each message that names a statement; with more in flight it waits for answers.
-const SEARCHED_MAX: usize = 512;
+pub(super) const SEARCHED_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {

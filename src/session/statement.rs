@@ -4,6 +4,7 @@
 //! change what the text means.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -12,20 +13,33 @@ use foldhash::fast::RandomState;
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
-use super::meaning::Meaning;
-use super::screen::{Effects, screen};
+use super::basis::Basis;
+use super::screen::{Effects, screen, screen_followed};
+use super::sql_names::{self, Mention, Verb};
 
 /// One text with its parameter types.
 #[derive(Debug)]
 pub struct Statement {
     /// Unique in the process; names the statement on every server connection.
     pub id: u64,
-    /// The body of `Parse` behind the name. `None`: too large to be kept, so it lives on one server connection alone.
-    body: Option<Box<[u8]>>,
+    /// The body of `Parse`, or the text of `PREPARE`, behind the name. `None`: too large to be kept, so it lives on one server
+    /// connection alone.
+    body: Option<Arc<[u8]>>,
+    origin: Origin,
     /// The settings it was prepared under first.
-    meaning: Option<Arc<Meaning>>,
+    basis: Option<Arc<Basis>>,
     /// What it may do when it is executed.
     pub effects: Effects,
+    /// The name of another prepared statement in its text.
+    mention: Option<Box<Mention>>,
+}
+
+/// How a statement is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    Parse,
+    /// By SQL; the statement itself begins so far behind the name.
+    Sql(usize),
 }
 
 impl Statement {
@@ -38,7 +52,26 @@ impl Statement {
     /// The text alone; none when it is not kept.
     #[must_use]
     pub fn text(&self) -> Option<&[u8]> {
-        self.body.as_deref()?.split(|byte| *byte == 0).next()
+        let body = self.body.as_deref()?;
+        match self.origin {
+            Origin::Parse => body.get(..text_len(body)),
+            Origin::Sql(start) => body.get(start..),
+        }
+    }
+
+    /// The name of another prepared statement in its text, which must be resolved whenever it is used.
+    #[must_use]
+    pub fn mention(&self) -> Option<&Mention> {
+        self.mention.as_deref()
+    }
+
+    /// What an SQL `PREPARE` says behind the name; none of a statement that was made by `Parse`.
+    #[must_use]
+    pub fn definition(&self) -> Option<&[u8]> {
+        match self.origin {
+            Origin::Parse => None,
+            Origin::Sql(_) => self.body.as_deref(),
+        }
     }
 
     /// Appends a `Parse` for it under its own name, or as the unnamed statement.
@@ -62,23 +95,56 @@ pub enum ServerName {
 impl ServerName {
     /// Appends the name with its terminating zero.
     pub fn write(self, out: &mut Vec<u8>) {
+        self.write_bare(out);
+        out.push(0);
+    }
+
+    /// The length of the name alone.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Unnamed => 0,
+            Self::Numbered(id) => SERVER_NAME_PREFIX.len() + digits(id),
+            Self::Nobody => SERVER_NAME_PREFIX.len() + NOBODY.len(),
+        }
+    }
+
+    /// Whether it is that of the unnamed statement.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::Unnamed
+    }
+
+    /// Appends the name alone. It needs no quotes in SQL.
+    pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Unnamed => {}
             Self::Numbered(id) => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                let start = (id.max(1).ilog2() / 4).min(15);
-                for shift in (0..=start).rev() {
+                for shift in (0..digits(id)).rev() {
                     let nibble = usize::try_from((id >> (shift * 4)) & 0xf).unwrap_or(0);
                     out.push(HEX.get(nibble).copied().unwrap_or(b'0'));
                 }
             }
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                out.extend_from_slice(b"none");
+                out.extend_from_slice(NOBODY);
             }
         }
-        out.push(0);
     }
+}
+
+/// Where workers find each other's texts.
+pub trait Library: fmt::Debug + Send + Sync {
+    /// The one copy of a body, and its id.
+    fn share(&self, body: &[u8], origin: Origin, basis: Option<&Arc<Basis>>) -> Shared;
+}
+
+/// A body that workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub id: u64,
+    pub body: Arc<[u8]>,
 }
 
 /// The statements of a worker's clients by text, so that equal texts are one statement.
@@ -89,10 +155,36 @@ pub struct StatementCache {
     /// Sum of the bodies in `known`; `bytes <= STATEMENT_CACHE_BYTES_MAX` after each insertion, statements in use excepted.
     bytes: usize,
     next_id: u64,
+    library: Option<Arc<dyn Library>>,
+    /// The settings that the next statement rests on.
+    basis: Option<Arc<Basis>>,
+    sharing: Sharing,
+    /// For bodies that are put together.
+    scratch: Vec<u8>,
+}
+
+/// Who has part in a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// Every client with the same settings.
+    All,
+    /// Its client alone: under which settings it is prepared is not certain.
+    None,
 }
 
 impl StatementCache {
-    /// `worker` keeps the ids of different workers apart, since server connections move between them.
+    /// Of a worker that shares its texts; `worker` keeps apart the ids of what is not shared, since server connections move
+    /// between them.
+    #[must_use]
+    pub fn sharing(worker: u16, library: Arc<dyn Library>) -> Self {
+        Self {
+            next_id: (u64::from(worker) + 1) << 44,
+            library: Some(library),
+            ..Self::new(worker)
+        }
+    }
+
+    /// Of a worker that is alone.
     #[must_use]
     pub fn new(worker: u16) -> Self {
         Self {
@@ -100,19 +192,92 @@ impl StatementCache {
             hasher: RandomState::default(),
             bytes: 0,
             next_id: (u64::from(worker) << 44) + 1,
+            library: None,
+            basis: None,
+            sharing: Sharing::All,
+            scratch: Vec::new(),
         }
     }
 
-    /// The statement of a `Parse` body under these settings.
-    pub fn intern(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
-        let hash = self.hasher.hash_one(body) ^ meaning.map_or(0, |meaning| meaning.hash());
-        if let Some(known) = self.known.get(&hash)
+    /// The statement of a `Parse` body.
+    pub fn intern(&mut self, body: &[u8]) -> Arc<Statement> {
+        self.find(body, Origin::Parse)
+    }
+
+    /// What is met from now on rests on these settings; or nobody knows for certain on which.
+    pub fn stand_on(&mut self, basis: Option<&Arc<Basis>>, is_unsure: bool) {
+        if self.basis.as_ref() != basis {
+            self.basis = basis.cloned();
+        }
+        self.sharing = if is_unsure { Sharing::None } else { Sharing::All };
+    }
+
+    /// The statement of a `Parse` body that means the same under any settings.
+    pub fn intern_anywhere(&mut self, body: &[u8]) -> Arc<Statement> {
+        self.stand_on(None, false);
+        self.intern(body)
+    }
+
+    /// The statement of an SQL `PREPARE`: what stands behind the name, and where in it the statement itself begins.
+    pub fn intern_sql(&mut self, definition: &[u8], start: usize) -> Arc<Statement> {
+        self.find(definition, Origin::Sql(start))
+    }
+
+    /// The statement with another name in the place of the one it mentions.
+    pub fn renamed(&mut self, statement: &Statement, name: ServerName) -> Arc<Statement> {
+        let mut body = std::mem::take(&mut self.scratch);
+        body.clear();
+        let original = statement.body.as_deref().unwrap_or_default();
+        let range = statement
+            .mention
+            .as_ref()
+            .map_or(0..0, |mention| mention.name.clone());
+        body.extend_from_slice(original.get(..range.start).unwrap_or_default());
+        name.write_bare(&mut body);
+        body.extend_from_slice(original.get(range.end..).unwrap_or_default());
+        let renamed = self.intern(&body);
+        self.scratch = body;
+        self.scratch.shrink_to(SCRATCH_KEPT_MAX);
+        renamed
+    }
+
+    fn find(&mut self, body: &[u8], origin: Origin) -> Arc<Statement> {
+        let hash = self.hasher.hash_one(body) ^ self.basis.as_ref().map_or(0, |basis| basis.hash());
+        if self.sharing == Sharing::All
+            && let Some(known) = self.known.get(&hash)
             && known.body.as_deref() == Some(body)
-            && known.meaning.as_ref() == meaning
+            && known.origin == origin
+            && known.basis == self.basis
         {
             return Arc::clone(known);
         }
-        let statement = self.private(body, meaning);
+        let text = match origin {
+            Origin::Parse => body.get(..text_len(body)),
+            Origin::Sql(start) => body.get(start..),
+        };
+        let text = text.unwrap_or_default();
+        let mention = match origin {
+            Origin::Parse => sql_names::only(text).map(Box::new),
+            Origin::Sql(_) => None,
+        };
+        let shared = match &self.library {
+            Some(library) if self.sharing == Sharing::All => library.share(body, origin, self.basis.as_ref()),
+            Some(_) | None => Shared {
+                id: self.take_id(),
+                body: body.into(),
+            },
+        };
+        let statement = Arc::new(Statement {
+            id: shared.id,
+            body: Some(shared.body),
+            origin,
+            basis: self.basis.clone(),
+            effects: effects(text, mention.as_deref()),
+            mention,
+        });
+        if self.sharing == Sharing::None {
+            return statement;
+        }
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
         self.bytes += body.len() + STATEMENT_OVERHEAD;
@@ -122,23 +287,15 @@ impl StatementCache {
         statement
     }
 
-    /// A statement that no other client shares: what its text means is its client's affair.
-    pub fn private(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
-        Arc::new(Statement {
-            id: self.take_id(),
-            body: Some(body.into()),
-            meaning: meaning.cloned(),
-            effects: screen(body.get(..text_len(body)).unwrap_or_default()),
-        })
-    }
-
     /// A statement whose text is not kept. `seen` is what of its body has come.
     pub fn unkept(&mut self, seen: &[u8]) -> Arc<Statement> {
         let len = text_len(seen);
         Arc::new(Statement {
             id: self.take_id(),
             body: None,
-            meaning: None,
+            origin: Origin::Parse,
+            basis: None,
+            mention: None,
             effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
         })
     }
@@ -229,6 +386,15 @@ impl ClientStatements {
             named.retain(|name, _| kept.contains(&&**name));
         }
         self.count_unmovable();
+    }
+
+    /// The name by which the client knows the statement with this id; one of them.
+    #[must_use]
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let mut named = self.named.iter().flat_map(|named| named.iter());
+        named
+            .find(|(_, statement)| statement.id == id)
+            .map(|(name, _)| &**name)
     }
 
     #[must_use]
@@ -355,6 +521,21 @@ pub(super) fn key(name: &[u8]) -> &[u8] {
     name.get(..NAME_LEN).unwrap_or(name)
 }
 
+/// What a text may do when it is executed. Where it mentions a name, the statement of that name does the rest.
+fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
+    match mention.map(|mention| mention.verb) {
+        None => screen(text),
+        Some(Verb::Execute) => screen_followed(text),
+        Some(Verb::Prepare | Verb::Deallocate) => Effects::default(),
+    }
+}
+
+/// How many hexadecimal digits a number has.
+fn digits(id: u64) -> usize {
+    let highest = id.max(1).ilog2() / 4;
+    usize::try_from(highest).unwrap_or(0) + 1
+}
+
 /// Length of the text at the start of a `Parse` body without its name; of all of it, if its end is not there.
 fn text_len(body: &[u8]) -> usize {
     memchr::memchr(0, body).unwrap_or(body.len())
@@ -363,10 +544,13 @@ fn text_len(body: &[u8]) -> usize {
 /// `NAMEDATALEN - 1`.
 const NAME_LEN: usize = 63;
 
-const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+const NOBODY: &[u8] = b"none";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory for bodies put together that a worker keeps.
+const SCRATCH_KEPT_MAX: usize = 16 * 1024;
 /// What a statement costs beside its text, roughly: two allocations, the map's entry.
 const STATEMENT_OVERHEAD: usize = 96;
 
@@ -377,16 +561,20 @@ mod tests {
     #[test]
     fn equal_texts_are_one_statement_and_other_types_another() {
         let mut cache = StatementCache::new(1);
-        let first = cache.intern(b"select 1\0\0\0", None);
-        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None).id);
+        let first = cache.intern(b"select 1\0\0\0");
+        assert_eq!(first.id, cache.intern(b"select 1\0\0\0").id);
         let mut settings = crate::protocol::Parameters::new();
         settings.set("search_path", "other");
-        let meaning = Meaning::of(&settings);
-        let other = cache.intern(b"select 1\0\0\0", meaning.as_ref());
+        let basis = Basis::of(&settings);
+        cache.stand_on(basis.as_ref(), false);
+        let other = cache.intern(b"select 1\0\0\0");
         assert_ne!(first.id, other.id);
-        assert_eq!(other.id, cache.intern(b"select 1\0\0\0", meaning.as_ref()).id);
-        assert_ne!(first.id, cache.private(b"select 1\0\0\0", None).id);
-        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17", None).id);
+        assert_eq!(other.id, cache.intern(b"select 1\0\0\0").id);
+        cache.stand_on(None, true);
+        assert_ne!(first.id, cache.intern(b"select 1\0\0\0").id);
+        cache.stand_on(None, false);
+        assert_eq!(first.id, cache.intern(b"select 1\0\0\0").id);
+        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17").id);
     }
 
     #[test]
@@ -408,15 +596,15 @@ mod tests {
     #[test]
     fn a_full_cache_drops_the_texts_nobody_holds() {
         let mut cache = StatementCache::new(0);
-        let held = cache.intern(b"held", None);
+        let held = cache.intern(b"held");
         let text = vec![b'x'; 1024 * 1024];
         for i in 0..40_u8 {
             let mut text = text.clone();
             text.push(i);
-            drop(cache.intern(&text, None));
+            drop(cache.intern(&text));
         }
         assert!(cache.bytes <= STATEMENT_CACHE_BYTES_MAX);
-        assert_eq!(cache.intern(b"held", None).id, held.id);
+        assert_eq!(cache.intern(b"held").id, held.id);
     }
 
     #[test]

@@ -37,5 +37,6 @@ mod server_logins;
 mod server_tls;
 mod settings;
 mod soak;
+mod sql_prepared;
 mod startup;
 mod timeouts;

@@ -50,7 +50,7 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
         "SELECT 1 AS one INTO TEMP mine",
         "SELECT pg_advisory_lock(42)",
         "SELECT pg_try_advisory_lock(1, 2)",
-        "PREPARE mine AS SELECT 1",
+        "SELECT 1; PREPARE mine AS SELECT 1",
         "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; COMMIT",
         "DO $$ BEGIN EXECUTE 'SET search_path = other'; END $$",
         "SELECT setseed(0.5)",
@@ -101,6 +101,10 @@ fn what_ends_with_its_transaction_pins_nobody() {
         "DISCARD ALL",
         "SELECT 'SET search_path = other'",
         "-- SET search_path = other\nSELECT 1",
+        "PREPARE mine AS SELECT 1",
+        "EXECUTE mine",
+        "BEGIN; EXECUTE mine; COMMIT",
+        "DEALLOCATE mine",
     ] {
         pair.pinned.query(statement);
         assert!(!pair.is_pinned(), "{statement}");

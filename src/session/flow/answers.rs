@@ -8,12 +8,12 @@ use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Answer, ClientUndo, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Flow, Meaning, Parties, Settling, Stakes};
+use super::{Body, Certainty, Flow, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl Flow {
             tag::DATA_ROW if verdict == Verdict::Drop => Ok(on_own_row(message, parties)),
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
             tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
-            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, parties, verdict)),
+            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, input, out, parties, verdict)),
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
@@ -249,7 +249,14 @@ impl Flow {
         Ok(verdict)
     }
 
-    fn on_complete(&mut self, message: &Message<'_>, parties: &mut Parties<'_>, verdict: Verdict) -> Verdict {
+    fn on_complete(
+        &mut self,
+        message: &Message<'_>,
+        input: &[u8],
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+        verdict: Verdict,
+    ) -> Verdict {
         if message.body.len() < message.head.body.min(COMMAND_TAG_MAX) {
             return Verdict::Cut;
         }
@@ -275,8 +282,22 @@ impl Flow {
             _ => {}
         }
         self.tally.steps += 1;
+        let mut verdict = verdict;
+        if let Some(Entry {
+            answer: Answer::Complete(command),
+            ..
+        }) = parties.server.pipeline.head()
+        {
+            let made = out.make(input);
+            let frame = Frame::begin(made, tag::COMMAND_COMPLETE);
+            write::cstr(made, command.as_bytes());
+            frame.end(made);
+            verdict = Verdict::Done;
+        }
         if head_kind(parties) == Some(Kind::Execute) {
-            self.tally.queries += 1;
+            // The client's own BEGIN is one of its queries.
+            let is_begin = matches!(parties.server.pipeline.head(), Some(entry) if matches!(entry.answer, Answer::Begin));
+            self.tally.queries += u32::from(verdict != Verdict::Drop || is_begin);
             self.pop(parties);
             if self.settling == Settling::Begin {
                 // It stands before everything else.
@@ -330,7 +351,12 @@ impl Flow {
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;
         match head_kind(parties) {
-            Some(Kind::Query) => self.tally.queries += u32::from(verdict == Verdict::Pass),
+            Some(Kind::Query) => {
+                self.tally.queries += u32::from(verdict == Verdict::Pass);
+                if let Some(sql) = &mut self.sql {
+                    sql.ahead_error = None;
+                }
+            }
             Some(Kind::Sync | Kind::FunctionCall) => {}
             // The answer to a Sync that an early end of a copy has left to it.
             None if self.early_syncs > 0 => {
@@ -352,7 +378,7 @@ impl Flow {
             self.settling = Settling::Done;
             self.early_syncs = 0;
             if state == TransactionState::Idle && parties.client.inquiry.is_none() {
-                self.meaning = Meaning::Known;
+                self.certainty = Certainty::Known;
             }
         }
         self.since = parties.server.statements.clock();
@@ -431,7 +457,7 @@ pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
 
 /// How much of an error must have come before its severity and code are read: those fields come first
 /// (`send_message_to_frontend` in `src/backend/utils/error/elog.c`), and short errors are read whole.
-const ERROR_HEAD_MAX: usize = 8 * 1024;
+pub(super) const ERROR_HEAD_MAX: usize = 8 * 1024;
 /// `COMPLETION_TAG_BUFSIZE` in `src/include/tcop/cmdtag.h`.
 const COMMAND_TAG_MAX: usize = 64;
 /// The value of a setting that is read back; a client with a longer one keeps its connection.

@@ -1,15 +1,17 @@
 //! Errors from the server: what was not carried out is taken back.
 
 use crate::protocol::body::ErrorFields;
-use crate::protocol::{Report, SqlState};
+use crate::protocol::write::Frame;
+use crate::protocol::{Report, SqlState, tag};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
 
-use super::answers::{Message, Verdict, head_kind};
+use super::answers::{ERROR_HEAD_MAX, Message, Verdict, head_kind};
 use super::copy::Copy;
+use super::rewrite::{self, Names, Place};
 use super::{Flow, Naming, Parties};
 
 impl Flow {
@@ -33,28 +35,47 @@ impl Flow {
             return Ok(verdict);
         };
         self.on_contradiction(kind, &fields, parties);
-        if verdict == Verdict::Drop && kind == Kind::Query {
+        let is_ahead = matches!(
+            parties.server.pipeline.head(),
+            Some(Entry {
+                answer: Answer::Ahead,
+                ..
+            })
+        );
+        if is_ahead {
+            let mut body = Vec::new();
+            let names = Names::of(parties);
+            // As much as is there however it was cut.
+            let seen = message.body.get(..ERROR_HEAD_MAX).unwrap_or(message.body);
+            rewrite::error(seen, Place::Unknown, names, &mut body);
+            let sql = self.sql.get_or_insert_default();
+            sql.ahead_error.get_or_insert_with(|| body.into());
+        } else if verdict == Verdict::Drop && kind == Kind::Query {
             let text = String::from_utf8_lossy(fields.message).into_owned();
             self.own_error = Some(Box::new(Report::error(fields.code, text)));
         }
-        let mut verdict = self.say_error(&fields, input, out, parties, verdict);
+        // The error of a request of our own is the client's to know, when its own requests are skipped for it.
+        let mut verdict = verdict;
+        if kind.is_extended() && verdict == Verdict::Drop && kind != Kind::Sync && !is_ahead {
+            verdict = Verdict::Pass;
+        }
+        let verdict = self.say_error(message, &fields, input, out, parties, verdict);
         if kind.is_extended() {
             self.fail(parties);
-            // The error of a request of our own is the client's to know, when its own requests are skipped for it.
-            if verdict == Verdict::Drop && kind != Kind::Sync {
-                verdict = Verdict::Pass;
-            }
+        } else {
+            fail_query(parties);
         }
         Ok(verdict)
     }
 
     /// The server says that a statement is not there, is there already, or has a plan that is out of date.
     fn on_contradiction(&self, kind: Kind, fields: &ErrorFields<'_>, parties: &mut Parties<'_>) {
-        let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe);
-        let is_ours = matches!(
-            parties.server.pipeline.head().map(|entry| &entry.answer),
-            Some(Answer::Replace(_))
-        );
+        let answer = parties.server.pipeline.head().map(|entry| &entry.answer);
+        let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe)
+            || matches!(answer, Some(Answer::Moved(_) | Answer::Ahead));
+        // What could not be sent ahead is not there: that is known.
+        let is_ours = matches!(answer, Some(Answer::Replace(_)))
+            || self.sql.as_ref().is_some_and(|sql| sql.ahead_error.is_some());
         if self.naming != Naming::Verbatim && is_about_statement && !is_ours && DOUBTS.contains(&fields.code)
         {
             parties.server.statements.doubt();
@@ -64,21 +85,28 @@ impl Flow {
     /// Puts an error into our words where the server cannot know what happened.
     fn say_error(
         &mut self,
+        message: &Message<'_>,
         fields: &ErrorFields<'_>,
         input: &[u8],
         out: &mut Outbox,
         parties: &Parties<'_>,
         verdict: Verdict,
     ) -> Verdict {
+        if verdict != Verdict::Pass {
+            return verdict;
+        }
+        let head = parties.server.pipeline.head();
+        // A failed block refuses everything in the same words.
         if let Some(Entry {
             answer: Answer::Replace(report),
             ..
-        }) = parties.server.pipeline.head()
+        }) = head
+            && fields.code != SqlState::IN_FAILED_TRANSACTION
         {
             report.encode(out.make(input));
             return Verdict::Done;
         }
-        if self.timed_out && fields.code == SqlState::QUERY_CANCELED && verdict == Verdict::Pass {
+        if self.timed_out && fields.code == SqlState::QUERY_CANCELED {
             self.timed_out = false;
             Report::error(
                 SqlState::QUERY_CANCELED,
@@ -87,19 +115,53 @@ impl Flow {
             .encode(out.make(input));
             return Verdict::Done;
         }
-        verdict
+        if let Some(body) = self.sql.as_mut().and_then(|sql| sql.ahead_error.take()) {
+            let made = out.make(input);
+            let frame = Frame::begin(made, tag::ERROR_RESPONSE);
+            made.extend_from_slice(&body);
+            frame.end(made);
+            return Verdict::Done;
+        }
+        let is_short = message.head.body <= ERROR_HEAD_MAX;
+        let Some(entry) = head.filter(|_| is_short && self.naming != Naming::Verbatim) else {
+            return verdict;
+        };
+        let place = match &entry.answer {
+            Answer::Moved(moves) => Place::Moved(moves.as_slice()),
+            Answer::Skip | Answer::Complete(_) => Place::Unknown,
+            Answer::Forward
+            | Answer::Ahead
+            | Answer::Begin
+            | Answer::Read
+            | Answer::Fake
+            | Answer::Replace(_) => Place::Kept,
+        };
+        if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
+            return verdict;
+        }
+        let made = out.make(input);
+        let frame = Frame::begin(made, tag::ERROR_RESPONSE);
+        rewrite::error(message.body, place, Names::of(parties), made);
+        frame.end(made);
+        Verdict::Done
     }
 
     /// An extended request has failed: it and everything up to the next `Sync` was not carried out.
     fn fail(&mut self, parties: &mut Parties<'_>) {
         let skips = !parties.server.pipeline.has_sync();
+        let mut is_query_skipped = false;
         while let Some(entry) = parties.server.pipeline.pop_skipped() {
+            is_query_skipped |= entry.kind == Kind::Query;
             let is_failed = !parties
                 .server
                 .pipeline
                 .head()
                 .is_some_and(|head| head.kind != Kind::Sync);
             undo(entry, is_failed, parties);
+        }
+        if is_query_skipped {
+            // If the Sync behind it is ours, its answer is the query's.
+            parties.server.pipeline.show_own_sync();
         }
         self.batch = if skips { Batch::Skipping } else { self.batch };
         self.on_rolled_back(parties);
@@ -115,6 +177,17 @@ impl Flow {
     }
 }
 
+/// A simple query has failed: the names that it was going to give or to take away are what they were.
+fn fail_query(parties: &mut Parties<'_>) {
+    let (renamings, server_undo) = parties.server.pipeline.fail_query();
+    parties.client.rename_back(renamings);
+    match server_undo {
+        ServerUndo::Prepared(id) => parties.server.statements.remove(id),
+        ServerUndo::Unknown => parties.server.statements.doubt(),
+        ServerUndo::None | ServerUndo::Closed(_) | ServerUndo::Unnamed(_) => {}
+    }
+}
+
 /// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
 /// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
 fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
@@ -123,6 +196,12 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
         ClientUndo::Unnamed(previous) => {
             let previous = if is_failed { None } else { previous };
             if let Err(previous) = server.pipeline.hand_down_client(previous) {
+                client.undo(ClientUndo::Unnamed(previous));
+            }
+        }
+        ClientUndo::Query(query) => {
+            client.rename_back(query.renamings);
+            if let Err(previous) = server.pipeline.hand_down_client(query.unnamed) {
                 client.undo(ClientUndo::Unnamed(previous));
             }
         }

@@ -10,8 +10,11 @@ mod copy;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
+mod meaning;
 mod prepared;
 mod requests;
+mod rewrite;
+mod sql;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +29,7 @@ use super::settings::Cause;
 use super::statement::StatementCache;
 
 use copy::Copy;
+use meaning::Act;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
 #[derive(Debug)]
@@ -45,9 +49,9 @@ pub struct Flow {
     settling: Settling,
     /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
     since: u64,
-    /// The portal whose execution forgets all prepared statements.
-    forgetting: Option<Box<[u8]>>,
-    meaning: Meaning,
+    certainty: Certainty,
+    /// Boxed: most exchanges have nothing to do with names in SQL.
+    sql: Option<Box<Sql>>,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -58,6 +62,15 @@ pub struct Flow {
     /// What a query in flight does to all settings.
     asked: SettingEffect,
     pub tally: Tally,
+}
+
+/// What is remembered of statements that name others.
+#[derive(Debug, Default)]
+struct Sql {
+    /// Portals whose execution does something about prepared statements.
+    acts: Vec<(Box<[u8]>, Act)>,
+    /// The error of what was sent ahead of the query that comes next: the body of its `ErrorResponse`.
+    ahead_error: Option<Box<[u8]>>,
 }
 
 /// How prepared statements are named on the server.
@@ -90,7 +103,7 @@ enum Settling {
 
 /// Whether the client's settings, as they are known, are those that its next statement meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
@@ -193,10 +206,10 @@ impl Flow {
             gate: Gate::Open,
             settling: Settling::Done,
             since: server.statements.clock(),
-            forgetting: None,
+            sql: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
-            meaning: Meaning::Known,
+            certainty: Certainty::Known,
             own_error: None,
             stakes: Stakes::Nothing,
             timed_out: false,
@@ -345,10 +358,17 @@ impl Flow {
 
     /// What the server has answered, once; none if it could not.
     pub fn take_findings(&mut self, client: &mut ClientSession) -> Option<Findings> {
-        self.meaning = Meaning::Known;
+        self.certainty = Certainty::Known;
         let error = self.own_error.take();
         let findings = client.inquiry.take()?.into_findings();
         findings.filter(|_| error.is_none())
+    }
+
+    /// Statements that are met from now on rest on the client's settings.
+    fn stand_on_settings(&self, parties: &mut Parties<'_>) {
+        let client = &mut *parties.client;
+        let basis = client.basis.of(&client.settings);
+        parties.cache.stand_on(basis, self.certainty == Certainty::Unsure);
     }
 
     /// Takes note of what a statement that is about to be carried out does beyond itself.
@@ -357,7 +377,7 @@ impl Flow {
             return;
         }
         if effects.settings != SettingEffect::None {
-            self.meaning = Meaning::Unsure;
+            self.certainty = Certainty::Unsure;
         }
         client.note(effects);
     }

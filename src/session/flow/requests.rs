@@ -1,15 +1,15 @@
 //! From the client to the server.
 
-use crate::protocol::body::split_cstr;
 use crate::protocol::{HEAD_LEN, Head, tag, write};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
-use crate::session::settings;
+use crate::session::screen::{BlockEffect, Effects, NameEffect, SettingEffect, screen};
+use crate::session::{settings, sql_names};
 
 use super::copy::Copy;
+use super::prepared::STATEMENT_LEN_MAX;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
 /// One message from the client, as far as it has come.
@@ -63,10 +63,8 @@ impl Flow {
             }
             if self.is_settling(head.tag, parties) || parties.server.pipeline.is_full() {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
-                if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
-                    // Else the server may keep the answer that is waited for until it is asked to sync.
-                    write::bare(out.make(input), tag::FLUSH);
-                    self.flushed = true;
+                if !parties.server.pipeline.head().is_some_and(is_made_here) {
+                    self.flush(input, out);
                 }
                 self.gate = Gate::Held;
                 break Next::Answers;
@@ -93,12 +91,21 @@ impl Flow {
             self.client_body = head.len() - sent;
             at += sent;
         };
-        if at == 0
-            && let Some(modes) = begun
-        {
-            self.take_back_block(modes, out, parties);
+        match begun {
+            // It is the answer that the first request waits for.
+            Some(_) if at == 0 && self.gate == Gate::Held => self.flush(input, out),
+            Some(modes) if at == 0 => self.take_back_block(modes, out, parties),
+            Some(_) | None => {}
         }
         Ok(Passed { consumed: at, next })
+    }
+
+    /// Asks for the answers that are waited for: else the server may keep them until it is asked to sync.
+    pub(super) fn flush(&mut self, input: &[u8], out: &mut Outbox) {
+        if !self.flushed {
+            write::bare(out.make(input), tag::FLUSH);
+            self.flushed = true;
+        }
     }
 
     /// Whether more may be sent only when something is answered.
@@ -134,7 +141,7 @@ impl Flow {
     ) -> Result<Taken, SessionError> {
         let mapped = matches!(self.naming, Naming::Mapped { .. });
         match message.head.tag {
-            tag::QUERY => self.on_query(message, parties),
+            tag::QUERY => Ok(self.on_query(message, out, parties)),
             tag::SYNC => Ok(self.on_sync(parties)),
             tag::FLUSH => {
                 self.flushed = true;
@@ -157,7 +164,7 @@ impl Flow {
             tag::DESCRIBE => Ok(self.plain(Kind::Describe, parties)),
             tag::CLOSE if mapped => self.on_close(message, out, parties),
             tag::CLOSE => Ok(self.plain(Kind::Close, parties)),
-            _ => Ok(self.on_execute(message, parties)),
+            _ => Ok(self.on_execute(message, out, parties)),
         }
     }
 
@@ -179,38 +186,41 @@ impl Flow {
         parties.server.pipeline.push(entry);
     }
 
-    fn on_execute(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
-        self.flushed = false;
-        self.stakes = Stakes::Commit;
-        let mut entry = Entry::forward(Kind::Execute);
-        if let Some(portal) = &self.forgetting {
-            if !message.is_whole() {
+    fn on_query(&mut self, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) -> Taken {
+        let is_followed = matches!(self.naming, Naming::Mapped { .. });
+        if !message.is_whole() {
+            let is_awaited = is_followed && sql_names::begins(message.body);
+            let max = if is_awaited {
+                STATEMENT_LEN_MAX
+            } else {
+                SCREENED_LEN_MAX
+            };
+            if message.head.body <= max {
                 return Taken::Cut;
             }
-            let name = split_cstr(message.body).map(|(name, _)| name);
-            if name == Some(portal) && self.batch != Batch::Skipping {
-                if parties.server.pipeline.is_any_unsettled() {
-                    return Taken::Held;
-                }
-                // If it is carried out, the names are free for what stands behind it; else that is skipped.
-                entry.client_undo = ClientUndo::All(parties.client.statements.forget());
-                parties.server.statements.clear_except(&[]);
-                entry.server_undo = ServerUndo::Unknown;
-            }
-        }
-        self.push(entry, parties);
-        Taken::Kept
-    }
-
-    fn on_query(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Result<Taken, SessionError> {
-        if !message.is_whole() && message.head.body <= SCREENED_LEN_MAX {
-            return Ok(Taken::Cut);
+        } else if is_followed && let Some(taken) = self.on_named_query(message, out, parties) {
+            return taken;
         }
         let effects = screen(message.body).or_unseen(message.is_whole());
-        self.note(&effects, parties.client);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
+        self.on_effects(&effects, parties);
+        let mut entry = Entry::forward(Kind::Query);
+        if self.batch != Batch::Skipping {
+            forget_unnamed(&mut entry, parties);
+        }
+        if effects.names != NameEffect::None {
+            // Behind this request nothing is certain about names; and that is more than its own unnamed statement.
+            entry.server_undo = ServerUndo::Unknown;
+        }
+        self.push_call(entry, parties);
+        Taken::Kept
+    }
+
+    /// What the text of a query may do to the session and its transaction.
+    pub(super) fn on_effects(&mut self, effects: &Effects, parties: &mut Parties<'_>) {
+        self.note(effects, parties.client);
         if effects.settings == SettingEffect::ResetAll && self.batch != Batch::Skipping {
             self.on_reset_all(parties);
         }
@@ -221,16 +231,20 @@ impl Flow {
         if resets && self.batch != Batch::Skipping {
             self.await_reset(parties);
         }
-        let mut entry = Entry::forward(Kind::Query);
-        if self.batch != Batch::Skipping {
-            forget_unnamed(&mut entry, parties);
+    }
+
+    /// The same of a statement that was prepared before, and is bound.
+    pub(super) fn on_deferred(&mut self, effects: &Effects, parties: &mut Parties<'_>) {
+        if effects.are_none() {
+            return;
         }
-        if effects.names != NameEffect::None {
-            // Behind this request nothing is certain about names; and that is more than its own unnamed statement.
-            entry.server_undo = ServerUndo::Unknown;
+        self.note(effects, parties.client);
+        if effects.settings >= SettingEffect::Reset {
+            self.await_reset(parties);
         }
-        self.push_call(entry, parties);
-        Ok(Taken::Kept)
+        if effects.settings == SettingEffect::ResetAll {
+            self.on_reset_all(parties);
+        }
     }
 
     /// A reset of everything is on its way.
@@ -247,7 +261,7 @@ impl Flow {
     }
 
     /// A request that is answered with a `ReadyForQuery` of its own.
-    fn push_call(&mut self, entry: Entry, parties: &mut Parties<'_>) {
+    pub(super) fn push_call(&mut self, entry: Entry, parties: &mut Parties<'_>) {
         self.push(entry, parties);
         if self.batch == Batch::Open {
             self.batch = Batch::None;
@@ -280,7 +294,7 @@ impl Flow {
 }
 
 /// A simple query destroys the unnamed statement (`exec_simple_query` in `src/backend/tcop/postgres.c`), unless it is skipped.
-fn forget_unnamed(entry: &mut Entry, parties: &mut Parties<'_>) {
+pub(super) fn forget_unnamed(entry: &mut Entry, parties: &mut Parties<'_>) {
     let client = parties.client.statements.unnamed.take();
     let server = parties.server.statements.unnamed.take();
     // Where there is none, a request in flight may have taken it, and bring it back by its undoing.

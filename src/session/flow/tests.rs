@@ -9,6 +9,7 @@ mod names;
 mod pieces;
 mod rig;
 mod simple;
+mod sql;
 mod wire;
 
 use crate::protocol::tag;

@@ -192,6 +192,14 @@ pub fn screen(text: &[u8]) -> Effects {
     effects
 }
 
+/// The same where the names of prepared statements in it are followed: those pin nobody.
+#[must_use]
+pub fn screen_followed(text: &[u8]) -> Effects {
+    let mut effects = screen(text);
+    effects.pins = effects.pins.without(Pins::of(PinReason::Prepare));
+    effects
+}
+
 /// A text without what ends it: the zero of the message, blanks, semicolons.
 fn without_end(text: &[u8]) -> &[u8] {
     let is_end = |byte: &u8| matches!(byte, b';' | 0) || byte.is_ascii_whitespace();
