@@ -132,11 +132,12 @@ impl Exchange {
         }
         if self.steps != self.flow.tally.steps {
             self.steps = self.flow.tally.steps;
+            let is_timed = self.is_timed();
             if self.stage == Stage::Cancelling && !(is_busy && self.flow.is_timed_out()) {
                 // What comes next in the pipeline has its own time.
                 self.stage = Stage::Running;
             }
-            if self.is_timed() {
+            if is_timed {
                 self.set_deadline(client, is_busy);
             }
             if !is_busy {

@@ -126,15 +126,19 @@ impl Exchange {
                 "terminating connection due to transaction timeout",
             ));
         }
+        if self.is_holding() && self.stage != Stage::Cancelling {
+            // The request under way may hit the present statement, or the client has asked for more and we do not listen:
+            // seen again at the next tick.
+            client.seat.deadline.set(now);
+            return None;
+        }
         match (is_busy, in_block) {
             (true, _) if self.stage == Stage::Cancelling => Some(told(
                 SqlState::QUERY_CANCELED,
                 "terminating connection: the server did not cancel the statement in time",
             )),
             (true, _) => {
-                cancel::spawn(&conn.info, None);
-                self.flow.on_statement_timeout();
-                self.stage = Stage::Cancelling;
+                self.cancel_statement();
                 self.set_deadline(client, true);
                 None
             }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod deadlines;
+mod hold;
 mod requests;
 
 use std::io;
@@ -24,6 +25,7 @@ use super::farewell::Farewell;
 use super::slow::Slow;
 use super::{cancel, lost};
 use deadlines::Timeouts;
+use hold::Hold;
 
 /// A client's use of a server connection.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub struct Exchange {
     /// Bytes that the server's socket did not take yet.
     owed: Vec<u8>,
     stage: Stage,
+    hold: Hold,
     keeping: Keeping,
     timeouts: Timeouts,
     /// The client is listened to although only the server can move the conversation.
@@ -120,6 +123,7 @@ impl Exchange {
             flow,
             owed: Vec::new(),
             stage: Stage::Running,
+            hold: Hold::None,
             keeping,
             timeouts,
             looks: false,
@@ -147,7 +151,14 @@ impl Exchange {
         }
         loop {
             let mut moved = false;
-            if !self.owed.is_empty() || self.lease.conn().stream.holds_back() {
+            if self.is_holding() {
+                match self.poll_hold(cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if self.owes() && !self.is_holding() {
                 moved |= self.flush(cx);
             }
             if client.owes() {
@@ -171,7 +182,7 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if moved && self.flow.is_held() {
+            if moved && self.flow.is_held() && !self.is_holding() {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
                     return Poll::Ready(End::Leave(farewell));
@@ -247,7 +258,8 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        if self.stage == Stage::Preparing || self.leaves || self.flow.is_held() || !self.owed.is_empty() {
+        let is_waiting = self.stage == Stage::Preparing || self.flow.is_held() || self.is_holding();
+        if is_waiting || self.leaves || !self.owed.is_empty() {
             return false;
         }
         let looks = self.looks;
@@ -262,6 +274,10 @@ impl Exchange {
             "client left in the middle of an exchange"
         );
         End::Leave(Farewell::Lost)
+    }
+
+    fn owes(&mut self) -> bool {
+        !self.owed.is_empty() || self.lease.conn().stream.holds_back()
     }
 
     /// Writes to the server what fits; the rest is owed. A failure shows at the next read, which may still bring the
