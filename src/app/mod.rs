@@ -4,6 +4,7 @@ mod client;
 mod descriptors;
 mod directory;
 mod logging;
+mod memory;
 mod reload;
 mod worker;
 
@@ -15,7 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use rand::Rng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 
@@ -43,6 +44,7 @@ pub struct App {
     acceptors: Vec<JoinHandle<()>>,
     mock_secret: [u8; 32],
     drain_timeout: std::time::Duration,
+    max_memory: watch::Sender<Option<u64>>,
 }
 
 impl App {
@@ -72,6 +74,7 @@ impl App {
         rand::rng().fill(secrets.as_flattened_mut());
         let [mock_secret, deriver_key] = secrets;
         let drain_timeout = config.drain_timeout;
+        let (max_memory, limit) = watch::channel(config.max_memory);
         let config = Arc::new(config);
         let directory = directory::directory(&config, mock_secret).map_err(io::Error::other)?;
         let hub = Hub::new(Parts {
@@ -84,6 +87,7 @@ impl App {
         });
         let console = Console::new(Arc::clone(&hub));
         tokio::spawn(Arc::clone(&console).watch());
+        tokio::spawn(memory::keep(Arc::clone(&hub.memory), limit));
         for (index, mail) in boxes.into_iter().enumerate() {
             worker::spawn(Arc::clone(&console), index, mail)?;
         }
@@ -98,6 +102,7 @@ impl App {
             acceptors,
             mock_secret,
             drain_timeout,
+            max_memory,
         })
     }
 
@@ -185,6 +190,7 @@ impl App {
         let directory = directory::directory(&config, self.mock_secret).map_err(|error| error.to_string())?;
         log.change(config.log_level, config.log_format);
         self.drain_timeout = config.drain_timeout;
+        self.max_memory.send_replace(config.max_memory);
         reload::apply(&self.hub, directory).await;
         found_pools(&self.hub);
         tracing::info!("configuration reloaded");

@@ -51,7 +51,7 @@ async fn run(console: Arc<Console>, index: usize, mut mail: mpsc::Receiver<Mail>
         Arc::clone(&hub.registry.starving),
         Arc::clone(&hub.deriver),
     );
-    let context = Context::new(Rc::clone(&worker));
+    let context = Context::new(Rc::clone(&worker), Arc::clone(&hub.memory));
     context.log_slow.set(hub.directory.load().log_slow);
     tokio::task::spawn_local(Rc::clone(&worker).tick());
     tokio::task::spawn_local(Rc::clone(&worker).reap());

@@ -2,11 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pool::worker::Worker;
 use crate::session::Outbox;
 use crate::session::statement::StatementCache;
+
+use super::memory::Memory;
 
 /// One worker's tools. Borrowed for one pass at a time, never across a wait.
 #[derive(Debug)]
@@ -16,6 +19,7 @@ pub struct Context {
     /// Small buffers for what clients have sent while they wait for a connection.
     spare: RefCell<Vec<Vec<u8>>>,
     pub cache: RefCell<StatementCache>,
+    pub memory: Arc<Memory>,
     /// Statements that take longer are logged; zero is off.
     pub log_slow: Cell<Duration>,
 }
@@ -29,7 +33,7 @@ pub struct Scratch {
 
 impl Context {
     #[must_use]
-    pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+    pub fn new(worker: Rc<Worker>, memory: Arc<Memory>) -> Rc<Self> {
         let index = u16::try_from(worker.index).unwrap_or(u16::MAX);
         Rc::new(Self {
             worker,
@@ -39,6 +43,7 @@ impl Context {
             }),
             spare: RefCell::default(),
             cache: RefCell::new(StatementCache::new(index)),
+            memory,
             log_slow: Cell::new(Duration::ZERO),
         })
     }

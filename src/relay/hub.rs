@@ -13,6 +13,7 @@ use crate::pool::registry::Registry;
 
 use super::answers::Answers;
 use super::directory::Directory;
+use super::memory::Memory;
 use super::welcome::Greetings;
 
 /// The process, as its workers see it.
@@ -24,6 +25,7 @@ pub struct Hub {
     pub deriver: Arc<Deriver>,
     pub answers: Answers,
     pub greetings: Greetings,
+    pub memory: Arc<Memory>,
     pub control: mpsc::Sender<Control>,
     /// The wall clock at the clock's zero.
     pub started: SystemTime,
@@ -71,6 +73,7 @@ impl Hub {
             deriver: parts.deriver,
             answers: Answers::default(),
             greetings: Greetings::default(),
+            memory: Arc::default(),
             control: parts.control,
             started: parts.started,
             clients: AtomicU32::new(0),
