@@ -161,3 +161,50 @@ fn a_connection_that_a_cancel_request_may_still_hit_serves_nobody_else() {
         assert!(pool.try_lease().is_none());
     });
 }
+
+#[test]
+fn a_task_that_panics_with_a_connection_closes_it_and_makes_room_for_the_next() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let clock = Clock::starting_at(Instant::now());
+        let starving = Arc::new(Starving::new(1));
+        let (post, _boxes) = Post::new(1);
+        let shared = shared(1, clock, &starving);
+        let worker = Worker::new(0, clock, post, starving, Deriver::new(1, [0; 32]));
+        let pool = worker.pool(&shared);
+        let (ours, mut server) = tokio::io::duplex(64);
+        pool.accept(connection(&pool, ours));
+        let mut lease = pool.try_lease().unwrap();
+        assert_eq!(
+            (shared.open(), shared.cell(0).active.load(Ordering::SeqCst)),
+            (1, 1)
+        );
+        let task = tokio::task::spawn_local(async move {
+            let conn = lease.conn();
+            tokio::task::yield_now().await;
+            assert!(
+                !conn.carry.is_empty(),
+                "planted: a client's task, in the middle of an exchange"
+            );
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        // The server sees the end of the session, and nothing before it that could end a transaction.
+        let mut said = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut server, &mut said)
+            .await
+            .unwrap();
+        assert!(said.is_empty(), "{said:?}");
+        drop(server);
+        while shared.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(shared.cell(0).active.load(Ordering::SeqCst), 0);
+        // Who comes next is served by another connection.
+        let (ours, _server) = tokio::io::duplex(64);
+        pool.accept(connection(&pool, ours));
+        assert!(pool.try_lease().is_some());
+    });
+}
