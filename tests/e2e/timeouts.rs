@@ -163,6 +163,59 @@ fn a_block_ends_when_nobody_knows_whether_a_cancel_may_still_hit_it() {
     assert_eq!(wire.value("SELECT 3"), "3");
 }
 
+#[test]
+fn a_server_that_does_not_take_the_settings_of_a_session_is_not_waited_for() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let proxy = Proxy::before(postgres.port());
+        let config = format!(
+            "workers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"postgresql://postgres@127.0.0.1:{}/postgres\"\npool_mode = \"{mode}\"\npool_size = 1\nconnect_timeout = \"1s\"\npool_timeout = \"30s\"\n",
+            proxy.port()
+        );
+        let pgweir = Pgweir::builder().config(&config).start();
+        let log_in = |name: &str| {
+            let mut wire = pgweir.wire();
+            wire.startup(&[
+                ("user", "postgres"),
+                ("database", "app"),
+                ("application_name", name),
+            ]);
+            wire.authenticate("postgres", "");
+            wire
+        };
+        let mut first = log_in("first");
+        let mut second = log_in("second");
+        if mode == "transaction" {
+            assert_eq!(second.value("SHOW application_name"), "second");
+        } else {
+            drop(second);
+            second = log_in("second");
+        }
+        proxy.stall();
+        let frames = first.query("SELECT 1");
+        let refused = words(&frames);
+        assert_eq!((refused.0.as_str(), refused.1.as_str()), ("ERROR", "08006"));
+        assert_eq!(frames.last().unwrap().transaction_state(), 'I');
+        proxy.resume();
+        assert_eq!(first.value("SHOW application_name"), "first");
+        if mode == "session" {
+            // What the session had is gone with its connection.
+            first.query("DISCARD ALL");
+            proxy.stall();
+            first.send_query("SELECT 1");
+            let last = first.read_fatal();
+            assert_eq!(
+                (last.field('S').as_deref(), last.sqlstate().as_str()),
+                (Some("FATAL"), "08006")
+            );
+            proxy.resume();
+        } else {
+            first.terminate();
+        }
+        assert_eq!(second.value("SHOW application_name"), "second");
+    }
+}
+
 /// When the next statement is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {

@@ -171,6 +171,7 @@ impl Exchange {
             return None;
         }
         self.stage = Stage::Running;
+        client.seat.deadline.set(0);
         if let Some(report) = lost::on_prepared(&mut self.flow, client, conn) {
             return Some(End::Refused(report));
         }

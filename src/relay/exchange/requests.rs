@@ -13,6 +13,7 @@ use crate::relay::slow::Slow;
 use crate::session::flow::{Next, Parties};
 use crate::session::{Outbox, settings};
 
+use super::deadlines::on_preparing;
 use super::{End, Exchange, Keeping, Stage};
 
 impl Exchange {
@@ -36,6 +37,7 @@ impl Exchange {
             if preamble.is_some() || block != crate::session::client::Block::None {
                 lost::prepare(&mut self.flow, conn, preamble.as_deref(), block, out.make(&[]));
                 self.stage = Stage::Preparing;
+                on_preparing(client);
             }
         }
         let mut consumed = 0;
