@@ -46,6 +46,8 @@ pub struct App {
     control: mpsc::Receiver<Control>,
     bell: mpsc::Receiver<Gone>,
     acceptors: JoinSet<()>,
+    /// What runs beside the workers for as long as the process does.
+    own: JoinSet<()>,
     mock_secret: [u8; 32],
     drain_timeout: std::time::Duration,
     max_memory: watch::Sender<Option<u64>>,
@@ -92,8 +94,9 @@ impl App {
             started: SystemTime::now(),
         });
         let console = Console::new(Arc::clone(&hub));
-        tokio::spawn(Arc::clone(&console).watch());
-        tokio::spawn(memory::keep(Arc::clone(&hub.memory), limit));
+        let mut own = JoinSet::new();
+        own.spawn(Arc::clone(&console).watch());
+        own.spawn(memory::keep(Arc::clone(&hub.memory), limit));
         for (index, mail) in boxes.into_iter().enumerate() {
             let alarm = Alarm::new(format!("worker {index}"), &alarms);
             worker::spawn(Arc::clone(&console), index, mail, alarm)?;
@@ -110,6 +113,7 @@ impl App {
             control,
             bell,
             acceptors,
+            own,
             mock_secret,
             drain_timeout,
             max_memory,
@@ -127,7 +131,7 @@ impl App {
                     Some(control) => self.on_control(control, loader, log).await,
                     None => pending().await,
                 },
-                error = loss(&mut self.bell, &mut self.acceptors) => return Err(error),
+                error = loss(&mut self.bell, [&mut self.acceptors, &mut self.own]) => return Err(error),
                 _ = looks.tick() => {
                     self.hub.answers.close_idle(self.hub.registry.clock.now());
                     None
@@ -250,7 +254,7 @@ impl App {
                     let _ = timeout(KILL_MAX, last).await;
                 }
             }
-            error = loss(&mut self.bell, &mut self.acceptors) => return Err(error),
+            error = loss(&mut self.bell, [&mut self.acceptors, &mut self.own]) => return Err(error),
             () = signals.impatience() => tracing::warn!(clients = self.hub.clients(), "ending at once"),
             () = refuse(&mut self.control) => tracing::warn!(clients = self.hub.clients(), "ending at once"),
         }
@@ -261,16 +265,18 @@ impl App {
 
 /// Waits until something is gone without which the process cannot serve: whoever has started it is to start it again.
 /// Cancel-safe.
-async fn loss(bell: &mut mpsc::Receiver<Gone>, acceptors: &mut JoinSet<()>) -> io::Error {
+async fn loss(bell: &mut mpsc::Receiver<Gone>, tasks: [&mut JoinSet<()>; 2]) -> io::Error {
+    let [acceptors, own] = tasks;
     loop {
         tokio::select! {
             Some(gone) = bell.recv() => return io::Error::other(gone),
-            Some(ended) = acceptors.join_next() => {
-                // One whose socket is lost has said so, and the others go on.
-                if let Err(panic) = ended {
-                    return io::Error::other(panic);
-                }
-            }
+            // One whose socket is lost has said so, and the others go on.
+            Some(ended) = acceptors.join_next() => if let Err(panic) = ended {
+                return io::Error::other(panic);
+            },
+            Some(ended) = own.join_next() => if let Err(panic) = ended {
+                return io::Error::other(panic);
+            },
             else => pending().await,
         }
     }
@@ -436,18 +442,24 @@ mod tests {
         let mut acceptors = JoinSet::new();
         acceptors.spawn(async {});
         drop(Alarm::new("worker 3".to_owned(), &alarms));
-        let error = loss(&mut bell, &mut acceptors).await;
+        let error = loss(&mut bell, [&mut acceptors, &mut JoinSet::new()]).await;
         assert!(error.to_string().starts_with("worker 3 has ended"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_panic_where_clients_are_accepted_ends_the_process() {
+    async fn a_panic_where_clients_are_accepted_or_beside_the_workers_ends_the_process() {
         let (_alarms, mut bell) = alarm::bell();
-        let mut acceptors = JoinSet::new();
-        // The socket of this one was lost.
-        acceptors.spawn(async {});
-        acceptors.spawn(async { panic!("planted: an acceptor") });
-        let error = loss(&mut bell, &mut acceptors).await;
-        assert!(error.to_string().contains("planted: an acceptor"), "{error}");
+        for place in [0, 1] {
+            let mut sets = [JoinSet::new(), JoinSet::new()];
+            // The socket of this one was lost.
+            sets[0].spawn(async {});
+            sets[place].spawn(async { panic!("planted: beside the workers") });
+            let [acceptors, own] = &mut sets;
+            let error = loss(&mut bell, [acceptors, own]).await;
+            assert!(
+                error.to_string().contains("planted: beside the workers"),
+                "{error}"
+            );
+        }
     }
 }
