@@ -82,8 +82,19 @@ fn a_cancelled_statement_in_a_pipeline_ends_its_part_of_it() {
         let second = wire.read_until_ready();
         assert_eq!(words(&second), expected);
         assert_eq!(second.last().unwrap().transaction_state(), 'I');
+        // PostgreSQL signals twice for one request, and the second may hit what was sent behind. Then it says so.
         let third = wire.read_until_ready();
-        assert_eq!((error(&third), values(&third)), (None, vec!["3".to_owned()]));
+        match error(&third) {
+            None => assert_eq!(values(&third), ["3"]),
+            Some(hit) => {
+                assert_eq!(words(&third), expected);
+                assert_eq!(
+                    hit.field('D').as_deref(),
+                    Some("It was sent behind a statement that was over its time.")
+                );
+            }
+        }
+        assert_eq!(wire.value("SELECT 4"), "4");
     }
 }
 

@@ -6,9 +6,10 @@
 //! So nothing that is sent after that close is hit, and until then nothing is sent. An empty query in between would add
 //! nothing: it is read after the signal as any other is; and were it hit, a block would fail for it.
 //!
-//! What was sent behind the statement cannot be called back. If the statement ends just then, the request in the pipeline that
-//! the server has gone on to fails with 57014, as with a client's own cancel request. Nothing can prevent that, short of
-//! sending no request before the one ahead of it is answered. Answers stay in order, and no other client is ever hit.
+//! What was sent behind the statement cannot be called back. If the statement ends just then, or when the server signals once
+//! more for the same request, as it does, the request in the pipeline that it has gone on to fails with 57014. Nothing can
+//! prevent that, short of sending no request before the one ahead of it is answered. Its error says what has happened
+//! (`Overtime::Behind`), answers stay in order, and no other client is ever hit.
 
 use std::future::Future;
 use std::pin::Pin;

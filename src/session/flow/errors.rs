@@ -10,7 +10,7 @@ use crate::session::settings::Cause;
 
 use super::answers::{Message, Verdict, head_kind};
 use super::copy::Copy;
-use super::{Flow, Naming, Parties};
+use super::{Flow, Naming, Overtime, Parties};
 
 impl Flow {
     pub(super) fn on_error(
@@ -77,13 +77,22 @@ impl Flow {
             report.encode(out.make(input));
             return Verdict::Done;
         }
-        if self.timed_out && fields.code == SqlState::QUERY_CANCELED && verdict == Verdict::Pass {
-            self.timed_out = false;
-            Report::error(
+        if self.overtime != Overtime::None
+            && fields.code == SqlState::QUERY_CANCELED
+            && verdict == Verdict::Pass
+        {
+            let report = Report::error(
                 SqlState::QUERY_CANCELED,
                 "canceling statement due to statement timeout",
-            )
-            .encode(out.make(input));
+            );
+            let report = match self.overtime {
+                Overtime::Behind => {
+                    report.with_detail("It was sent behind a statement that was over its time.")
+                }
+                Overtime::None | Overtime::Statement => report,
+            };
+            self.overtime = Overtime::Behind;
+            report.encode(out.make(input));
             return Verdict::Done;
         }
         verdict
