@@ -331,7 +331,7 @@ impl Flow {
         self.copy = Copy::None;
         self.overtime = match self.overtime {
             Overtime::Statement | Overtime::Behind if !parties.server.pipeline.is_empty() => Overtime::Behind,
-            _ => Overtime::None,
+            Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
         };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
             let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
