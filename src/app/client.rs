@@ -27,6 +27,7 @@ use crate::relay::farewell::Farewell;
 use crate::relay::handshake::{Arrival, Handshake, Newcomer};
 use crate::relay::hub::{Hub, Presence};
 use crate::relay::lookup::Lookup;
+use crate::relay::memory::shortage;
 use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
@@ -245,6 +246,9 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
             Report::fatal(SqlState::CANNOT_CONNECT_NOW, "the pooler is shutting down")
                 .with_hint("Connect again in a moment."),
         );
+    }
+    if hub.memory.is_short() {
+        return Err(shortage().into_fatal());
     }
     let directory = hub.directory.load();
     let presence = hub.admit(directory.max_clients).ok_or_else(too_many)?;

@@ -9,26 +9,50 @@ use tokio::time::timeout;
 use crate::protocol::TransactionState;
 use crate::session::Hygiene;
 
-use super::conn::ServerConn;
+use super::conn::{ServerConn, ServerInfo};
 use super::converse::{self, Trouble};
 use super::local::{LocalPool, count};
 
 /// Cleans a connection in the background and gives it to its pool; what cannot be cleaned is closed.
 pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
-    count(&pool.numbers().tested, 1);
-    let info = Arc::clone(&conn.info);
-    pool.tested.borrow_mut().push(Arc::clone(&info));
+    let tested = Tested::new(pool, &conn);
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
         let settings = pool.shared.settings();
         let cleaned = timeout(RESET_MAX, clean(conn, settings.connect_query.as_deref())).await;
-        count(&pool.numbers().tested, -1);
-        pool.tested.borrow_mut().retain(|tested| tested.id != info.id);
+        drop(tested);
         match cleaned {
             Ok(Some(conn)) => pool.accept(conn),
             Ok(None) | Err(_) => pool.recheck(),
         }
     });
+}
+
+/// A connection that is being cleaned, as the console counts and shows it, until this is dropped.
+struct Tested {
+    pool: Rc<LocalPool>,
+    info: Arc<ServerInfo>,
+}
+
+impl Tested {
+    fn new(pool: &Rc<LocalPool>, conn: &ServerConn) -> Self {
+        count(&pool.numbers().tested, 1);
+        pool.tested.borrow_mut().push(Arc::clone(&conn.info));
+        Self {
+            pool: Rc::clone(pool),
+            info: Arc::clone(&conn.info),
+        }
+    }
+}
+
+impl Drop for Tested {
+    fn drop(&mut self) {
+        count(&self.pool.numbers().tested, -1);
+        self.pool
+            .tested
+            .borrow_mut()
+            .retain(|tested| tested.id != self.info.id);
+    }
 }
 
 async fn clean(mut conn: Box<ServerConn>, connect_query: Option<&str>) -> Option<Box<ServerConn>> {

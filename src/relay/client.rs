@@ -20,6 +20,7 @@ use super::Current;
 use super::context::{Context, Scratch};
 use super::exchange::Exchange;
 use super::farewell::Farewell;
+use super::memory;
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
 #[derive(Debug)]
@@ -197,8 +198,10 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
-            let Some(report) = self.pending.take() else {
-                return Some(self.ask(rest, begun, out, cx));
+            let report = match self.pending.take() {
+                Some(report) => report,
+                None if self.context.memory.is_short() => Box::new(memory::shortage()),
+                None => return Some(self.ask(rest, begun, out, cx)),
             };
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());

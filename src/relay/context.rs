@@ -9,6 +9,7 @@ use crate::pool::worker::Worker;
 use crate::session::Outbox;
 use crate::session::statement::StatementCache;
 
+use super::memory::Memory;
 use super::texts::Texts;
 
 /// One worker's tools. Borrowed for one pass at a time, never across a wait.
@@ -19,6 +20,7 @@ pub struct Context {
     /// Small buffers for what clients have sent while they wait for a connection.
     spare: RefCell<Vec<Vec<u8>>>,
     pub cache: RefCell<StatementCache>,
+    pub memory: Arc<Memory>,
     /// Statements that take longer are logged; zero is off.
     pub log_slow: Cell<Duration>,
 }
@@ -32,7 +34,7 @@ pub struct Scratch {
 
 impl Context {
     #[must_use]
-    pub fn new(worker: Rc<Worker>, texts: &Arc<Texts>) -> Rc<Self> {
+    pub fn new(worker: Rc<Worker>, texts: &Arc<Texts>, memory: Arc<Memory>) -> Rc<Self> {
         let index = u16::try_from(worker.index).unwrap_or(u16::MAX);
         Rc::new(Self {
             worker,
@@ -42,6 +44,7 @@ impl Context {
             }),
             spare: RefCell::default(),
             cache: RefCell::new(StatementCache::sharing(index, Arc::clone(texts) as _)),
+            memory,
             log_slow: Cell::new(Duration::ZERO),
         })
     }

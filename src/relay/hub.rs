@@ -13,6 +13,7 @@ use crate::pool::registry::Registry;
 
 use super::answers::Answers;
 use super::directory::Directory;
+use super::memory::Memory;
 use super::texts::Texts;
 use super::welcome::Greetings;
 
@@ -26,6 +27,7 @@ pub struct Hub {
     pub answers: Answers,
     pub greetings: Greetings,
     pub texts: Arc<Texts>,
+    pub memory: Arc<Memory>,
     pub control: mpsc::Sender<Control>,
     /// The wall clock at the clock's zero.
     pub started: SystemTime,
@@ -74,6 +76,7 @@ impl Hub {
             answers: Answers::default(),
             greetings: Greetings::default(),
             texts: Arc::default(),
+            memory: Arc::default(),
             control: parts.control,
             started: parts.started,
             clients: AtomicU32::new(0),

@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod hub;
 pub mod lookup;
 mod lost;
+pub mod memory;
 mod slow;
 pub mod texts;
 pub mod wait;

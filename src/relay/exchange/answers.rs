@@ -100,8 +100,8 @@ impl Exchange {
 
     /// A transaction has ended that has named settings, or that may have ended what pins the client: the server says what is
     /// true now. The client has its answer already.
-    fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
-        if self.keeping == Keeping::Session || self.leaves {
+    pub(super) fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
+        if self.keeping == Keeping::Session || self.leaves || self.is_holding() {
             return;
         }
         let state = &mut self.lease.conn().state;
@@ -191,11 +191,12 @@ impl Exchange {
         }
         if self.steps != self.flow.tally.steps {
             self.steps = self.flow.tally.steps;
+            let is_timed = self.is_timed();
             if self.stage == Stage::Cancelling && !(is_busy && self.flow.is_timed_out()) {
                 // What comes next in the pipeline has its own time.
                 self.stage = Stage::Running;
             }
-            if self.is_timed() {
+            if is_timed {
                 self.set_deadline(client, is_busy);
             }
             if !is_busy {
@@ -229,6 +230,7 @@ impl Exchange {
             return None;
         }
         self.stage = Stage::Running;
+        client.seat.deadline.set(0);
         if let Some(report) = lost::on_prepared(&mut self.flow, client, conn) {
             return Some(End::Refused(report));
         }

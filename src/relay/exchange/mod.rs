@@ -5,6 +5,7 @@
 
 mod answers;
 mod deadlines;
+mod hold;
 mod requests;
 
 use std::io;
@@ -25,6 +26,7 @@ use super::farewell::Farewell;
 use super::slow::Slow;
 use super::{cancel, lost};
 use deadlines::Timeouts;
+use hold::Hold;
 
 /// A client's use of a server connection.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub struct Exchange {
     /// Bytes that the server's socket did not take yet.
     owed: Vec<u8>,
     stage: Stage,
+    hold: Hold,
     keeping: Keeping,
     timeouts: Timeouts,
     /// The client is listened to although only the server can move the conversation.
@@ -123,6 +126,7 @@ impl Exchange {
             flow,
             owed: Vec::new(),
             stage: Stage::Running,
+            hold: Hold::None,
             keeping,
             timeouts,
             looks: false,
@@ -154,7 +158,17 @@ impl Exchange {
         }
         loop {
             let mut moved = false;
-            if !self.owed.is_empty() || self.lease.conn().stream.holds_back() {
+            if self.is_holding() {
+                match self.poll_hold(cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => {
+                        moved = true;
+                        self.inquire(client, cx);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if self.owes() && !self.is_holding() {
                 moved |= self.flush(cx);
             }
             if client.owes() {
@@ -178,7 +192,7 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if moved && self.flow.is_held() && self.stage != Stage::Inquiring {
+            if moved && self.flow.is_held() && !self.is_holding() && self.stage != Stage::Inquiring {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
                     return Poll::Ready(End::Leave(farewell));
@@ -263,11 +277,9 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        if matches!(self.stage, Stage::Preparing | Stage::Inquiring)
-            || self.leaves
-            || self.flow.is_held()
-            || !self.owed.is_empty()
-        {
+        let is_asking = matches!(self.stage, Stage::Preparing | Stage::Inquiring);
+        let is_waiting = is_asking || self.flow.is_held() || self.is_holding();
+        if is_waiting || self.leaves || !self.owed.is_empty() {
             return false;
         }
         let looks = self.looks;
@@ -282,6 +294,10 @@ impl Exchange {
             "client left in the middle of an exchange"
         );
         End::Leave(Farewell::Lost)
+    }
+
+    fn owes(&mut self) -> bool {
+        !self.owed.is_empty() || self.lease.conn().stream.holds_back()
     }
 
     /// Writes to the server what fits; the rest is owed. A failure shows at the next read, which may still bring the

@@ -14,6 +14,7 @@ use crate::session::client::Block;
 use crate::session::flow::{Next, Parties};
 use crate::session::{Outbox, settings};
 
+use super::deadlines::on_preparing;
 use super::{End, Exchange, Keeping, Stage};
 
 impl Exchange {
@@ -37,6 +38,7 @@ impl Exchange {
             if preamble.is_some() || block == Block::Failed {
                 lost::prepare(&mut self.flow, conn, preamble.as_deref(), block, out.make(&[]));
                 self.stage = Stage::Preparing;
+                on_preparing(client);
             }
         }
         let mut consumed = 0;

@@ -13,7 +13,7 @@ use crate::session::screen::{PinReason, SettingEffect};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Certainty, Flow, Parties, Settling, Stakes};
+use super::{Body, Certainty, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -367,7 +367,10 @@ impl Flow {
         }
         self.pop(parties);
         self.copy = Copy::None;
-        self.timed_out = false;
+        self.overtime = match self.overtime {
+            Overtime::Statement | Overtime::Behind if !parties.server.pipeline.is_empty() => Overtime::Behind,
+            Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
+        };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
             let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
             settings::on_all_reset(parties.client, parties.server, tell);

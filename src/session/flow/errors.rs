@@ -12,7 +12,7 @@ use crate::session::settings::Cause;
 use super::answers::{ERROR_HEAD_MAX, Message, Verdict, head_kind};
 use super::copy::Copy;
 use super::rewrite::{self, Names, Place};
-use super::{Flow, Naming, Parties};
+use super::{Flow, Naming, Overtime, Parties};
 
 impl Flow {
     pub(super) fn on_error(
@@ -106,13 +106,19 @@ impl Flow {
             report.encode(out.make(input));
             return Verdict::Done;
         }
-        if self.timed_out && fields.code == SqlState::QUERY_CANCELED {
-            self.timed_out = false;
-            Report::error(
+        if self.overtime != Overtime::None && fields.code == SqlState::QUERY_CANCELED {
+            let report = Report::error(
                 SqlState::QUERY_CANCELED,
                 "canceling statement due to statement timeout",
-            )
-            .encode(out.make(input));
+            );
+            let report = match self.overtime {
+                Overtime::Behind => {
+                    report.with_detail("It was sent behind a statement that was over its time.")
+                }
+                Overtime::None | Overtime::Statement => report,
+            };
+            self.overtime = Overtime::Behind;
+            report.encode(out.make(input));
             return Verdict::Done;
         }
         if let Some(body) = self.sql.as_mut().and_then(|sql| sql.ahead_error.take()) {

@@ -55,8 +55,7 @@ pub struct Flow {
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
-    /// The statement in flight was cancelled because its time was over.
-    timed_out: bool,
+    overtime: Overtime,
     /// Why the server reports values until the next `ReadyForQuery`.
     cause: Cause,
     /// What a query in flight does to all settings.
@@ -107,6 +106,18 @@ enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
+}
+
+/// Whose error it is when the server says that a statement was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overtime {
+    /// The client's doing.
+    None,
+    /// The statement in flight is being cancelled because its time is over.
+    Statement,
+    /// It has ended; what was sent behind it may be hit instead, or as well: PostgreSQL signals twice for one request, the
+    /// process and its group (`signal_child` in `src/backend/postmaster/postmaster.c`).
+    Behind,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -212,7 +223,7 @@ impl Flow {
             certainty: Certainty::Known,
             own_error: None,
             stakes: Stakes::Nothing,
-            timed_out: false,
+            overtime: Overtime::None,
             tally: Tally::default(),
         }
     }
@@ -322,13 +333,13 @@ impl Flow {
 
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
     pub fn on_statement_timeout(&mut self) {
-        self.timed_out = true;
+        self.overtime = Overtime::Statement;
     }
 
     /// Whether that statement has not ended yet.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
-        self.timed_out
+        self.overtime == Overtime::Statement
     }
 
     /// The error that an own request met with, once.
