@@ -304,6 +304,7 @@ async fn greet(
         skip: 0,
         owed: out,
         pending: None,
+        ears: None,
         is_replication,
     };
     let mut current = Current::Idle;

@@ -18,6 +18,7 @@ use crate::session::{ClientSession, Outbox};
 
 use super::Current;
 use super::context::{Context, Scratch};
+use super::ears::{self, Ears};
 use super::exchange::Exchange;
 use super::farewell::Farewell;
 
@@ -38,6 +39,8 @@ pub struct Client {
     pub owed: Vec<u8>,
     /// An error that the client is told with its next request: its server was lost while it was silent.
     pub pending: Option<Box<Report>>,
+    /// What it listens to, if somebody else listens for it. In a box: most clients never listen.
+    pub ears: Option<Box<Ears>>,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
 }
@@ -84,6 +87,9 @@ impl Client {
         {
             return Poll::Ready(Turn::Leave(farewell));
         }
+        if let Err(farewell) = self.hear(cx) {
+            return Poll::Ready(Turn::Leave(farewell));
+        }
         let context = Rc::clone(&self.context);
         let Scratch { read, out } = &mut *context.scratch.borrow_mut();
         if !self.carry.is_empty() {
@@ -96,6 +102,11 @@ impl Client {
         loop {
             if self.owes() && ready!(self.poll_flush(cx)).is_err() {
                 return Poll::Ready(Turn::Leave(Farewell::Lost));
+            }
+            match self.hear(cx) {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(farewell) => return Poll::Ready(Turn::Leave(farewell)),
             }
             let count = match ready!(self.stream.poll_read(cx, read)) {
                 Ok(0) | Err(_) => return Poll::Ready(Turn::Leave(Farewell::Lost)),
@@ -114,6 +125,14 @@ impl Client {
                 return Poll::Ready(turn);
             }
         }
+    }
+
+    /// Takes up what was notified, as far as the client may be told now. Says whether there was something.
+    fn hear(&mut self, cx: &TaskContext<'_>) -> Result<bool, Farewell> {
+        if self.ears.is_none() {
+            return Ok(false);
+        }
+        ears::hear(self, self.session.may_be_notified(), cx)
     }
 
     /// What is set for it, now.

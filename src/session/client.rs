@@ -6,6 +6,7 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{Head, Parameters, Report, TransactionState, tag};
 
 use super::error::SessionError;
+use super::listening::Channels;
 use super::pipeline::{Answer, ClientUndo, Kind, Pipeline};
 use super::screen::PinReason;
 use super::statement::ClientStatements;
@@ -22,6 +23,8 @@ pub struct ClientSession {
     pub statements: ClientStatements,
     pub pin: Option<PinReason>,
     pub block: Block,
+    /// What it listens to, where somebody else listens for it. Boxed: most clients never listen.
+    pub channels: Option<Box<Channels>>,
     local: Local,
 }
 
@@ -78,6 +81,12 @@ impl ClientSession {
     pub fn pinned(&self) -> Option<PinReason> {
         self.pin
             .or_else(|| self.statements.is_pinned().then_some(PinReason::LargeStatement))
+    }
+
+    /// Whether it would be told now what was notified: it is between two transactions.
+    #[must_use]
+    pub fn may_be_notified(&self) -> bool {
+        self.block == Block::None && self.local == Local::Between
     }
 
     /// Looks at input while there is no server connection. Answers what needs none.

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod error;
 pub mod flow;
+pub mod listening;
 pub mod login;
 pub mod outbox;
 pub mod pipeline;

@@ -43,6 +43,16 @@ pub struct Effects {
     pub block: BlockEffect,
     pub names: NameEffect,
     pub settings: SettingEffect,
+    pub channels: ChannelEffect,
+}
+
+/// Whether a text says what is listened to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelEffect {
+    #[default]
+    None,
+    /// One of its statements is LISTEN or UNLISTEN.
+    Commands,
 }
 
 /// Whether a text resets every setting: those the client has made, and those that were made for it. Pins nobody where it
@@ -109,6 +119,9 @@ impl Effects {
         }
         let found = match_word(first, &mut words);
         self.pin = self.pin.or(found);
+        if is_any(first, &["listen", "unlisten"]) {
+            self.channels = ChannelEffect::Commands;
+        }
         if is_any(first, &["deallocate", "discard"]) && forgets(&mut words) {
             self.names = NameEffect::Forgets;
         }
@@ -362,7 +375,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 /// The length of the comment that a text begins with; comments nest.
-fn comment_len(text: &[u8]) -> usize {
+pub(super) fn comment_len(text: &[u8]) -> usize {
     let mut at = 0;
     let mut depth = 0_usize;
     loop {

@@ -87,6 +87,7 @@ impl Exchange {
         if ends {
             Some(self.rest(client))
         } else {
+            self.undo_listening(client, out, cx);
             self.on_progress(client)
         }
     }
@@ -100,9 +101,22 @@ impl Exchange {
             Keeping::Transaction | Keeping::Statement => client.session.pinned().is_some(),
         };
         is_at_rest
+            && flow.asks_for_channels().is_none()
+            && (is_kept || !flow.leaves_listening())
             && self.owed.is_empty()
             && self.stage != Stage::Preparing
             && (!is_kept || self.leaves || client.seat.is_leaving())
+    }
+
+    /// What the client has listened to on this connection is for nobody else.
+    fn undo_listening(&mut self, client: &Client, out: &mut Outbox, cx: &mut TaskContext<'_>) {
+        if !self.flow.must_undo_listening() || client.session.pinned().is_some() || !self.is_at_rest() {
+            return;
+        }
+        out.reset();
+        let conn = self.lease.conn();
+        self.flow.undo_listening(&mut conn.state, out.make(&[]));
+        self.send(out.bytes(&[]), cx);
     }
 
     fn rest(&self, client: &Client) -> End {

@@ -22,7 +22,7 @@ use super::account::{self, Since};
 use super::client::Client;
 use super::farewell::Farewell;
 use super::slow::Slow;
-use super::{cancel, lost};
+use super::{cancel, ears, lost};
 use deadlines::Timeouts;
 
 /// A client's use of a server connection.
@@ -114,7 +114,10 @@ impl Exchange {
         client.context.worker.enter_busy(&client.seat);
         let conn = lease.conn();
         *client.seat.server.borrow_mut() = Some(std::sync::Arc::clone(&conn.info));
-        let flow = Flow::new(naming, &conn.state);
+        let mut flow = Flow::new(naming, &conn.state);
+        if !is_session {
+            flow.share_listening();
+        }
         Self {
             lease,
             flow,
@@ -147,6 +150,11 @@ impl Exchange {
         }
         loop {
             let mut moved = false;
+            if client.ears.is_some()
+                && let Err(farewell) = self.hear(client, cx)
+            {
+                return Poll::Ready(End::Leave(farewell));
+            }
             if !self.owed.is_empty() || self.lease.conn().stream.holds_back() {
                 moved |= self.flush(cx);
             }
@@ -171,6 +179,9 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
+            if self.flow.is_held() {
+                moved |= ears::poll_channels(&mut self.flow, client, cx);
+            }
             if moved && self.flow.is_held() {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
@@ -191,7 +202,8 @@ impl Exchange {
     pub fn finish(mut self, client: &mut Client) {
         self.depart(client);
         let conn = self.lease.conn();
-        if self.keeping == Keeping::Session || client.session.pinned().is_some() {
+        let is_own = self.keeping == Keeping::Session || client.session.pinned().is_some();
+        if is_own || self.flow.leaves_listening() {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         client.session.pin = None;
@@ -222,7 +234,14 @@ impl Exchange {
         farewell
     }
 
+    /// A client that is pinned is told of notifications while its connection rests.
+    fn hear(&mut self, client: &mut Client, cx: &TaskContext<'_>) -> Result<bool, Farewell> {
+        let rests = self.stage == Stage::Running && self.is_at_rest();
+        ears::hear(client, rests && client.session.may_be_notified(), cx)
+    }
+
     fn depart(&mut self, client: &mut Client) {
+        ears::settle(client);
         *client.seat.server.borrow_mut() = None;
         client.context.worker.leave_busy(&client.seat);
         let now = client.context.worker.now();

@@ -9,7 +9,7 @@ use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{PinReason, SettingEffect};
+use crate::session::screen::SettingEffect;
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
@@ -208,7 +208,7 @@ impl Flow {
             tag::PARAMETER_STATUS => self.on_parameter(message, input, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
-                self.early_syncs += early.count;
+                self.early_syncs = self.early_syncs.saturating_add(early.count);
                 if early.count > 0 && self.batch == Batch::None && !parties.server.pipeline.has_sync() {
                     // Its Sync was none.
                     self.batch = Batch::Open;
@@ -220,8 +220,8 @@ impl Flow {
                 self.copy = Copy::Both;
                 Ok(verdict)
             }
+            tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, verdict)),
             tag::NOTICE_RESPONSE
-            | tag::NOTIFICATION_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
             | tag::COPY_OUT_RESPONSE
@@ -261,9 +261,14 @@ impl Flow {
                     SettingEffect::None => Cause::Reset,
                 }
             }
-            b"ROLLBACK\0" => self.on_rolled_back(parties),
-            // From a text that could not be screened.
-            b"LISTEN\0" => parties.client.pin = parties.client.pin.or(Some(PinReason::Listen)),
+            b"COMMIT\0" => self.on_commit(parties),
+            b"ROLLBACK\0" => {
+                self.on_rolled_back(parties);
+                self.on_taken_back();
+            }
+            b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
+            b"LISTEN\0" => self.on_said(true, parties),
+            b"UNLISTEN\0" if verdict == Verdict::Pass => self.on_said(false, parties),
             _ => {}
         }
         self.tally.steps += 1;
@@ -299,6 +304,7 @@ impl Flow {
         if !server.pipeline.is_followed() {
             client.pin = None;
         }
+        self.on_channels_discarded(parties);
     }
 
     fn on_ready(
@@ -330,6 +336,7 @@ impl Flow {
         self.pop(parties);
         self.copy = Copy::None;
         self.timed_out = false;
+        self.on_ready_for_channels(state, parties);
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
             let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
             settings::on_all_reset(parties.client, parties.server, tell);

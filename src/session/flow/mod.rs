@@ -9,6 +9,7 @@ mod copy;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
+mod listening;
 mod prepared;
 mod requests;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::settings::Cause;
 use super::statement::StatementCache;
 
 use copy::Copy;
+use listening::{Listening, Said};
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub struct Flow {
     server_body: Body,
     copy: Copy,
     /// `Sync`s that the present copy has swallowed, or will.
-    early_syncs: usize,
+    early_syncs: u32,
     batch: Batch,
     /// The last request asks for an answer at once, so the server can be waited for alone.
     flushed: bool,
@@ -54,6 +56,9 @@ pub struct Flow {
     cause: Cause,
     /// What a query in flight does to all settings.
     asked: SettingEffect,
+    listening: Listening,
+    /// What was said of channels. In a box, since it is rare.
+    said: Option<Box<Said>>,
     pub tally: Tally,
 }
 
@@ -80,6 +85,8 @@ enum Settling {
     Done,
     /// A reset of everything is in flight: they are applied again when it is answered, before the client's next request.
     Reset,
+    /// Something was said of channels: what comes behind it is looked at when it is answered.
+    Channels,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -182,6 +189,8 @@ impl Flow {
             forgetting: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
+            listening: Listening::Own,
+            said: None,
             own_error: None,
             stakes: Stakes::Nothing,
             timed_out: false,

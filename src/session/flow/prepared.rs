@@ -372,7 +372,10 @@ impl Flow {
             statements.named(name)
         };
         let Some(statement) = statement else { return };
-        parties.client.pin = parties.client.pin.or(statement.effects.pin);
+        let is_followed = self.heed_bind(portal, statement);
+        if !is_followed {
+            parties.client.pin = parties.client.pin.or(statement.effects.pin);
+        }
         if statement.effects.names == NameEffect::Forgets {
             self.forgetting = Some(portal.into());
         } else if self.forgetting.as_deref() == Some(portal) {

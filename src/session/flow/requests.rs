@@ -6,10 +6,11 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
+use crate::session::screen::{BlockEffect, NameEffect, PinReason, SettingEffect, screen};
 use crate::session::settings;
 
 use super::copy::Copy;
+use super::listening::Heed;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
 /// One message from the client, as far as it has come.
@@ -38,6 +39,8 @@ pub(super) enum Taken {
     Cut,
     /// What it means hangs on answers that have not come.
     Held,
+    /// The same of the answers to everything before it, or of somebody else's.
+    Awaited,
 }
 
 impl Flow {
@@ -60,7 +63,7 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            let is_settling = self.settling == Settling::Reset && !parties.server.pipeline.is_empty();
+            let is_settling = self.settling != Settling::Done && !parties.server.pipeline.is_empty();
             if is_settling || parties.server.pipeline.is_full() {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
                 if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
@@ -77,6 +80,11 @@ impl Flow {
             let sent = match self.on_message(&message, out, parties)? {
                 Taken::Cut => break Next::More,
                 Taken::Held => {
+                    self.gate = Gate::Held;
+                    break Next::Answers;
+                }
+                Taken::Awaited => {
+                    self.await_answers(input, out, parties);
                     self.gate = Gate::Held;
                     break Next::Answers;
                 }
@@ -159,6 +167,12 @@ impl Flow {
     }
 
     fn on_execute(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
+        if !message.is_whole() && self.follows() {
+            return Taken::Cut;
+        }
+        if self.heed_execute(message, parties) == Heed::Hold {
+            return Taken::Awaited;
+        }
         self.flushed = false;
         self.stakes = Stakes::Commit;
         let mut entry = Entry::forward(Kind::Execute);
@@ -186,7 +200,14 @@ impl Flow {
             return Ok(Taken::Cut);
         }
         let effects = screen(message.body).or_unseen(message.is_whole());
-        parties.client.pin = parties.client.pin.or(effects.pin);
+        let text = message.is_whole().then_some(message.body);
+        let heed = self.heed_text(text, effects, parties);
+        if heed == Heed::Hold {
+            return Ok(Taken::Awaited);
+        }
+        if heed == Heed::Plain || effects.pin != Some(PinReason::Listen) {
+            parties.client.pin = parties.client.pin.or(effects.pin);
+        }
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -225,7 +246,7 @@ impl Flow {
     fn on_sync(&mut self, parties: &mut Parties<'_>) -> Taken {
         if self.copy == Copy::In {
             // Ignored by the server. libpq sends one before it knows of the copy.
-            self.early_syncs += 1;
+            self.early_syncs = self.early_syncs.saturating_add(1);
             return Taken::Kept;
         }
         self.batch = Batch::None;
