@@ -269,10 +269,12 @@ impl Client {
         self.stream.poll_flush(cx)
     }
 
-    /// Writes to the client what fits; the rest is owed. Nothing may be owed before.
+    /// Writes to the client what fits; the rest is owed, behind what is owed already.
     pub fn send(&mut self, cx: &mut TaskContext<'_>, bytes: &[u8]) -> io::Result<()> {
         let mut sent = 0;
-        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        while self.owed.is_empty()
+            && let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty())
+        {
             match self.stream.poll_write(cx, rest)? {
                 Poll::Pending => break,
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -68,11 +68,16 @@ pub(super) fn poll_channels(flow: &mut Flow, client: &mut Client, cx: &TaskConte
             _ => ears.ask(client, wanted.to_vec()),
         }
     }
+    let is_own = wanted.is_empty();
     if answer == Some(true) {
         // What has come so far was notified before the client listened.
         let known = client.session.channels.as_deref();
         ears.inbox
             .retain(|channel| known.is_some_and(|known| known.contains(channel)));
+        if is_own {
+            // What it has notified itself of is among this; the end of its transaction comes behind.
+            ears.inbox.take(TOLD_LEN_MAX, |_| true, &mut client.owed);
+        }
     }
     client.ears = Some(ears);
     if let Some(listens) = answer {

@@ -34,6 +34,17 @@ impl Exchange {
         Poll::Ready(self.on_server_input(client, Input::Held(&input), out, cx))
     }
 
+    /// Passes on what the server has said before, and what was kept from the client until now.
+    pub(super) fn resume_server(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Option<End> {
+        let context = Rc::clone(&client.context);
+        let out = &mut context.scratch.borrow_mut().out;
+        let input = std::mem::take(&mut self.lease.conn().carry);
+        if input.is_empty() {
+            return None;
+        }
+        self.on_server_input(client, Input::Held(&input), out, cx)
+    }
+
     fn on_server_input(
         &mut self,
         client: &mut Client,

@@ -179,8 +179,11 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if self.flow.is_held() {
-                moved |= ears::poll_channels(&mut self.flow, client, cx);
+            if self.flow.asks_for_channels().is_some() && ears::poll_channels(&mut self.flow, client, cx) {
+                moved = true;
+                if let Some(end) = self.resume_server(client, cx) {
+                    return Poll::Ready(end);
+                }
             }
             if moved && self.flow.is_held() {
                 // What it waited for may have come.

@@ -267,6 +267,7 @@ impl Flow {
                 self.on_taken_back();
             }
             b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
+            b"NOTIFY\0" => self.on_notified(parties),
             b"LISTEN\0" => self.on_said(true, parties),
             b"UNLISTEN\0" if verdict == Verdict::Pass => self.on_said(false, parties),
             _ => {}
@@ -323,6 +324,10 @@ impl Flow {
         };
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;
+        self.on_ready_for_channels(state, parties);
+        if verdict == Verdict::Pass && self.is_to_be_told_first(state) {
+            return Ok(Verdict::Cut);
+        }
         match head_kind(parties) {
             Some(Kind::Query) => self.tally.queries += u32::from(verdict == Verdict::Pass),
             Some(Kind::Sync | Kind::FunctionCall) => {}
@@ -336,7 +341,6 @@ impl Flow {
         self.pop(parties);
         self.copy = Copy::None;
         self.timed_out = false;
-        self.on_ready_for_channels(state, parties);
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
             let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
             settings::on_all_reset(parties.client, parties.server, tell);

@@ -45,6 +45,7 @@ pub(super) struct Said {
     keeper: Keeper,
     leftover: Leftover,
     outcome: Outcome,
+    notified: Notified,
 }
 
 /// What is asked of the connection that many share.
@@ -84,6 +85,14 @@ enum Outcome {
     Failed,
 }
 
+/// Whether the open transaction has said NOTIFY, and its client listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Notified {
+    #[default]
+    Nobody,
+    Perhaps,
+}
+
 /// What becomes of a request, as far as channels go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heed {
@@ -101,7 +110,8 @@ impl Flow {
         self.listening = Listening::Shared;
     }
 
-    /// The channels that the shared connection must listen to before the client's request goes on.
+    /// The channels that the shared connection must listen to before the client's request goes on. None at all: the client may
+    /// have notified itself, and is told before it hears that its transaction has ended, as by a server of its own.
     #[must_use]
     pub fn asks_for_channels(&self) -> Option<&[Channel]> {
         match &self.said.as_ref()?.ask {
@@ -307,6 +317,33 @@ impl Flow {
             None => {}
         }
         self.on_request_done();
+    }
+
+    /// NOTIFY was carried out.
+    pub(super) fn on_notified(&mut self, parties: &Parties<'_>) {
+        if self.listening == Listening::Shared && (parties.client.channels.is_some() || self.is_saying()) {
+            self.said.get_or_insert_default().notified = Notified::Perhaps;
+        }
+    }
+
+    /// Whether the end of a transaction is kept from the client until it was told what it has notified itself of.
+    pub(super) fn is_to_be_told_first(&mut self, state: TransactionState) -> bool {
+        let Some(said) = &mut self.said else {
+            return false;
+        };
+        if said.notified == Notified::Nobody || state != TransactionState::Idle {
+            return false;
+        }
+        match std::mem::take(&mut said.ask) {
+            Ask::Granted | Ask::Refused => {
+                said.notified = Notified::Nobody;
+                false
+            }
+            Ask::None | Ask::Wanted(_) => {
+                said.ask = Ask::Wanted(Vec::new());
+                true
+            }
+        }
     }
 
     /// A savepoint was set or released.
