@@ -3,6 +3,7 @@
 mod batches;
 mod copying;
 mod forgetting;
+mod listening;
 mod losses;
 mod names;
 mod pieces;
