@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::protocol::Report;
+use crate::protocol::{Report, SqlState};
 use crate::session::listening::Channel;
 
 use super::conn::ServerInfo;
@@ -222,6 +222,12 @@ impl Desk {
         is_unused
     }
 
+    /// The listener has ended although somebody listens. Who asks next starts another.
+    pub(super) fn abandon(&self) {
+        self.lock().listener = Listener::None;
+        self.refuse_all(&Report::error(SqlState::INTERNAL_ERROR, "the listener has ended"));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -315,7 +321,7 @@ mod tests {
         let _ = desk.ask(ask(&other, "b"));
         desk.put_back([ask(&one, "a")].into_iter());
         assert!(Arc::ptr_eq(&desk.take_ask().unwrap().inbox, &one));
-        let report = Report::error(crate::protocol::SqlState::CONNECTION_FAILURE, "no");
+        let report = Report::error(SqlState::CONNECTION_FAILURE, "no");
         desk.refuse_all(&report);
         assert_eq!(other.take_reply(), Some(Err(report)));
     }
@@ -325,7 +331,7 @@ mod tests {
         let (desk, inbox) = (Desk::default(), Arc::<Inbox>::default());
         desk.grant(ask(&inbox, "a"));
         desk.grant(ask(&inbox, "b"));
-        let report = Report::notice(crate::protocol::SqlState::CONNECTION_FAILURE, "lost");
+        let report = Report::notice(SqlState::CONNECTION_FAILURE, "lost");
         desk.tell_all(&report);
         let mut expected = Vec::new();
         report.encode(&mut expected);

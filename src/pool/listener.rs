@@ -19,7 +19,7 @@ use crate::session::listening::Channel;
 use super::conn::ServerConn;
 use super::connect::{self, Order};
 use super::converse;
-use super::desk::Ask;
+use super::desk::{Ask, Desk};
 use super::ledger::{Full, Slot};
 use super::local::LocalPool;
 
@@ -30,11 +30,15 @@ pub fn spawn(pool: &Rc<LocalPool>) {
 
 async fn run(pool: Rc<LocalPool>) {
     let desk = &pool.shared.desk;
+    let mut duty = Duty {
+        desk,
+        state: DutyState::On,
+    };
     let mut failures = 0;
     loop {
         match open(&pool).await {
             Ok(conn) => {
-                failures = 0;
+                let opened_at = Instant::now();
                 desk.set_server(Some((pool.worker.index, Arc::clone(&conn.info))));
                 let attendant = Attendant::new(&pool, conn);
                 let ended = attendant.attend().await;
@@ -42,6 +46,9 @@ async fn run(pool: Rc<LocalPool>) {
                 if let Some(why) = ended {
                     on_lost(&pool, &why);
                 }
+                // A server that lets us in to throw us out is not to be asked without pause.
+                let has_lasted = opened_at.elapsed() >= BACK_OFF_MAX;
+                failures = if has_lasted { 0 } else { failures + 1 };
             }
             Err(report) => {
                 if failures == 0 {
@@ -57,10 +64,31 @@ async fn run(pool: Rc<LocalPool>) {
             }
         }
         if desk.end_if_unused() {
+            duty.state = DutyState::Over;
             return;
         }
         if failures > 0 {
             sleep(back_off(failures)).await;
+        }
+    }
+}
+
+/// Whoever asks is answered even if the task ends before its time.
+struct Duty<'a> {
+    desk: &'a Desk,
+    state: DutyState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DutyState {
+    On,
+    Over,
+}
+
+impl Drop for Duty<'_> {
+    fn drop(&mut self) {
+        if self.state == DutyState::On {
+            self.desk.abandon();
         }
     }
 }

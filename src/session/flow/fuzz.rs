@@ -15,8 +15,13 @@ pub fn fuzz_flow(data: &[u8]) {
     } else {
         Naming::Mapped { max: 2 }
     };
-    let mut whole = Exchange::new(naming);
-    let mut cut = Exchange::new(naming);
+    let listening = match first & 7 {
+        3 => Listening::Granted,
+        7 => Listening::Refused,
+        _ => Listening::Own,
+    };
+    let mut whole = Exchange::new(naming, listening);
+    let mut cut = Exchange::new(naming, listening);
     let mut budget = INPUT_LEN_MAX;
     for event in Script(script) {
         whole.play(&event, Pieces::Whole);
@@ -47,6 +52,7 @@ struct Exchange {
     server: ServerState,
     cache: StatementCache,
     naming: Naming,
+    listening: Listening,
     client_unread: Vec<u8>,
     client_pending: Vec<u8>,
     server_pending: Vec<u8>,
@@ -59,14 +65,17 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn new(naming: Naming) -> Self {
+    fn new(naming: Naming, listening: Listening) -> Self {
         let key = CancelKey {
             process_id: 1,
             secret: Box::default(),
         };
-        let server = ServerState::new(1, key, Parameters::new());
+        let mut reported = Parameters::new();
+        reported.set("client_encoding", "UTF8");
+        let server = ServerState::new(1, key, reported);
         Self {
-            flow: Flow::new(naming, &server),
+            flow: listening.flow(naming, &server),
+            listening,
             client: ClientSession::default(),
             server,
             cache: StatementCache::new(0),
@@ -152,6 +161,18 @@ impl Exchange {
         if passed.next == Next::Goodbye {
             self.end = End::Goodbye;
         }
+        self.answer_question();
+    }
+
+    /// The connection that many share answers at once.
+    fn answer_question(&mut self) {
+        if self.end == End::Open && self.flow.asks_for_channels().is_some() {
+            self.flow.on_channels(self.listening == Listening::Granted);
+            self.on_server(&[]);
+            if self.end == End::Open && self.flow.is_held() {
+                self.on_client(&[]);
+            }
+        }
     }
 
     fn answer_fakes(&mut self) {
@@ -200,6 +221,7 @@ impl Exchange {
             drop(ending.report());
             self.end = End::Closed;
         }
+        self.answer_question();
     }
 
     /// A query of our own, between two messages of the client.
@@ -216,7 +238,7 @@ impl Exchange {
 
     /// Another client gets the connection, if it is at rest.
     fn change_client(&mut self) {
-        let fresh = Flow::new(self.naming, &self.server);
+        let fresh = self.listening.flow(self.naming, &self.server);
         let flow = std::mem::replace(&mut self.flow, fresh);
         match flow.into_rest(&mut self.server) {
             Ok(rest) => {
@@ -227,7 +249,7 @@ impl Exchange {
                 self.client_unread.clear();
                 self.client_pending.clear();
                 self.interventions = 0;
-                self.flow = Flow::new(self.naming, &self.server);
+                self.flow = self.listening.flow(self.naming, &self.server);
             }
             Err(flow) => self.flow = flow,
         }
@@ -278,6 +300,26 @@ impl Sent {
             self.missing = head.len() - end;
             rest = rest.get(end..).unwrap_or_default();
         }
+    }
+}
+
+/// Who listens for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listening {
+    Own,
+    /// Another connection.
+    Granted,
+    /// Another connection, which cannot.
+    Refused,
+}
+
+impl Listening {
+    fn flow(self, naming: Naming, server: &ServerState) -> Flow {
+        let mut flow = Flow::new(naming, server);
+        if self != Self::Own {
+            flow.share_listening();
+        }
+        flow
     }
 }
 
