@@ -309,6 +309,7 @@ async fn greet(
         owed: out,
         pending: None,
         begun_at: 0,
+        ears: None,
         is_replication,
     };
     let mut current = Current::Idle;

@@ -227,6 +227,13 @@ fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
         }
     }
     for pool in &pools {
+        if let Some((index, info)) = pool.shared.desk.server()
+            && index == worker.index
+        {
+            let mut row = ServerRow::of(&info, "listening");
+            row.close_needed = is_old(&info);
+            rows.push(row);
+        }
         for info in pool.tested() {
             let mut row = ServerRow::of(&info, "tested");
             row.close_needed = is_old(&info);

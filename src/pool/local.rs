@@ -355,7 +355,7 @@ impl LocalPool {
     }
 
     /// A limit that several pools share is reached: connections that are idle elsewhere make room.
-    fn ask_to_evict(&self) {
+    pub(super) fn ask_to_evict(&self) {
         for worker in 0..self.worker.post.workers() {
             let _ = self.worker.post.try_send(
                 worker,

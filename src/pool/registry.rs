@@ -154,7 +154,12 @@ impl Registry {
     pub fn open(&self, database: Option<&str>) -> u32 {
         let inner = self.lock();
         let counted = |pool: &&Arc<PoolShared>| database.is_none_or(|database| *pool.database == *database);
-        inner.pools.values().filter(counted).map(|pool| pool.open()).sum()
+        inner
+            .pools
+            .values()
+            .filter(counted)
+            .map(|pool| pool.open_in_all())
+            .sum()
     }
 
     /// All pools, by database and user.

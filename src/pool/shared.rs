@@ -9,7 +9,8 @@ use crossbeam::utils::CachePadded;
 use crate::protocol::{Parameters, Report};
 
 use super::clock::{Clock, micros};
-use super::ledger::{Accounts, Full, Limits, Slot, Starving};
+use super::desk::Desk;
+use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
 use super::settings::PoolSettings;
 use super::target::Target;
 
@@ -35,6 +36,10 @@ pub struct PoolShared {
     pub welcome: ArcSwapOption<Parameters>,
     /// Cancel requests under way to its connections.
     pub cancelling: Arc<AtomicU32>,
+    /// Who listens to what.
+    pub desk: Desk,
+    /// The connection that listens.
+    listener: Arc<Account>,
 }
 
 /// One worker's numbers. Written by that worker alone, so there is nothing to contend for; read by all.
@@ -116,6 +121,8 @@ impl PoolShared {
             failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),
             cancelling: Arc::default(),
+            desk: Desk::default(),
+            listener: Arc::default(),
         }
     }
 
@@ -158,6 +165,25 @@ impl PoolShared {
         self.open_below(settings.min_pool_size.min(unlimited(settings.pool_size)))
     }
 
+    /// The same for the connection that listens: it stands outside of the pool's size, and is one.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn try_open_listener(&self) -> Result<Slot, Full> {
+        let settings = self.settings.load();
+        let accounts = Accounts {
+            pool: Arc::clone(&self.listener),
+            database: Arc::clone(&self.accounts.database),
+            user: Arc::default(),
+        };
+        let limits = Limits {
+            pool: u32::MAX,
+            database: unlimited(settings.max_db_connections),
+            user: u32::MAX,
+        };
+        accounts.try_open(limits, &self.starving)
+    }
+
     fn open_below(&self, pool: u32) -> Result<Slot, Full> {
         let settings = self.settings.load();
         let limits = Limits {
@@ -182,6 +208,12 @@ impl PoolShared {
     #[must_use]
     pub fn open(&self) -> u32 {
         self.accounts.pool.open()
+    }
+
+    /// The same with the one that listens.
+    #[must_use]
+    pub fn open_in_all(&self) -> u32 {
+        self.open() + self.listener.open()
     }
 
     /// Whether more connections are to stay than these settings allow: the pool was made smaller.

@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod client;
 pub mod context;
 pub mod directory;
+pub mod ears;
 pub mod exchange;
 pub mod farewell;
 pub mod handshake;

@@ -9,6 +9,7 @@ use super::basis;
 use super::begin::{Command, Modes};
 use super::error::SessionError;
 use super::inquiry::{Findings, Inquiry};
+use super::listening::Channels;
 use super::pipeline::{ClientUndo, Kind, Pipeline, Renaming};
 use super::screen::{Effects, PinReason, Pins, Release};
 use super::server::ServerState;
@@ -31,6 +32,8 @@ pub struct ClientSession {
     /// What the server is asked before the connection goes back.
     pub inquiry: Option<Box<Inquiry>>,
     pub block: Block,
+    /// What it listens to, where somebody else listens for it. Boxed: most clients never listen.
+    pub channels: Option<Box<Channels>>,
     local: Local,
 }
 
@@ -150,6 +153,12 @@ impl ClientSession {
     #[must_use]
     pub fn is_begun(&self) -> bool {
         matches!(self.block, Block::Begun(_))
+    }
+
+    /// Whether it would be told now what was notified: it is between two transactions.
+    #[must_use]
+    pub fn may_be_notified(&self) -> bool {
+        self.block == Block::None && self.local == Local::Between
     }
 
     /// Looks at input while there is no server connection. Answers what needs none.

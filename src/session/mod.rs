@@ -9,6 +9,7 @@ pub mod client;
 pub mod error;
 pub mod flow;
 pub mod inquiry;
+pub mod listening;
 pub mod login;
 pub mod outbox;
 pub mod pipeline;

@@ -89,7 +89,7 @@ impl Pipeline {
             .filter(|entry| entry.kind == Kind::Sync)
             .count();
         EarlySyncs {
-            count: before - self.syncs,
+            count: u32::try_from(before - self.syncs).unwrap_or(u32::MAX),
             is_ended: end.is_some(),
         }
     }
@@ -285,7 +285,7 @@ impl Pipeline {
 /// The `Sync`s that a copy has swallowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlySyncs {
-    pub count: usize,
+    pub count: u32,
     /// The end of the copy has been sent already.
     pub is_ended: bool,
 }

@@ -20,6 +20,7 @@ mod hba;
 mod hosts;
 mod large;
 mod limits;
+mod listen;
 mod login_limits;
 mod modes;
 mod operate;

@@ -45,7 +45,7 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
     let clean = Wire::log_in(postgres.port(), "postgres", "postgres", None).rows(TRACES);
     for statement in [
         "SELECT set_config('search_' || 'path', 'other', false)",
-        "LISTEN channel",
+        "LISTEN channel; SELECT 1",
         "CREATE TEMP TABLE mine (id int)",
         "SELECT 1 AS one INTO TEMP mine",
         "SELECT pg_advisory_lock(42)",
@@ -94,6 +94,8 @@ fn what_ends_with_its_transaction_pins_nobody() {
         "BEGIN; SET TRANSACTION READ ONLY; SELECT 1; COMMIT",
         "BEGIN; SELECT pg_advisory_xact_lock(42); COMMIT",
         "BEGIN; DECLARE mine CURSOR FOR SELECT 1; FETCH 1 FROM mine; COMMIT",
+        "LISTEN channel",
+        "UNLISTEN channel",
         "SET TimeZone = 'Asia/Tokyo'",
         "SET application_name = 'me'",
         "SET NAMES 'LATIN1'",

@@ -36,6 +36,17 @@ impl Exchange {
         Poll::Ready(self.on_server_input(client, Input::Held(&input), out, cx))
     }
 
+    /// Passes on what the server has said before, and what was kept from the client until now.
+    pub(super) fn resume_server(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Option<End> {
+        let context = Rc::clone(&client.context);
+        let out = &mut context.scratch.borrow_mut().out;
+        let input = std::mem::take(&mut self.lease.conn().carry);
+        if input.is_empty() {
+            return None;
+        }
+        self.on_server_input(client, Input::Held(&input), out, cx)
+    }
+
     fn on_server_input(
         &mut self,
         client: &mut Client,
@@ -91,6 +102,7 @@ impl Exchange {
         if ends {
             return Some(self.rest(client));
         }
+        self.undo_listening(client, out, cx);
         let end = self.on_progress(client);
         if end.is_none() {
             self.inquire(client, cx);
@@ -158,10 +170,23 @@ impl Exchange {
         };
         let asks = client.session.inquiry.is_some() && self.keeping != Keeping::Session && !self.leaves;
         is_at_rest
+            && flow.asks_for_channels().is_none()
+            && (is_kept || !flow.leaves_listening())
             && self.owed.is_empty()
             && !asks
             && !matches!(self.stage, Stage::Preparing | Stage::Inquiring)
             && (!is_kept || self.leaves || client.seat.is_leaving())
+    }
+
+    /// What the client has listened to on this connection is for nobody else.
+    fn undo_listening(&mut self, client: &Client, out: &mut Outbox, cx: &mut TaskContext<'_>) {
+        if !self.flow.must_undo_listening() || client.session.pinned().is_some() || !self.is_at_rest() {
+            return;
+        }
+        out.reset();
+        let conn = self.lease.conn();
+        self.flow.undo_listening(&mut conn.state, out.make(&[]));
+        self.send(out.bytes(&[]), cx);
     }
 
     fn rest(&self, client: &Client) -> End {

@@ -24,7 +24,7 @@ use super::account::{self, Since};
 use super::client::Client;
 use super::farewell::Farewell;
 use super::slow::Slow;
-use super::{cancel, lost};
+use super::{cancel, ears, lost};
 use deadlines::Timeouts;
 use hold::Hold;
 
@@ -120,7 +120,10 @@ impl Exchange {
         client.context.worker.enter_busy(&client.seat);
         let conn = lease.conn();
         *client.seat.server.borrow_mut() = Some(std::sync::Arc::clone(&conn.info));
-        let flow = Flow::new(naming, &conn.state);
+        let mut flow = Flow::new(naming, &conn.state);
+        if !is_session {
+            flow.share_listening();
+        }
         Self {
             lease,
             flow,
@@ -168,6 +171,11 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
+            if client.ears.is_some()
+                && let Err(farewell) = self.hear(client, cx)
+            {
+                return Poll::Ready(End::Leave(farewell));
+            }
             if self.owes() && !self.is_holding() {
                 moved |= self.flush(cx);
             }
@@ -192,6 +200,12 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
+            if self.flow.asks_for_channels().is_some() && ears::poll_channels(&mut self.flow, client, cx) {
+                moved = true;
+                if let Some(end) = self.resume_server(client, cx) {
+                    return Poll::Ready(end);
+                }
+            }
             if moved && self.flow.is_held() && !self.is_holding() && self.stage != Stage::Inquiring {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
@@ -213,7 +227,8 @@ impl Exchange {
         self.depart(client);
         let conn = self.lease.conn();
         let pins = client.session.all_pins();
-        if self.keeping == Keeping::Session || !pins.is_empty() || client.session.inquiry.is_some() {
+        let is_own = self.keeping == Keeping::Session || !pins.is_empty();
+        if is_own || client.session.inquiry.is_some() || self.flow.leaves_listening() {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         if !pins.lasting().is_empty() {
@@ -251,7 +266,14 @@ impl Exchange {
         farewell
     }
 
+    /// A client that is pinned is told of notifications while its connection rests.
+    fn hear(&mut self, client: &mut Client, cx: &TaskContext<'_>) -> Result<bool, Farewell> {
+        let rests = self.stage == Stage::Running && self.is_at_rest();
+        ears::hear(client, rests && client.session.may_be_notified(), cx)
+    }
+
     fn depart(&mut self, client: &mut Client) {
+        ears::settle(client);
         *client.seat.server.borrow_mut() = None;
         client.seat.pins.set(Pins::NONE);
         client.context.worker.leave_busy(&client.seat);

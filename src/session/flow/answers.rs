@@ -213,7 +213,7 @@ impl Flow {
             tag::PARAMETER_STATUS => self.on_parameter(message, input, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
-                self.early_syncs += early.count;
+                self.early_syncs = self.early_syncs.saturating_add(early.count);
                 if early.count > 0 && self.batch == Batch::None && !parties.server.pipeline.has_sync() {
                     // Its Sync was none.
                     self.batch = Batch::Open;
@@ -226,7 +226,7 @@ impl Flow {
                 Ok(verdict)
             }
             // It answers nothing, whatever stands at the head.
-            tag::NOTIFICATION_RESPONSE => Ok(Verdict::Pass),
+            tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, Verdict::Pass)),
             tag::NOTICE_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
@@ -274,11 +274,20 @@ impl Flow {
                     SettingEffect::None | SettingEffect::Local | SettingEffect::Reset => Cause::Reset,
                 }
             }
-            b"ROLLBACK\0" => self.on_rolled_back(parties),
             b"DO\0" => parties.client.doubt(),
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
-            // From a text that could not be screened.
-            b"LISTEN\0" => parties.client.pins.insert(PinReason::Listen),
+            b"COMMIT\0" => self.on_commit(parties),
+            b"ROLLBACK\0" => {
+                self.on_rolled_back(parties);
+                self.on_taken_back();
+            }
+            b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
+            b"NOTIFY\0" => self.on_notified(parties),
+            b"LISTEN\0" => self.on_said(true, parties),
+            // Not one that stands for something else.
+            b"UNLISTEN\0" if verdict == Verdict::Pass && is_forwarded(parties) => {
+                self.on_said(false, parties)
+            }
             _ => {}
         }
         self.tally.steps += 1;
@@ -332,6 +341,7 @@ impl Flow {
         if !server.pipeline.is_followed() {
             client.pins = client.pins.lasting();
         }
+        self.on_channels_discarded(parties);
     }
 
     fn on_ready(
@@ -350,6 +360,10 @@ impl Flow {
         };
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;
+        self.on_ready_for_channels(state, parties);
+        if verdict == Verdict::Pass && self.is_to_be_told_first(state) {
+            return Ok(Verdict::Cut);
+        }
         match head_kind(parties) {
             Some(Kind::Query) => {
                 self.tally.queries += u32::from(verdict == Verdict::Pass);
@@ -452,6 +466,11 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
 /// Whether an error is the last of the connection.
 fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
     ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
+}
+
+fn is_forwarded(parties: &Parties<'_>) -> bool {
+    let head = parties.server.pipeline.head();
+    head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
 }
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {

@@ -29,6 +29,7 @@ impl Flow {
         }
         self.copy = Copy::None;
         parties.client.doubt();
+        self.on_request_failed();
         let fields = ErrorFields::read(message.body);
         let Some(kind) = head_kind(parties) else {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.

@@ -8,10 +8,11 @@ use crate::protocol::{Report, SqlState, tag};
 use crate::session::client::Batch;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Move, Moves, ServerUndo};
-use crate::session::screen::NameEffect;
+use crate::session::screen::{NameEffect, PinReason, Pins};
 use crate::session::sql_names::Verb;
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
+use super::listening::Heed;
 use super::prepared::{refusal, unknown_name};
 use super::requests::{Message, Taken};
 use super::{Flow, Parties, Stakes};
@@ -185,11 +186,17 @@ impl Flow {
     pub(super) fn on_bound(
         &mut self,
         portal: &[u8],
-        statement: &Statement,
+        statement: &Arc<Statement>,
         run: Run,
         parties: &mut Parties<'_>,
     ) {
-        self.on_deferred(&statement.effects, parties);
+        if self.heed_bind(portal, statement) {
+            let mut effects = statement.effects.clone();
+            effects.pins = effects.pins.without(Pins::of(PinReason::Listen));
+            self.on_deferred(&effects, parties);
+        } else {
+            self.on_deferred(&statement.effects, parties);
+        }
         if let Some(needed) = &run.needs {
             self.on_deferred(&needed.effects, parties);
         }
@@ -212,6 +219,12 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Taken {
+        if !message.is_whole() && self.follows() {
+            return Taken::Cut;
+        }
+        if self.heed_execute(message, parties) == Heed::Hold {
+            return Taken::Awaited;
+        }
         self.flushed = false;
         self.stakes = Stakes::Commit;
         if self.sql.as_ref().is_none_or(|sql| sql.acts.is_empty()) {

@@ -10,6 +10,7 @@ mod copy;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
+mod listening;
 mod meaning;
 mod prepared;
 mod requests;
@@ -29,6 +30,7 @@ use super::settings::Cause;
 use super::statement::StatementCache;
 
 use copy::Copy;
+use listening::{Listening, Said};
 use meaning::Act;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
@@ -41,7 +43,7 @@ pub struct Flow {
     server_body: Body,
     copy: Copy,
     /// `Sync`s that the present copy has swallowed, or will.
-    early_syncs: usize,
+    early_syncs: u32,
     batch: Batch,
     /// The last request asks for an answer at once, so the server can be waited for alone.
     flushed: bool,
@@ -60,6 +62,9 @@ pub struct Flow {
     cause: Cause,
     /// What a query in flight does to all settings.
     asked: SettingEffect,
+    listening: Listening,
+    /// What was said of channels. In a box, since it is rare.
+    said: Option<Box<Said>>,
     pub tally: Tally,
 }
 
@@ -98,6 +103,8 @@ enum Settling {
     /// A reset of everything is in flight: the settings that the client has asked for at its start are applied again when it
     /// is answered, before its next request.
     Reset,
+    /// Something was said of channels: what comes behind it is looked at when it is answered.
+    Channels,
 }
 
 /// Whether the client's settings, as they are known, are those that its next statement meets.
@@ -221,6 +228,8 @@ impl Flow {
             cause: Cause::Set,
             asked: SettingEffect::None,
             certainty: Certainty::Known,
+            listening: Listening::Own,
+            said: None,
             own_error: None,
             stakes: Stakes::Nothing,
             overtime: Overtime::None,

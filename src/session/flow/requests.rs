@@ -5,10 +5,11 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{BlockEffect, Effects, NameEffect, SettingEffect, screen};
+use crate::session::screen::{BlockEffect, Effects, NameEffect, PinReason, Pins, SettingEffect, screen};
 use crate::session::{settings, sql_names};
 
 use super::copy::Copy;
+use super::listening::Heed;
 use super::prepared::STATEMENT_LEN_MAX;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
@@ -38,6 +39,8 @@ pub(super) enum Taken {
     Cut,
     /// What it means hangs on answers that have not come.
     Held,
+    /// The same of the answers to everything before it, or of somebody else's.
+    Awaited,
 }
 
 impl Flow {
@@ -78,6 +81,11 @@ impl Flow {
                     self.gate = Gate::Held;
                     break Next::Answers;
                 }
+                Taken::Awaited => {
+                    self.await_everything(input, out, parties);
+                    self.gate = Gate::Held;
+                    break Next::Answers;
+                }
                 Taken::Swallowed => head.len(),
                 Taken::Kept => {
                     out.keep(input, at..end);
@@ -114,6 +122,7 @@ impl Flow {
         match self.settling {
             Settling::Done => false,
             Settling::Begin => parties.server.pipeline.has_sync(),
+            Settling::Channels => !parties.server.pipeline.is_empty(),
             // The rest of a batch, and the data of a copy, are of what the answer is awaited to.
             Settling::Reset if self.batch != Batch::None || is_of_copy => false,
             Settling::Reset if parties.server.pipeline.is_empty() => {
@@ -198,10 +207,20 @@ impl Flow {
             if message.head.body <= max {
                 return Taken::Cut;
             }
-        } else if is_followed && let Some(taken) = self.on_named_query(message, out, parties) {
+        }
+        let mut effects = screen(message.body).or_unseen(message.is_whole());
+        let text = message.is_whole().then_some(message.body);
+        match self.heed_text(text, &effects, parties) {
+            Heed::Hold => return Taken::Awaited,
+            Heed::Followed => effects.pins = effects.pins.without(Pins::of(PinReason::Listen)),
+            Heed::Plain => {}
+        }
+        if is_followed
+            && message.is_whole()
+            && let Some(taken) = self.on_named_query(message, out, parties)
+        {
             return taken;
         }
-        let effects = screen(message.body).or_unseen(message.is_whole());
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -272,7 +291,7 @@ impl Flow {
     fn on_sync(&mut self, parties: &mut Parties<'_>) -> Taken {
         if self.copy == Copy::In {
             // Ignored by the server. libpq sends one before it knows of the copy.
-            self.early_syncs += 1;
+            self.early_syncs = self.early_syncs.saturating_add(1);
             return Taken::Kept;
         }
         self.batch = Batch::None;

@@ -4,6 +4,7 @@ mod batches;
 mod begun;
 mod copying;
 mod forgetting;
+mod listening;
 mod losses;
 mod names;
 mod pieces;

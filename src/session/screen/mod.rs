@@ -68,6 +68,16 @@ pub struct Effects {
     pub sets: Vec<Box<str>>,
     /// It may end what pins its client.
     pub release: Release,
+    pub channels: ChannelEffect,
+}
+
+/// Whether a text says what is listened to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelEffect {
+    #[default]
+    None,
+    /// One of its statements is LISTEN or UNLISTEN.
+    Commands,
 }
 
 /// What a text does to settings. The greater says more.
@@ -237,7 +247,11 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
             effects.settings = SettingEffect::ResetAll;
         }
         word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
-        word if is(word, "listen") => effects.pins.insert(PinReason::Listen),
+        word if is(word, "listen") => {
+            effects.pins.insert(PinReason::Listen);
+            effects.channels = ChannelEffect::Commands;
+        }
+        word if is(word, "unlisten") => effects.channels = ChannelEffect::Commands,
         word if is(word, "prepare") => {
             let is_transaction = words.next().is_none_or(|word| is(word, "transaction"));
             effects
@@ -432,7 +446,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 /// The length of the comment that a text begins with; comments nest.
-fn comment_len(text: &[u8]) -> usize {
+pub(super) fn comment_len(text: &[u8]) -> usize {
     let mut at = 0;
     let mut depth = 0_usize;
     loop {
