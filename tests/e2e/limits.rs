@@ -63,14 +63,14 @@ fn short_of_memory_new_work_is_refused_and_what_is_under_way_goes_on() {
     let mut idle = log_in(&pgweir);
     idle.value("SELECT 1");
     let mut in_block = log_in(&pgweir);
-    in_block.query("BEGIN");
+    in_block.query("BEGIN; SELECT 1");
     pgweir.write_config(&config("100kB"));
     pgweir.hup();
     pgweir.wait_for_log("memory is short", 1);
 
     assert_eq!(error(&in_block.query("SELECT pg_sleep(0.01)")), None);
     assert_eq!(error(&in_block.query("COMMIT")), None);
-    assert_eq!(sqlstate(&in_block.query("BEGIN")), "53200");
+    assert_eq!(sqlstate(&in_block.query("SELECT 1")), "53200");
     let frames = idle.query("SELECT 2");
     let refused = error(&frames).unwrap();
     assert_eq!(
