@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pool::worker::Worker;
+use crate::protocol::Parameters;
 use crate::session::Outbox;
 use crate::session::statement::StatementCache;
 
@@ -21,6 +22,8 @@ pub struct Context {
     spare: RefCell<Vec<Vec<u8>>>,
     pub cache: RefCell<StatementCache>,
     pub memory: Arc<Memory>,
+    /// The settings of all who ask for none: with one set for all, a comparison of pointers tells that nothing differs.
+    pub no_settings: Arc<Parameters>,
     /// Statements that take longer are logged; zero is off.
     pub log_slow: Cell<Duration>,
 }
@@ -45,6 +48,7 @@ impl Context {
             spare: RefCell::default(),
             cache: RefCell::new(StatementCache::sharing(index, Arc::clone(texts) as _)),
             memory,
+            no_settings: Arc::default(),
             log_slow: Cell::new(Duration::ZERO),
         })
     }

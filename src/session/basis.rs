@@ -45,9 +45,12 @@ impl Basis {
     }
 }
 
-/// What a client's settings come to, as long as they are the same.
+/// What a client's settings come to, as long as they are the same. In a box: most clients have none that matter.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Known(Option<Box<Found>>);
+
+#[derive(Debug)]
+struct Found {
     of: Arc<Parameters>,
     basis: Option<Arc<Basis>>,
 }
@@ -55,11 +58,21 @@ pub struct Known {
 impl Known {
     /// Of these settings; found once.
     pub fn of(&mut self, settings: &Arc<Parameters>) -> Option<&Arc<Basis>> {
-        if !Arc::ptr_eq(&self.of, settings) {
-            self.basis = Basis::of(settings);
-            self.of = Arc::clone(settings);
+        if settings.is_empty() {
+            self.0 = None;
+            return None;
         }
-        self.basis.as_ref()
+        let is_known = self
+            .0
+            .as_ref()
+            .is_some_and(|found| Arc::ptr_eq(&found.of, settings));
+        if !is_known {
+            self.0 = Some(Box::new(Found {
+                of: Arc::clone(settings),
+                basis: Basis::of(settings),
+            }));
+        }
+        self.0.as_ref()?.basis.as_ref()
     }
 }
 

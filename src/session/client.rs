@@ -87,7 +87,12 @@ impl ClientSession {
     #[must_use]
     pub fn new(mut startup: Parameters) -> Self {
         startup.shrink();
-        let startup = Arc::new(startup);
+        Self::starting(Arc::new(startup))
+    }
+
+    /// The same with settings that other clients start with, too.
+    #[must_use]
+    pub fn starting(startup: Arc<Parameters>) -> Self {
         Self {
             settings: Arc::clone(&startup),
             startup,
