@@ -180,6 +180,7 @@ impl LocalPool {
     }
 
     /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
+    #[inline]
     pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.is_stale(&conn, self.worker.recent()) || self.shared.is_over(&self.settings.borrow()) {
             conn.close();
@@ -190,6 +191,7 @@ impl LocalPool {
     }
 
     /// Gives a connection to who has waited longest, here or, if much longer, elsewhere; or keeps it idle.
+    #[inline]
     fn pass_on(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.shared.is_paused() {
             conn.close();
@@ -207,6 +209,7 @@ impl LocalPool {
         }
     }
 
+    #[inline]
     fn keep(self: &Rc<Self>, mut conn: Box<ServerConn>) {
         if self.waiters.borrow().is_empty() {
             return self.put_idle(conn);
@@ -226,6 +229,7 @@ impl LocalPool {
         }
     }
 
+    #[inline]
     fn put_idle(self: &Rc<Self>, conn: Box<ServerConn>) {
         self.shelve(conn);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
@@ -236,6 +240,7 @@ impl LocalPool {
         }
     }
 
+    #[inline]
     fn shelve(&self, mut conn: Box<ServerConn>) {
         conn.idle_since = self.worker.recent();
         // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.

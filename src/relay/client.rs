@@ -345,7 +345,7 @@ impl Client {
     /// Sends what the worker's buffers hold for the client, made of the first `count` bytes that were read.
     pub fn send_read(&mut self, count: usize, cx: &mut TaskContext<'_>) -> io::Result<()> {
         let context = Rc::clone(&self.context);
-        let Scratch { read, out } = &*context.scratch.borrow();
+        let Scratch { read, out } = &mut *context.scratch.borrow_mut();
         self.send(cx, out.bytes(read.get(..count).unwrap_or_default()))
     }
 

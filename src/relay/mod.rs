@@ -111,7 +111,8 @@ fn on_waited(
     Ok(())
 }
 
-/// Ends an exchange. An error ends the session.
+/// Ends an exchange. An error ends the session. Not inlined, lest the exchange be taken apart and put together again.
+#[inline(never)]
 fn conclude(
     client: &mut Client,
     mut exchange: Exchange,

@@ -15,6 +15,8 @@ pub struct Pipeline {
     fakes: usize,
     /// How many of them are a `Sync`.
     syncs: usize,
+    /// How many of them are a `CopyEnd`.
+    copy_ends: usize,
     /// How many of them change what is prepared.
     changes: usize,
 }
@@ -40,20 +42,36 @@ impl Pipeline {
         self.entries.len() >= PIPELINE_LEN_MAX
     }
 
+    #[inline]
     pub fn push(&mut self, entry: Entry) {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs += usize::from(entry.kind == Kind::Sync);
+        self.copy_ends += usize::from(entry.kind == Kind::CopyEnd);
         self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
 
     /// Takes out the oldest entry, with the ends of copies behind it: those have no answer of their own.
-    pub fn pop(&mut self) -> Option<Entry> {
-        let entry = self.take(0);
+    #[inline]
+    pub fn pop(&mut self) -> Option<Kind> {
+        let head = self.entries.front()?;
+        let kind = head.kind;
+        if !head.is_plain() || self.copy_ends > 0 {
+            self.pop_rare();
+            return Some(kind);
+        }
+        self.syncs -= usize::from(kind == Kind::Sync);
+        // It owns nothing: what there is to drop has not to be looked for.
+        std::mem::forget(self.entries.pop_front());
+        Some(kind)
+    }
+
+    #[inline(never)]
+    fn pop_rare(&mut self) {
+        self.take(0);
         while self.head().is_some_and(|head| head.kind == Kind::CopyEnd) {
             self.take(0);
         }
-        entry
     }
 
     /// Takes out the latest entry.
@@ -277,6 +295,7 @@ impl Pipeline {
         };
         self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs -= usize::from(entry.kind == Kind::Sync);
+        self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
         self.changes -= usize::from(entry.is_change());
         Some(entry)
     }
@@ -356,6 +375,13 @@ impl Entry {
         }
     }
 
+    /// Whether it is in no count but that of its kind, and owns nothing.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        matches!(self.answer, Answer::Forward | Answer::Skip) && !self.is_change()
+    }
+
+    #[inline]
     fn is_change(&self) -> bool {
         !matches!(self.client_undo, ClientUndo::None) || self.server_undo != ServerUndo::None
     }
@@ -541,7 +567,7 @@ mod tests {
     #[test]
     fn the_end_of_a_copy_goes_with_what_stands_before_it() {
         let mut pipeline = filled(&[Kind::Query, Kind::CopyEnd, Kind::CopyEnd, Kind::Query]);
-        assert_eq!(pipeline.pop().unwrap().kind, Kind::Query);
+        assert_eq!(pipeline.pop().unwrap(), Kind::Query);
         assert_eq!(pipeline.len(), 1);
     }
 

@@ -3,12 +3,14 @@
 //! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte, and the settings that
 //! change what the text means.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
@@ -325,6 +327,8 @@ impl StatementCache {
 pub struct ClientStatements {
     /// Boxed: most clients never name a statement.
     named: Option<Box<Names>>,
+    /// Where in `named` the last name was found: one message asks for the same name several times.
+    recent: Cell<usize>,
     pub unnamed: Option<Arc<Statement>>,
     /// How many of the named statements live on the present server connection alone.
     unmovable: usize,
@@ -334,12 +338,21 @@ pub struct ClientStatements {
 #[derive(Debug, Default)]
 pub struct Forgotten(Option<Box<Names>>);
 
-type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
+type Names = IndexMap<Box<[u8]>, Arc<Statement>, RandomState>;
 
 impl ClientStatements {
     #[must_use]
     pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.as_ref()?.get(key(name))
+        let named = self.named.as_ref()?;
+        let name = key(name);
+        if let Some((known, statement)) = named.get_index(self.recent.get())
+            && **known == *name
+        {
+            return Some(statement);
+        }
+        let (place, _, statement) = named.get_full(name)?;
+        self.recent.set(place);
+        Some(statement)
     }
 
     /// Gives or takes away a name; what it meant before comes back.
@@ -357,7 +370,7 @@ impl ClientStatements {
                 .named
                 .get_or_insert_default()
                 .insert(key(name).into(), statement),
-            None => self.named.as_mut().and_then(|named| named.remove(key(name))),
+            None => self.named.as_mut().and_then(|named| named.swap_remove(key(name))),
         };
         self.unmovable -= count(&previous);
         previous
@@ -437,7 +450,9 @@ impl ClientStatements {
 #[derive(Debug, Default)]
 pub struct ServerStatements {
     /// Statement id to the time of its last use, by `clock`.
-    named: HashMap<u64, u64, RandomState>,
+    named: IndexMap<u64, u64, RandomState>,
+    /// Where in `named` the last one used was found.
+    recent: usize,
     clock: u64,
     /// The id of the unnamed statement, whoever parsed it.
     pub unnamed: Option<u64>,
@@ -458,8 +473,18 @@ impl ServerStatements {
     /// Whether it is there; if so, it counts as used now.
     pub fn touch(&mut self, id: u64) -> bool {
         self.clock += 1;
-        let clock = self.clock;
-        self.named.get_mut(&id).map(|used| *used = clock).is_some()
+        if let Some((known, used)) = self.named.get_index_mut(self.recent)
+            && *known == id
+        {
+            *used = self.clock;
+            return true;
+        }
+        let Some((place, _, used)) = self.named.get_full_mut(&id) else {
+            return false;
+        };
+        *used = self.clock;
+        self.recent = place;
+        true
     }
 
     pub fn insert(&mut self, id: u64) {
@@ -468,7 +493,7 @@ impl ServerStatements {
     }
 
     pub fn remove(&mut self, id: u64) {
-        self.named.remove(&id);
+        self.named.swap_remove(&id);
     }
 
     /// The least recently used statement, if there are more than `max` and it was not used since `batch`.

@@ -137,11 +137,11 @@ impl Flow {
             .head()
             .is_some_and(|entry| matches!(entry.answer, Answer::Fake))
         {
-            let Some(entry) = parties.server.pipeline.pop() else {
+            let Some(kind) = parties.server.pipeline.pop() else {
                 return;
             };
             self.tally.steps += 1;
-            let tag = if entry.kind == Kind::Parse {
+            let tag = if kind == Kind::Parse {
                 tag::PARSE_COMPLETE
             } else {
                 tag::CLOSE_COMPLETE

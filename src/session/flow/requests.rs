@@ -185,6 +185,7 @@ impl Flow {
     }
 
     /// Records a request, unless the server will pass over it.
+    #[inline]
     pub(super) fn push(&mut self, entry: Entry, parties: &mut Parties<'_>) {
         if self.batch == Batch::Skipping {
             return;

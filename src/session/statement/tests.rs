@@ -63,3 +63,30 @@ fn the_surplus_is_the_least_recently_used_and_never_one_of_the_batch() {
     assert!(server.touch(2) && server.touch(3) && server.touch(1));
     assert_eq!(server.surplus(2, batch), None);
 }
+
+#[test]
+fn a_name_is_found_wherever_others_have_left_it() {
+    let mut cache = StatementCache::new(0);
+    let mut client = ClientStatements::default();
+    for name in [b"a", b"b", b"c"] {
+        client.replace(name, Some(cache.intern(name)));
+    }
+    let id = |client: &ClientStatements, name: &[u8]| client.named(name).map(|found| found.id);
+    let last = id(&client, b"c");
+    assert!(last.is_some() && last == id(&client, b"c"));
+    // It takes the place of the one that goes.
+    client.replace(b"a", None);
+    assert_eq!((id(&client, b"a"), id(&client, b"c")), (None, last));
+    client.forget();
+    assert_eq!(id(&client, b"c"), None);
+}
+
+#[test]
+fn a_statement_that_is_gone_is_not_touched() {
+    let mut server = ServerStatements::default();
+    server.insert(1);
+    server.insert(2);
+    assert!(server.touch(1) && server.touch(1));
+    server.remove(1);
+    assert!(!server.touch(1) && server.touch(2));
+}
