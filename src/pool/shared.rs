@@ -8,6 +8,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::protocol::{Parameters, Report};
 
+use super::catalog::Catalog;
 use super::clock::{Clock, micros};
 use super::ledger::{Accounts, Full, Limits, Slot, Starving};
 use super::settings::PoolSettings;
@@ -35,6 +36,8 @@ pub struct PoolShared {
     pub welcome: ArcSwapOption<Parameters>,
     /// Cancel requests under way to its connections.
     pub cancelling: Arc<AtomicU32>,
+    /// What the functions of its database may do.
+    pub catalog: Arc<Catalog>,
 }
 
 /// One worker's numbers. Written by that worker alone, so there is nothing to contend for; read by all.
@@ -95,6 +98,7 @@ pub struct Founding {
     pub settings: PoolSettings,
     pub target: Target,
     pub workers: usize,
+    pub catalog: Arc<Catalog>,
 }
 
 impl PoolShared {
@@ -116,6 +120,7 @@ impl PoolShared {
             failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),
             cancelling: Arc::default(),
+            catalog: founding.catalog,
         }
     }
 
@@ -207,6 +212,7 @@ impl PoolShared {
     /// Every connection that is open now is closed at its next rest.
     pub fn renew(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.catalog.on_changed();
     }
 
     pub fn set_paused(&self, paused: bool) {
@@ -294,6 +300,9 @@ impl PoolShared {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The id of a pool that serves no clients.
+pub const OUTSIDE: u64 = 0;
 
 fn unlimited(max: u32) -> u32 {
     if max == 0 { u32::MAX } else { max }

@@ -17,6 +17,7 @@ pub mod server;
 pub mod settings;
 pub mod startup;
 pub mod statement;
+pub mod suspects;
 pub mod text;
 
 pub use client::ClientSession;
@@ -24,3 +25,4 @@ pub use error::SessionError;
 pub use flow::{Flow, Rest};
 pub use outbox::Outbox;
 pub use server::{Hygiene, ServerState};
+pub use suspects::Suspects;

@@ -38,4 +38,5 @@ mod server_tls;
 mod settings;
 mod soak;
 mod startup;
+mod suspects;
 mod timeouts;

@@ -20,7 +20,7 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{Effects, SettingEffect};
+use super::screen::{CatalogEffect, Effects, SettingEffect};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::StatementCache;
@@ -51,6 +51,7 @@ pub struct Flow {
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
+    doing: Doing,
     /// The statement in flight was cancelled because its time was over.
     timed_out: bool,
     /// Why the server reports values until the next `ReadyForQuery`.
@@ -102,6 +103,13 @@ enum Stakes {
     Nothing,
     /// To know whether the block was committed: something that may end it was sent since the last `ReadyForQuery`.
     Commit,
+}
+
+/// What a `DO` in flight may do that its end does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Defining,
 }
 
 /// What a message that is longer than the input does with its rest.
@@ -199,6 +207,7 @@ impl Flow {
             meaning: Meaning::Known,
             own_error: None,
             stakes: Stakes::Nothing,
+            doing: Doing::Nothing,
             timed_out: false,
             tally: Tally::default(),
         }
@@ -359,7 +368,21 @@ impl Flow {
         if effects.settings != SettingEffect::None {
             self.meaning = Meaning::Unsure;
         }
+        if effects.catalog == CatalogEffect::MayDefine {
+            self.doing = Doing::Defining;
+        }
         client.note(effects);
+    }
+
+    /// The same for a text and what the names in it stand for.
+    fn note_text(&mut self, text: &[u8], effects: &Effects, parties: &mut Parties<'_>) {
+        self.note(effects, parties.client);
+        if parties.server.suspects.is_empty() {
+            return;
+        }
+        if let Some(found) = parties.server.suspects.find(text) {
+            self.note(&found, parties.client);
+        }
     }
 
     /// Answers on the connection cannot be told apart any more: it is closed after this exchange.

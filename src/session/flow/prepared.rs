@@ -73,7 +73,7 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
-        self.note(&screen(text).deferred(), parties.client);
+        self.note_text(text, &screen(text).deferred(), parties);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -374,13 +374,21 @@ impl Flow {
             statements.named(name)
         };
         let Some(statement) = statement else { return };
-        if statement.effects.are_none() {
+        let suspects = &parties.server.suspects;
+        let found = match statement.text() {
+            Some(text) if !suspects.is_empty() => suspects.find(text),
+            _ => None,
+        };
+        if statement.effects.are_none() && found.is_none() {
             if self.forgetting.as_deref() == Some(portal) {
                 self.forgetting = None;
             }
             return;
         }
         let statement = Arc::clone(statement);
+        if let Some(found) = found {
+            self.note(&found, parties.client);
+        }
         self.note(&statement.effects, parties.client);
         if statement.effects.settings >= SettingEffect::Reset {
             self.await_reset(parties);

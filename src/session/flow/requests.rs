@@ -207,7 +207,7 @@ impl Flow {
             return Ok(Taken::Cut);
         }
         let effects = screen(message.body).or_unseen(message.is_whole());
-        self.note(&effects, parties.client);
+        self.note_text(message.body, &effects, parties);
         if !message.is_whole() {
             Self::taint(parties.server);
         }

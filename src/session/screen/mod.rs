@@ -2,9 +2,12 @@
 //!
 //! A screen, not a parser: a false alarm costs a client its share of the pooling, a miss would cost another client its settings.
 
+mod body;
+mod lexer;
 mod pins;
 mod set;
 
+pub use body::judge;
 pub use pins::Pins;
 
 /// Why a client keeps its server connection beyond a transaction.
@@ -68,6 +71,15 @@ pub struct Effects {
     pub sets: Vec<Box<str>>,
     /// It may end what pins its client.
     pub release: Release,
+    pub catalog: CatalogEffect,
+}
+
+/// Whether a text that names no definition may make one all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CatalogEffect {
+    #[default]
+    None,
+    MayDefine,
 }
 
 /// What a text does to settings. The greater says more.
@@ -140,6 +152,7 @@ impl Effects {
             && self.settings == SettingEffect::None
             && self.names == NameEffect::None
             && self.release == Release::No
+            && self.catalog == CatalogEffect::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {
@@ -249,11 +262,18 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         // Of a statement that the text of another made: what it does is not seen here.
         word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
         word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
-        word if is(word, "do") => effects.pins.extend(words.find_map(procedural)),
+        word if is(word, "do") => on_block(words, effects),
         word if is_any(word, &["deallocate", "discard"]) => {
             effects.release = Release::Maybe;
             if forgets(words) {
                 effects.names = NameEffect::Forgets;
+            }
+        }
+        word if is(word, "update") => {
+            let mut named = words.take_while(|word| !is(word, "set"));
+            if named.any(|word| is(word, "pg_settings")) {
+                effects.pins.insert(PinReason::Setting);
+                effects.settings = effects.settings.max(SettingEffect::Local);
             }
         }
         word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
@@ -275,6 +295,18 @@ fn is_held(words: &mut Words<'_>) -> bool {
     words
         .take_while(|word| !is(word, "for"))
         .any(|word| is(word, "hold"))
+}
+
+/// What stands in a `DO`.
+fn on_block(words: &mut Words<'_>, effects: &mut Effects) {
+    for word in words {
+        if is_any(word, &["create", "alter", "execute"]) {
+            effects.catalog = CatalogEffect::MayDefine;
+        }
+        if effects.pins.is_empty() {
+            effects.pins.extend(procedural(word));
+        }
+    }
 }
 
 /// A word in the body of a `DO`, wherever it stands: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more.
@@ -316,7 +348,11 @@ fn inside(text: &[u8], effects: &mut Effects) {
             }
             Some((_, _, Called::Pins(reason))) => effects.pins.insert(*reason),
             Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
-            None => {}
+            Some((_, _, Called::SetsIfUpdated)) if Words::new(text).any(|word| is(word, "update")) => {
+                effects.pins.insert(PinReason::Setting);
+                effects.settings = effects.settings.max(SettingEffect::Local);
+            }
+            Some((_, _, Called::SetsIfUpdated)) | None => {}
         }
     }
     // An identifier may be written in code points: U&"\0073et_config".
@@ -473,11 +509,14 @@ enum Called {
     Sets,
     Pins(PinReason),
     Releases,
+    /// A view whose rows are settings.
+    SetsIfUpdated,
 }
 
 /// What stands before an underscore, and from it on. `pg_advisory_xact_lock` is none of them: it ends with its transaction.
-const UNDERSCORED: [(&str, &str, Called); 7] = [
+const UNDERSCORED: [(&str, &str, Called); 8] = [
     ("set", "_config", Called::Sets),
+    ("pg", "_settings", Called::SetsIfUpdated),
     ("advisory", "_lock", Called::Pins(PinReason::AdvisoryLock)),
     ("advisory", "_unlock", Called::Releases),
     ("dblink", "_connect", Called::Pins(PinReason::Session)),
