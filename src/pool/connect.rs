@@ -23,7 +23,7 @@ use super::converse;
 use super::derive::Deriver;
 use super::ledger::Slot;
 use super::local::LocalPool;
-use super::shared::PoolShared;
+use super::shared::{OUTSIDE, PoolShared};
 use super::target::{SessionAttrs, Target};
 
 /// Opens one connection in the background and gives it to whoever waits.
@@ -180,6 +180,15 @@ async fn open_some(
     let now = order.shared.clock.now();
     conn.idle_since = now;
     conn.expires_at = expiry(now, settings.server_lifetime, &mut rand::rng());
+    if order.replication == Replication::None && order.shared.id != OUTSIDE {
+        // In session mode, too: a client's own mode may be another than its pool's.
+        let renewed = order.shared.catalog.renew(&mut conn, order.shared.clock).await;
+        renewed.map_err(|trouble| Failure {
+            text: format!("cannot read the functions: {}", trouble.report()),
+            report: trouble.report().clone(),
+            is_passing: false,
+        })?;
+    }
     if let Some(sql) = &settings.connect_query
         && order.replication == Replication::None
     {

@@ -94,6 +94,10 @@ impl LocalPool {
                 conn.close();
                 continue;
             }
+            if !self.is_informed(&mut conn) {
+                reset::spawn(self, conn);
+                continue;
+            }
             if conn.is_quiet() {
                 return Some(self.lease(conn));
             }
@@ -164,13 +168,17 @@ impl LocalPool {
     }
 
     /// Takes back a connection that is proven to be at rest.
-    pub fn give_back(self: &Rc<Self>, conn: Box<ServerConn>, rest: &Rest) {
+    pub fn give_back(self: &Rc<Self>, mut conn: Box<ServerConn>, rest: &Rest) {
         if rest.server() != conn.state.id {
             return;
         }
         let unsettled = !conn.info.cancels.is_settled();
         if conn.info.cancels.is_in_doubt() {
             return conn.close();
+        }
+        if self.shared.catalog.is_ahead_of(&conn.state) {
+            // Its client may have used a function of which nothing was known.
+            conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         match conn.state.hygiene {
             Hygiene::Clean if !unsettled => self.accept(conn),
@@ -213,6 +221,9 @@ impl LocalPool {
     fn keep(self: &Rc<Self>, mut conn: Box<ServerConn>) {
         if self.waiters.borrow().is_empty() {
             return self.put_idle(conn);
+        }
+        if !self.is_informed(&mut conn) {
+            return reset::spawn(self, conn);
         }
         if !conn.is_quiet()
             && let Poll::Ready(broken) = conn.poll_idle(&mut self.worker.idle_context())
@@ -472,6 +483,11 @@ impl LocalPool {
 
     fn is_stale(&self, conn: &ServerConn, now: u64) -> bool {
         conn.epoch != self.shared.epoch() || (conn.expires_at != 0 && conn.expires_at <= now)
+    }
+
+    /// Sees to it that an idle connection knows what functions do, as far as that is known.
+    fn is_informed(&self, conn: &mut ServerConn) -> bool {
+        !self.shared.catalog.is_ahead_of(&conn.state) || self.shared.catalog.tell(&mut conn.state)
     }
 
     fn lost_idle(&self, conn: Box<ServerConn>, broken: &super::conn::Broken) {

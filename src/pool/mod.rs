@@ -3,6 +3,7 @@
 //! A pool has a part on each worker (`LocalPool`) and a part they share (`PoolShared`). A query takes and returns its
 //! connection on its own worker, touching nothing that other workers write.
 
+pub mod catalog;
 pub mod clock;
 pub mod conn;
 pub mod connect;

@@ -12,14 +12,14 @@ use crate::session::Hygiene;
 use super::conn::{ServerConn, ServerInfo};
 use super::converse::{self, Trouble};
 use super::local::{LocalPool, count};
+use super::shared::PoolShared;
 
 /// Cleans a connection in the background and gives it to its pool; what cannot be cleaned is closed.
 pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
     let tested = Tested::new(pool, &conn);
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
-        let settings = pool.shared.settings();
-        let cleaned = timeout(RESET_MAX, clean(conn, settings.connect_query.as_deref())).await;
+        let cleaned = timeout(RESET_MAX, clean(conn, &pool.shared)).await;
         drop(tested);
         match cleaned {
             Ok(Some(conn)) => pool.accept(conn),
@@ -55,7 +55,7 @@ impl Drop for Tested {
     }
 }
 
-async fn clean(mut conn: Box<ServerConn>, connect_query: Option<&str>) -> Option<Box<ServerConn>> {
+async fn clean(mut conn: Box<ServerConn>, shared: &PoolShared) -> Option<Box<ServerConn>> {
     if !conn.info.cancels.is_settled() {
         conn.info.cancels.settled().await;
         if conn.info.cancels.is_in_doubt() {
@@ -70,10 +70,13 @@ async fn clean(mut conn: Box<ServerConn>, connect_query: Option<&str>) -> Option
     if conn.state.hygiene == Hygiene::Tainted {
         converse::query(&mut conn, "DISCARD ALL").await.ok()?;
         conn.state.on_discarded();
-        if let Some(sql) = connect_query {
+        if let Some(sql) = &shared.settings().connect_query {
             // Gone with everything else; a new connection has it.
             converse::query(&mut conn, sql).await.ok()?;
         }
+    }
+    if shared.catalog.is_ahead_of(&conn.state) && !shared.catalog.tell(&mut conn.state) {
+        shared.catalog.renew(&mut conn, shared.clock).await.ok()?;
     }
     let is_clean = conn.state.hygiene == Hygiene::Clean
         && conn.state.transaction == TransactionState::Idle

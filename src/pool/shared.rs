@@ -8,6 +8,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::protocol::{Parameters, Report};
 
+use super::catalog::Catalog;
 use super::clock::{Clock, micros};
 use super::desk::Desk;
 use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
@@ -40,6 +41,8 @@ pub struct PoolShared {
     pub desk: Desk,
     /// The connection that listens.
     listener: Arc<Account>,
+    /// What the functions of its database may do.
+    pub catalog: Arc<Catalog>,
 }
 
 /// One worker's numbers. Written by that worker alone, so there is nothing to contend for; read by all.
@@ -100,6 +103,7 @@ pub struct Founding {
     pub settings: PoolSettings,
     pub target: Target,
     pub workers: usize,
+    pub catalog: Arc<Catalog>,
 }
 
 impl PoolShared {
@@ -123,6 +127,7 @@ impl PoolShared {
             cancelling: Arc::default(),
             desk: Desk::default(),
             listener: Arc::default(),
+            catalog: founding.catalog,
         }
     }
 
@@ -239,6 +244,7 @@ impl PoolShared {
     /// Every connection that is open now is closed at its next rest.
     pub fn renew(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.catalog.on_changed();
     }
 
     pub fn set_paused(&self, paused: bool) {
@@ -326,6 +332,9 @@ impl PoolShared {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The id of a pool that serves no clients.
+pub const OUTSIDE: u64 = 0;
 
 fn unlimited(max: u32) -> u32 {
     if max == 0 { u32::MAX } else { max }

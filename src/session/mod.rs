@@ -20,6 +20,7 @@ mod sql_lexer;
 pub mod sql_names;
 pub mod startup;
 pub mod statement;
+pub mod suspects;
 pub mod text;
 
 pub use client::ClientSession;
@@ -27,3 +28,4 @@ pub use error::SessionError;
 pub use flow::{Flow, Rest};
 pub use outbox::Outbox;
 pub use server::{Hygiene, ServerState};
+pub use suspects::Suspects;

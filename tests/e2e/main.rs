@@ -40,4 +40,5 @@ mod settings;
 mod soak;
 mod sql_prepared;
 mod startup;
+mod suspects;
 mod timeouts;

@@ -41,7 +41,7 @@ fn time_limits_hold_while_the_pooler_drains() {
     let (mut running, mut idle) = (log_in(&pgweir), log_in(&pgweir));
     running.query("BEGIN");
     running.send_query("SELECT pg_sleep(600)");
-    idle.query("BEGIN");
+    idle.query("BEGIN; SELECT 1");
     pgweir.terminate();
     let frames = running.read_until_ready();
     assert_eq!(sqlstate(&frames), "57014");

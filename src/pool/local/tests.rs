@@ -51,6 +51,7 @@ fn founding(workers: usize, pool_size: u32) -> Founding {
         },
         target: Target::nowhere(),
         workers,
+        catalog: Arc::default(),
     }
 }
 

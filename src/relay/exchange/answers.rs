@@ -13,6 +13,7 @@ use crate::relay::farewell::Farewell;
 use crate::relay::lost;
 use crate::session::Outbox;
 use crate::session::flow::Parties;
+use crate::session::server::Definitions;
 
 use super::{End, Exchange, Input, Keeping, Stage};
 
@@ -75,6 +76,11 @@ impl Exchange {
         };
         conn.carry
             .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
+        if conn.state.definitions == Definitions::Changed {
+            // Before anybody hears of it.
+            conn.state.definitions = Definitions::AsKnown;
+            client.pool.shared.catalog.on_changed();
+        }
         let ends = self.is_over(client);
         let bytes = out.bytes(input);
         add(

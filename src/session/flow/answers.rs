@@ -10,10 +10,11 @@ use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, SettingEffect};
+use crate::session::server::Definitions;
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Certainty, Flow, Overtime, Parties, Settling, Stakes};
+use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,7 +275,13 @@ impl Flow {
                     SettingEffect::None | SettingEffect::Local | SettingEffect::Reset => Cause::Reset,
                 }
             }
-            b"DO\0" => parties.client.doubt(),
+            b"DO\0" => {
+                parties.client.doubt();
+                if self.doing == Doing::Defining {
+                    parties.server.definitions = Definitions::Changing;
+                }
+            }
+            body if is_definition(body) => parties.server.definitions = Definitions::Changing,
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
             b"COMMIT\0" => self.on_commit(parties),
             b"ROLLBACK\0" => {
@@ -392,6 +399,7 @@ impl Flow {
         self.cause = Cause::Set;
         if parties.server.pipeline.is_empty() {
             self.stakes = Stakes::Nothing;
+            self.doing = Doing::Nothing;
             self.settling = Settling::Done;
             self.early_syncs = 0;
             if state == TransactionState::Idle && parties.client.inquiry.is_none() {
@@ -402,6 +410,9 @@ impl Flow {
         parties.server.transaction = state;
         if state == TransactionState::Idle {
             parties.client.settled = None;
+            if parties.server.definitions == Definitions::Changing {
+                parties.server.definitions = Definitions::Changed;
+            }
         }
         if verdict == Verdict::Pass && state == TransactionState::Idle {
             self.tally.transactions += 1;
@@ -472,6 +483,33 @@ fn is_forwarded(parties: &Parties<'_>) -> bool {
     let head = parties.server.pipeline.head();
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
 }
+
+/// Whether a command may have given functions another meaning, or a table triggers. A `CREATE TABLE` is none: what its
+/// parent's triggers do is known, and applications make temporary tables all the time.
+fn is_definition(tag: &[u8]) -> bool {
+    let kind = match tag.first() {
+        Some(b'C') => tag.strip_prefix(b"CREATE "),
+        Some(b'A') => tag.strip_prefix(b"ALTER "),
+        _ => None,
+    };
+    kind.is_some_and(|kind| DEFINITIONS.contains(&kind))
+}
+
+/// What `CREATE` and `ALTER` may do it with, as the server words it (`src/include/tcop/cmdtaglist.h`).
+const DEFINITIONS: [&[u8]; 12] = [
+    b"FUNCTION\0",
+    b"PROCEDURE\0",
+    b"ROUTINE\0",
+    b"TRIGGER\0",
+    b"VIEW\0",
+    b"MATERIALIZED VIEW\0",
+    b"RULE\0",
+    b"SCHEMA\0",
+    b"EXTENSION\0",
+    b"AGGREGATE\0",
+    b"POLICY\0",
+    b"DOMAIN\0",
+];
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
     parties.server.pipeline.head().map(|entry| entry.kind)

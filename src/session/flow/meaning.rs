@@ -190,6 +190,7 @@ impl Flow {
         run: Run,
         parties: &mut Parties<'_>,
     ) {
+        self.note_suspects(statement.text(), parties);
         if self.heed_bind(portal, statement) {
             let mut effects = statement.effects.clone();
             effects.pins = effects.pins.without(Pins::of(PinReason::Listen));
@@ -198,6 +199,7 @@ impl Flow {
             self.on_deferred(&statement.effects, parties);
         }
         if let Some(needed) = &run.needs {
+            self.note_suspects(needed.text(), parties);
             self.on_deferred(&needed.effects, parties);
         }
         if let Some(sql) = &mut self.sql {

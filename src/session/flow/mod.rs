@@ -24,7 +24,7 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{Effects, SettingEffect};
+use super::screen::{CatalogEffect, Effects, SettingEffect};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::StatementCache;
@@ -58,6 +58,7 @@ pub struct Flow {
     own_error: Option<Box<Report>>,
     stakes: Stakes,
     overtime: Overtime,
+    doing: Doing,
     /// Why the server reports values until the next `ReadyForQuery`.
     cause: Cause,
     /// What a query in flight does to all settings.
@@ -133,6 +134,13 @@ enum Stakes {
     Nothing,
     /// To know whether the block was committed: something that may end it was sent since the last `ReadyForQuery`.
     Commit,
+}
+
+/// What a `DO` in flight may do that its end does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Defining,
 }
 
 /// What a message that is longer than the input does with its rest.
@@ -233,6 +241,7 @@ impl Flow {
             own_error: None,
             stakes: Stakes::Nothing,
             overtime: Overtime::None,
+            doing: Doing::Nothing,
             tally: Tally::default(),
         }
     }
@@ -399,7 +408,20 @@ impl Flow {
         if effects.settings != SettingEffect::None {
             self.certainty = Certainty::Unsure;
         }
+        if effects.catalog == CatalogEffect::MayDefine {
+            self.doing = Doing::Defining;
+        }
         client.note(effects);
+    }
+
+    /// The same for what the names in a text stand for.
+    fn note_suspects(&mut self, text: Option<&[u8]>, parties: &mut Parties<'_>) {
+        let Some(text) = text.filter(|_| !parties.server.suspects.is_empty()) else {
+            return;
+        };
+        if let Some(found) = parties.server.suspects.find(text) {
+            self.note(&found, parties.client);
+        }
     }
 
     /// Answers on the connection cannot be told apart any more: it is closed after this exchange.

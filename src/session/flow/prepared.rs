@@ -83,6 +83,7 @@ impl Flow {
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
         self.note(&screen(text), parties.client);
+        self.note_suspects(Some(text), parties);
         if !message.is_whole() {
             Self::taint(parties.server);
         }

@@ -216,6 +216,7 @@ impl Flow {
             Heed::Followed => effects.pins = effects.pins.without(Pins::of(PinReason::Listen)),
             Heed::Plain => {}
         }
+        self.note_suspects(Some(message.body), parties);
         if is_followed
             && message.is_whole()
             && let Some(taken) = self.on_named_query(message, out, parties)

@@ -2,9 +2,12 @@
 //!
 //! A screen, not a parser: a false alarm costs a client its share of the pooling, a miss would cost another client its settings.
 
+mod body;
+mod lexer;
 mod pins;
 mod set;
 
+pub use body::judge;
 pub use pins::Pins;
 
 /// Why a client keeps its server connection beyond a transaction.
@@ -69,6 +72,7 @@ pub struct Effects {
     /// It may end what pins its client.
     pub release: Release,
     pub channels: ChannelEffect,
+    pub catalog: CatalogEffect,
 }
 
 /// Whether a text says what is listened to.
@@ -78,6 +82,14 @@ pub enum ChannelEffect {
     None,
     /// One of its statements is LISTEN or UNLISTEN.
     Commands,
+}
+
+/// Whether a text that names no definition may make one all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CatalogEffect {
+    #[default]
+    None,
+    MayDefine,
 }
 
 /// What a text does to settings. The greater says more.
@@ -141,6 +153,7 @@ impl Effects {
             && self.settings == SettingEffect::None
             && self.names == NameEffect::None
             && self.release == Release::No
+            && self.catalog == CatalogEffect::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {
@@ -268,6 +281,13 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
                 effects.names = NameEffect::Forgets;
             }
         }
+        word if is(word, "update") => {
+            let mut named = words.take_while(|word| !is(word, "set"));
+            if named.any(|word| is(word, "pg_settings")) {
+                effects.pins.insert(PinReason::Setting);
+                effects.settings = effects.settings.max(SettingEffect::Local);
+            }
+        }
         word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
         _ => {}
     }
@@ -292,6 +312,9 @@ fn is_held(words: &mut Words<'_>) -> bool {
 /// The body of a `DO`: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
 fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
     while let Some(word) = words.next() {
+        if is_any(word, &["create", "alter", "execute"]) {
+            effects.catalog = CatalogEffect::MayDefine;
+        }
         match word {
             _ if is(word, "set") => effects.on_set(set::set(words.rest)),
             _ if is(word, "reset") => effects.on_set(set::reset(words.rest)),
@@ -331,7 +354,11 @@ fn inside(text: &[u8], effects: &mut Effects) {
             }
             Some((_, _, Called::Pins(reason))) => effects.pins.insert(*reason),
             Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
-            None => {}
+            Some((_, _, Called::SetsIfUpdated)) if Words::new(text).any(|word| is(word, "update")) => {
+                effects.pins.insert(PinReason::Setting);
+                effects.settings = effects.settings.max(SettingEffect::Local);
+            }
+            Some((_, _, Called::SetsIfUpdated)) | None => {}
         }
     }
     // An identifier may be written in code points: U&"\0073et_config".
@@ -488,11 +515,14 @@ enum Called {
     Sets,
     Pins(PinReason),
     Releases,
+    /// A view whose rows are settings.
+    SetsIfUpdated,
 }
 
 /// What stands before an underscore, and from it on. `pg_advisory_xact_lock` is none of them: it ends with its transaction.
-const UNDERSCORED: [(&str, &str, Called); 7] = [
+const UNDERSCORED: [(&str, &str, Called); 8] = [
     ("set", "_config", Called::Sets),
+    ("pg", "_settings", Called::SetsIfUpdated),
     ("advisory", "_lock", Called::Pins(PinReason::AdvisoryLock)),
     ("advisory", "_unlock", Called::Releases),
     ("dblink", "_connect", Called::Pins(PinReason::Session)),
