@@ -1,7 +1,7 @@
 //! How many server connections may be open: counts, limits, and the permission to have one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Connections open against one limit: of a pool, a database or a user.
 #[derive(Debug, Default)]
@@ -9,12 +9,25 @@ pub struct Account {
     open: AtomicU32,
     /// Those of them that are being closed.
     departing: AtomicU32,
+    /// Of a database: how often its tables were altered.
+    schema: AtomicU64,
 }
 
 impl Account {
     #[must_use]
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// How often tables were altered.
+    #[must_use]
+    pub fn schema(&self) -> u64 {
+        self.schema.load(Ordering::Relaxed)
+    }
+
+    /// Tables were altered.
+    pub fn on_altered(&self) {
+        self.schema.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections that are to stay open.

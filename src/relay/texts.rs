@@ -30,6 +30,7 @@ struct Shard {
 struct Under {
     origin: Origin,
     basis: Option<Arc<Basis>>,
+    schema: u64,
 }
 
 impl Default for Texts {
@@ -43,8 +44,8 @@ impl Default for Texts {
 }
 
 impl Library for Texts {
-    fn share(&self, body: &[u8], origin: Origin, basis: Option<&Arc<Basis>>) -> Shared {
-        let hash = self.hasher.hash_one((body, origin)) ^ basis.map_or(0, |basis| basis.hash());
+    fn share(&self, body: &[u8], origin: Origin, basis: Option<&Arc<Basis>>, schema: u64) -> Shared {
+        let hash = self.hasher.hash_one((body, origin, schema)) ^ basis.map_or(0, |basis| basis.hash());
         let make = || Shared {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             body: body.into(),
@@ -57,6 +58,7 @@ impl Library for Texts {
         if let Some((under, known)) = shard.known.get(&hash)
             && under.origin == origin
             && under.basis.as_ref() == basis
+            && under.schema == schema
             && *known.body == *body
         {
             return known.clone();
@@ -66,6 +68,7 @@ impl Library for Texts {
         let under = Under {
             origin,
             basis: basis.cloned(),
+            schema,
         };
         shard.bytes += body.len();
         if let Some((_, old)) = shard.known.insert(hash, (under, made.clone())) {
@@ -118,13 +121,13 @@ mod tests {
     #[test]
     fn what_no_worker_has_makes_room() {
         let texts = Texts::default();
-        let held = texts.share(b"held", Origin::Parse, None);
+        let held = texts.share(b"held", Origin::Parse, None, 0);
         for number in 0..64_u8 {
-            let _ = texts.share(&vec![number; 512 * 1024], Origin::Parse, None);
+            let _ = texts.share(&vec![number; 512 * 1024], Origin::Parse, None, 0);
         }
         for shard in &texts.shards {
             assert!(shard.lock().unwrap().bytes <= SHARD_BYTES_MAX);
         }
-        assert_eq!(texts.share(b"held", Origin::Parse, None).id, held.id);
+        assert_eq!(texts.share(b"held", Origin::Parse, None, 0).id, held.id);
     }
 }

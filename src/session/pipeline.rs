@@ -17,6 +17,8 @@ pub struct Pipeline {
     syncs: usize,
     /// How many of them are a `CopyEnd`.
     copy_ends: usize,
+    /// How many of them end a batch otherwise: simple queries and calls.
+    calls: usize,
     /// How many of them change what is prepared.
     changes: usize,
 }
@@ -47,6 +49,7 @@ impl Pipeline {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs += usize::from(entry.kind == Kind::Sync);
         self.copy_ends += usize::from(entry.kind == Kind::CopyEnd);
+        self.calls += usize::from(entry.kind.is_call());
         self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
@@ -61,6 +64,7 @@ impl Pipeline {
             return Some(kind);
         }
         self.syncs -= usize::from(kind == Kind::Sync);
+        self.calls -= usize::from(kind.is_call());
         // It owns nothing: what there is to drop has not to be looked for.
         std::mem::forget(self.entries.pop_front());
         Some(kind)
@@ -121,6 +125,12 @@ impl Pipeline {
     #[must_use]
     pub fn has_sync(&self) -> bool {
         self.syncs > 0
+    }
+
+    /// Whether something of an earlier batch is in flight.
+    #[must_use]
+    pub fn has_earlier_batch(&self) -> bool {
+        self.syncs > 0 || self.calls > 0
     }
 
     /// Whether something in flight changes what is prepared.
@@ -296,6 +306,7 @@ impl Pipeline {
         self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs -= usize::from(entry.kind == Kind::Sync);
         self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
+        self.calls -= usize::from(entry.kind.is_call());
         self.changes -= usize::from(entry.is_change());
         Some(entry)
     }
@@ -429,7 +440,11 @@ impl Kind {
     /// Whether an error in it makes the server skip to the next `Sync`.
     #[must_use]
     pub fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::FunctionCall)
+        !self.is_call()
+    }
+
+    fn is_call(self) -> bool {
+        matches!(self, Self::Query | Self::FunctionCall)
     }
 }
 

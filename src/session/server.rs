@@ -22,6 +22,9 @@ pub struct ServerState {
     /// Settings that were applied on top of `base`, whether reported or not.
     pub applied: Arc<Parameters>,
     pub statements: ServerStatements,
+    /// How often tables of the database were altered, as far as is known here: what is prepared anew is another statement
+    /// then.
+    pub schema: u64,
     pub pipeline: Pipeline,
     pub hygiene: Hygiene,
     /// Names that change the session from inside, as of when the connection was lent.
@@ -51,6 +54,7 @@ impl ServerState {
             reported,
             applied: Arc::default(),
             statements: ServerStatements::default(),
+            schema: 0,
             pipeline: Pipeline::default(),
             hygiene: Hygiene::Clean,
             suspects: Arc::default(),

@@ -30,6 +30,9 @@ pub struct Statement {
     origin: Origin,
     /// The settings it was prepared under first.
     basis: Option<Arc<Basis>>,
+    /// How often the tables had been altered by then. What was prepared before has a plan that PostgreSQL may refuse, which
+    /// is right for who prepared it, and for nobody else.
+    schema: u64,
     /// What it may do when it is executed.
     pub effects: Effects,
     /// The name of another prepared statement in its text.
@@ -139,7 +142,7 @@ impl ServerName {
 /// Where workers find each other's texts.
 pub trait Library: fmt::Debug + Send + Sync {
     /// The one copy of a body, and its id.
-    fn share(&self, body: &[u8], origin: Origin, basis: Option<&Arc<Basis>>) -> Shared;
+    fn share(&self, body: &[u8], origin: Origin, basis: Option<&Arc<Basis>>, schema: u64) -> Shared;
 }
 
 /// A body that workers share.
@@ -167,9 +170,9 @@ pub struct StatementCache {
 
 /// Who has part in a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sharing {
-    /// Every client with the same settings.
-    All,
+pub enum Sharing {
+    /// Every client with the same settings, since tables were altered last: so often they were by now.
+    All(u64),
     /// Its client alone: under which settings it is prepared is not certain.
     None,
 }
@@ -196,7 +199,7 @@ impl StatementCache {
             next_id: (u64::from(worker) << 44) + 1,
             library: None,
             basis: None,
-            sharing: Sharing::All,
+            sharing: Sharing::All(0),
             scratch: Vec::new(),
         }
     }
@@ -207,16 +210,16 @@ impl StatementCache {
     }
 
     /// What is met from now on rests on these settings; or nobody knows for certain on which.
-    pub fn stand_on(&mut self, basis: Option<&Arc<Basis>>, is_unsure: bool) {
+    pub fn stand_on(&mut self, basis: Option<&Arc<Basis>>, sharing: Sharing) {
         if self.basis.as_ref() != basis {
             self.basis = basis.cloned();
         }
-        self.sharing = if is_unsure { Sharing::None } else { Sharing::All };
+        self.sharing = sharing;
     }
 
     /// The statement of a `Parse` body that means the same under any settings.
     pub fn intern_anywhere(&mut self, body: &[u8]) -> Arc<Statement> {
-        self.stand_on(None, false);
+        self.stand_on(None, Sharing::All(0));
         self.intern(body)
     }
 
@@ -244,12 +247,18 @@ impl StatementCache {
     }
 
     fn find(&mut self, body: &[u8], origin: Origin) -> Arc<Statement> {
-        let hash = self.hasher.hash_one(body) ^ self.basis.as_ref().map_or(0, |basis| basis.hash());
-        if self.sharing == Sharing::All
+        let schema = match self.sharing {
+            Sharing::All(schema) => schema,
+            Sharing::None => 0,
+        };
+        let basis_hash = self.basis.as_ref().map_or(0, |basis| basis.hash());
+        let hash = self.hasher.hash_one(body) ^ basis_hash ^ schema.wrapping_mul(SCHEMA_SALT);
+        if self.sharing != Sharing::None
             && let Some(known) = self.known.get(&hash)
             && known.body.as_deref() == Some(body)
             && known.origin == origin
             && known.basis == self.basis
+            && known.schema == schema
         {
             return Arc::clone(known);
         }
@@ -263,7 +272,9 @@ impl StatementCache {
             Origin::Sql(_) => None,
         };
         let shared = match &self.library {
-            Some(library) if self.sharing == Sharing::All => library.share(body, origin, self.basis.as_ref()),
+            Some(library) if self.sharing != Sharing::None => {
+                library.share(body, origin, self.basis.as_ref(), schema)
+            }
             Some(_) | None => Shared {
                 id: self.take_id(),
                 body: body.into(),
@@ -274,6 +285,7 @@ impl StatementCache {
             body: Some(shared.body),
             origin,
             basis: self.basis.clone(),
+            schema,
             effects: effects(text, mention.as_deref()),
             mention,
         });
@@ -297,6 +309,7 @@ impl StatementCache {
             body: None,
             origin: Origin::Parse,
             basis: None,
+            schema: 0,
             mention: None,
             effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
         })
@@ -376,6 +389,16 @@ impl ClientStatements {
         previous
     }
 
+    /// The first of the names that a statement has.
+    #[must_use]
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let named = self.named.iter().flat_map(|named| named.iter());
+        let names = named
+            .filter(|(_, statement)| statement.id == id)
+            .map(|(name, _)| &**name);
+        names.min()
+    }
+
     /// Forgets every name, for the time being or for good.
     pub fn forget(&mut self) -> Forgotten {
         self.unmovable = 0;
@@ -399,15 +422,6 @@ impl ClientStatements {
             named.retain(|name, _| kept.contains(&&**name));
         }
         self.count_unmovable();
-    }
-
-    /// The name by which the client knows the statement with this id; one of them.
-    #[must_use]
-    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
-        let mut named = self.named.iter().flat_map(|named| named.iter());
-        named
-            .find(|(_, statement)| statement.id == id)
-            .map(|(name, _)| &**name)
     }
 
     #[must_use]
@@ -571,6 +585,8 @@ const NAME_LEN: usize = 63;
 
 pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
 const NOBODY: &[u8] = b"none";
+/// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
+const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -218,6 +218,48 @@ fn tables_that_change_are_seen_by_statements_prepared_before() {
 }
 
 #[test]
+fn tables_changed_by_another_are_seen_by_whoever_prepares_anew_on_any_connection() {
+    let postgres = Postgres::start();
+    postgres.sql("CREATE TABLE changing AS SELECT 1 AS a");
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 2");
+    let (mut a, mut b) = (client(&pgweir), client(&pgweir));
+    let text = "SELECT * FROM changing";
+    let mut number = 0;
+    // Both server connections prepare it before each change.
+    for change in ["here", "directly"] {
+        for wire in [&mut a, &mut b] {
+            wire.query("BEGIN; SELECT 1");
+        }
+        number += 1;
+        let name = format!("s{number}");
+        for wire in [&mut a, &mut b] {
+            prepare(wire, &name, text);
+            run(wire, &name, &[]);
+        }
+        b.query("COMMIT");
+        a.query("COMMIT");
+        let sql = format!("ALTER TABLE changing ADD COLUMN {change} int DEFAULT 2");
+        if change == "here" {
+            a.query(&sql);
+        } else {
+            postgres.sql(&sql);
+            assert_eq!(run(&mut a, &name, &[]), "0A000");
+        }
+        for wire in [&mut a, &mut b] {
+            wire.query("BEGIN; SELECT 1");
+        }
+        number += 1;
+        let name = format!("s{number}");
+        let expected = if change == "here" { "12" } else { "122" };
+        for wire in [&mut a, &mut b] {
+            prepare(wire, &name, text);
+            assert_eq!(run(wire, &name, &[]), expected);
+            wire.query("COMMIT");
+        }
+    }
+}
+
+#[test]
 fn statements_follow_their_client_to_other_server_connections() {
     let postgres = Postgres::start();
     let pgweir = Pgweir::before_with(&postgres, "pool_size = 3");

@@ -331,14 +331,15 @@ impl Model {
     fn on_parse(&mut self, name: &str, text: &str) -> Result<(), Trouble> {
         if name.is_empty() {
             self.unnamed = None;
-        } else if self.named.contains_key(name) {
+        }
+        if text.starts_with("BAD") {
+            return Err(Trouble("42601", format!("syntax error: {text}")));
+        }
+        if self.named.contains_key(name) {
             return Err(Trouble(
                 "42P05",
                 format!("prepared statement \"{name}\" already exists"),
             ));
-        }
-        if text.starts_with("BAD") {
-            return Err(Trouble("42601", format!("syntax error: {text}")));
         }
         if name.is_empty() {
             self.unnamed = Some(text.into());

@@ -67,6 +67,9 @@ impl Exchange {
             };
             self.flow.on_server(input, out, &mut parties)
         };
+        if self.flow.take_altered() {
+            client.pool.shared.accounts().database.on_altered();
+        }
         let heard = match heard {
             Ok(heard) => heard,
             Err(error) => {

@@ -32,6 +32,7 @@ impl Exchange {
     ) -> Result<usize, Farewell> {
         out.reset();
         let conn = self.lease.conn();
+        conn.state.schema = client.pool.shared.accounts().database.schema();
         if self.flow.is_at_rest(&conn.state) {
             let preamble = settings::difference(&client.session, &mut conn.state);
             let block = client.session.block;

@@ -266,6 +266,7 @@ impl Flow {
             // Streaming replication may go on with another CommandComplete before it is ready.
             return verdict;
         }
+        self.note_altered(message.body, parties.client);
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
@@ -397,6 +398,7 @@ impl Flow {
             settings::on_all_reset(parties.client, parties.server, tell);
         }
         self.cause = Cause::Set;
+        self.schema_at_ready(state, parties);
         if parties.server.pipeline.is_empty() {
             self.stakes = Stakes::Nothing;
             self.doing = Doing::Nothing;

@@ -35,7 +35,9 @@ impl Flow {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
             return Ok(verdict);
         };
-        self.on_contradiction(kind, &fields, parties);
+        if !self.is_of_altered(message.body) {
+            self.on_contradiction(kind, &fields, parties);
+        }
         let is_ahead = matches!(
             parties.server.pipeline.head(),
             Some(Entry {
@@ -104,8 +106,12 @@ impl Flow {
         }) = head
             && fields.code != SqlState::IN_FAILED_TRANSACTION
         {
-            report.encode(out.make(input));
-            return Verdict::Done;
+            // Else the server has failed for a reason of its own, before it came to ours.
+            if fields.code == SqlState::INVALID_STATEMENT_NAME {
+                report.encode(out.make(input));
+                return Verdict::Done;
+            }
+            return verdict;
         }
         if self.overtime != Overtime::None && fields.code == SqlState::QUERY_CANCELED {
             let report = Report::error(

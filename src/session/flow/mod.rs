@@ -13,8 +13,10 @@ pub mod fuzz;
 mod listening;
 mod meaning;
 mod prepared;
+mod refusals;
 mod requests;
 mod rewrite;
+mod schema;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -24,14 +26,15 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{CatalogEffect, Effects, SettingEffect};
+use super::screen::{CatalogEffect, Effects, SchemaEffect, SettingEffect};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
-use super::statement::StatementCache;
+use super::statement::{Sharing, StatementCache};
 
 use copy::Copy;
 use listening::{Listening, Said};
 use meaning::Act;
+use schema::Schema;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub struct Flow {
     certainty: Certainty,
     /// Boxed: most exchanges have nothing to do with names in SQL.
     sql: Option<Box<Sql>>,
+    schema: Schema,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -238,6 +242,7 @@ impl Flow {
             certainty: Certainty::Known,
             listening: Listening::Own,
             said: None,
+            schema: Schema::default(),
             own_error: None,
             stakes: Stakes::Nothing,
             overtime: Overtime::None,
@@ -397,7 +402,11 @@ impl Flow {
     fn stand_on_settings(&self, parties: &mut Parties<'_>) {
         let client = &mut *parties.client;
         let basis = client.basis.of(&client.settings);
-        parties.cache.stand_on(basis, self.certainty == Certainty::Unsure);
+        let sharing = match self.certainty {
+            Certainty::Known => Sharing::All(parties.server.schema),
+            Certainty::Unsure => Sharing::None,
+        };
+        parties.cache.stand_on(basis, sharing);
     }
 
     /// Takes note of what a statement that is about to be carried out does beyond itself.
@@ -410,6 +419,9 @@ impl Flow {
         }
         if effects.catalog == CatalogEffect::MayDefine {
             self.doing = Doing::Defining;
+        }
+        if effects.schema == SchemaEffect::Alters {
+            self.on_altering();
         }
         client.note(effects);
     }

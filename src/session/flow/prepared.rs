@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
 use crate::protocol::write::{self, Frame};
-use crate::protocol::{HEAD_LEN, Report, SqlState, tag};
+use crate::protocol::{HEAD_LEN, Report, SqlState, TransactionState, tag};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::screen;
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
@@ -59,7 +59,7 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         if let Some(report) = refusal(name, parties) {
-            self.refuse_in_place(message, report, out, parties);
+            self.refuse_name(message, &run.sent, report, out, parties);
             // The server skips it.
             return Ok(Taken::Kept);
         }
@@ -106,12 +106,15 @@ impl Flow {
         let previous = parties.client.statements.replace(name, Some(statement));
         let client_undo = ClientUndo::named(name, previous);
         if parties.server.statements.touch(id) {
-            let entry = Entry {
-                client_undo,
-                ..Entry::fake(Kind::Parse)
-            };
-            self.push(entry, parties);
-            return Taken::Swallowed;
+            if !may_be_failed(id, parties) {
+                let entry = Entry {
+                    client_undo,
+                    ..Entry::fake(Kind::Parse)
+                };
+                self.push(entry, parties);
+                return Taken::Swallowed;
+            }
+            self.close(id, message, out, parties);
         }
         self.make_room(id, message, out, parties);
         parties.server.statements.insert(id);
@@ -427,30 +430,6 @@ impl Flow {
         };
         self.push(entry, parties);
     }
-
-    /// An error that PostgreSQL would raise here, but that only we can know of. The server is made to fail at this place, so
-    /// that its transaction and everything behind in the pipeline fare as they should; its words are replaced by ours.
-    pub(super) fn refuse_in_place(
-        &mut self,
-        message: &Message<'_>,
-        report: Report,
-        out: &mut Outbox,
-        parties: &mut Parties<'_>,
-    ) {
-        let made = out.make(message.input);
-        let frame = Frame::begin(made, tag::DESCRIBE);
-        made.push(tag::TARGET_STATEMENT);
-        ServerName::Nobody.write(made);
-        frame.end(made);
-        let answer = Answer::Replace(Box::new(report));
-        self.push(
-            Entry {
-                answer,
-                ..Entry::forward(Kind::Describe)
-            },
-            parties,
-        );
-    }
 }
 
 /// Whether the statement that a client names is on the server.
@@ -490,6 +469,14 @@ fn close_statement(name: ServerName, out: &mut Vec<u8>) {
     out.push(tag::TARGET_STATEMENT);
     name.write(out);
     frame.end(out);
+}
+
+/// Whether the server may be in a failed block when it comes to the next request: it refuses a `Parse` there. What fails in
+/// the present batch makes it skip the rest of that anyhow, so what is prepared there tells.
+fn may_be_failed(id: u64, parties: &Parties<'_>) -> bool {
+    let pipeline = &parties.server.pipeline;
+    let may_be = parties.server.transaction == TransactionState::Failed || pipeline.has_earlier_batch();
+    may_be && !pipeline.changes_statement(id)
 }
 
 /// Why a name cannot be given, if it cannot.

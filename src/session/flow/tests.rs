@@ -1,5 +1,6 @@
 //! Conversations, message by message, both ways.
 
+mod altering;
 mod batches;
 mod begun;
 mod copying;

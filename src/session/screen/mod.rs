@@ -73,6 +73,7 @@ pub struct Effects {
     pub release: Release,
     pub channels: ChannelEffect,
     pub catalog: CatalogEffect,
+    pub schema: SchemaEffect,
 }
 
 /// Whether a text says what is listened to.
@@ -90,6 +91,14 @@ pub enum CatalogEffect {
     #[default]
     None,
     MayDefine,
+}
+
+/// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SchemaEffect {
+    #[default]
+    None,
+    Alters,
 }
 
 /// What a text does to settings. The greater says more.
@@ -154,6 +163,7 @@ impl Effects {
             && self.names == NameEffect::None
             && self.release == Release::No
             && self.catalog == CatalogEffect::None
+            && self.schema == SchemaEffect::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {
@@ -166,6 +176,9 @@ impl Effects {
         self.on_lost_words(&words);
         if is_any(first, &["commit", "end", "prepare"]) {
             self.block = BlockEffect::MayCommit;
+        }
+        if is_any(first, &["create", "alter", "drop"]) {
+            self.schema = SchemaEffect::Alters;
         }
     }
 
@@ -211,6 +224,8 @@ pub fn screen(text: &[u8]) -> Effects {
     }
     if is_temporary_made(text) {
         effects.pins.insert(PinReason::TemporaryTable);
+        // Nobody else sees the table.
+        effects.schema = SchemaEffect::None;
     }
     effects
 }

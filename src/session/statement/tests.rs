@@ -10,13 +10,15 @@ fn equal_texts_are_one_statement_and_other_types_another() {
     let mut settings = crate::protocol::Parameters::new();
     settings.set("search_path", "other");
     let basis = Basis::of(&settings);
-    cache.stand_on(basis.as_ref(), false);
+    cache.stand_on(basis.as_ref(), Sharing::All(0));
     let other = cache.intern(b"select 1\0\0\0");
     assert_ne!(first.id, other.id);
     assert_eq!(other.id, cache.intern(b"select 1\0\0\0").id);
-    cache.stand_on(None, true);
+    cache.stand_on(None, Sharing::None);
     assert_ne!(first.id, cache.intern(b"select 1\0\0\0").id);
-    cache.stand_on(None, false);
+    cache.stand_on(None, Sharing::All(1));
+    assert_ne!(first.id, cache.intern(b"select 1\0\0\0").id);
+    cache.stand_on(None, Sharing::All(0));
     assert_eq!(first.id, cache.intern(b"select 1\0\0\0").id);
     assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17").id);
 }

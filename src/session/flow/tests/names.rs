@@ -208,8 +208,12 @@ fn a_name_taken_is_refused_in_its_place() {
         execute(""),
         sync(),
     ]);
-    assert_eq!(sent[..2], ["Bind  pgweir_3", "Describe Spgweir_none"]);
-    assert_eq!(rig.server(&[bare(BIND_COMPLETE)]), ["BindComplete"]);
+    assert_eq!(
+        sent[..3],
+        ["Bind  pgweir_3", "Parse : select 1", "Describe Spgweir_none"]
+    );
+    let got = rig.server(&[bare(BIND_COMPLETE), bare(PARSE_COMPLETE)]);
+    assert_eq!(got, ["BindComplete"]);
     let got = rig.server(&[
         error("26000", "prepared statement \"pgweir_none\" does not exist"),
         ready(b'E'),
@@ -434,7 +438,7 @@ fn names_that_differ_behind_the_63rd_byte_are_one() {
     let name = "n".repeat(63);
     prepare(&mut rig, &name, "select 1");
     rig.client(&[parse(&format!("{name}x"), "select 2"), sync()]);
-    let got = rig.server(&[error("26000", "none"), ready(b'I')]);
+    let got = rig.server(&[bare(PARSE_COMPLETE), error("26000", "none"), ready(b'I')]);
     assert!(got[0].starts_with("ERROR 42P05"), "{got:?}");
     assert_eq!(
         rig.client(&[bind("", &format!("{name}y")), sync()])[0],
@@ -472,7 +476,7 @@ fn a_client_names_so_many_statements_and_no_more() {
     }
     rig.client(&[parse("more", "select 1"), sync()]);
     assert_eq!(
-        rig.server(&[error("26000", "none"), ready(b'I')])[0],
+        rig.server(&[bare(PARSE_COMPLETE), error("26000", "none"), ready(b'I')])[0],
         "ERROR 54000: too many prepared statements"
     );
 }

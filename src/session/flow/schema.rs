@@ -1,0 +1,89 @@
+//! Statements and tables that are altered.
+//!
+//! A plan that was made before is no longer what a `Parse` of the same text would come to now. So a text that is prepared
+//! since is another statement, with a name of its own on the server. Who has prepared it before keeps the old one, and is
+//! told by PostgreSQL that its plan is out of date, as on a connection of its own: drivers prepare it again for that.
+
+use crate::protocol::TransactionState;
+use crate::protocol::body::error_fields;
+use crate::session::client::ClientSession;
+use crate::session::screen::PinReason;
+
+use super::{Certainty, Flow, Parties};
+
+/// What this exchange knows of tables that are altered.
+#[derive(Debug, Default)]
+pub(super) struct Schema {
+    transaction: Transaction,
+    news: News,
+}
+
+/// Whether something in the present transaction alters tables, for it alone until it commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Transaction {
+    #[default]
+    Reads,
+    Alters,
+}
+
+/// Whether the pool is to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum News {
+    #[default]
+    None,
+    Altered,
+}
+
+impl Flow {
+    /// Whether tables were altered, once: every statement of the database that is prepared from now on is another.
+    pub fn take_altered(&mut self) -> bool {
+        std::mem::take(&mut self.schema.news) == News::Altered
+    }
+
+    /// A statement that alters tables is about to be carried out. What its client prepares behind it is that client's alone.
+    pub(super) fn on_altering(&mut self) {
+        self.schema.transaction = Transaction::Alters;
+        self.certainty = Certainty::Unsure;
+    }
+
+    /// A command was carried out: it may have altered tables, or have taken that back to a savepoint.
+    pub(super) fn note_altered(&mut self, command: &[u8], client: &ClientSession) {
+        let is_temporary = || client.pins.contains(PinReason::TemporaryTable);
+        let alters = match command {
+            // Nobody else sees a temporary one.
+            b"CREATE TABLE\0" | b"CREATE INDEX\0" => !is_temporary(),
+            b"ROLLBACK\0" => self.schema.transaction == Transaction::Alters,
+            _ => VERBS.iter().any(|verb| command.starts_with(verb)),
+        };
+        if alters {
+            self.schema.transaction = Transaction::Alters;
+            self.schema.news = News::Altered;
+        }
+    }
+
+    /// A transaction has ended, committed or not: what it has altered is in force, or is gone.
+    pub(super) fn schema_at_ready(&mut self, state: TransactionState, parties: &Parties<'_>) {
+        if self.schema.transaction == Transaction::Reads || state != TransactionState::Idle {
+            return;
+        }
+        self.schema.news = News::Altered;
+        if parties.server.pipeline.is_empty() {
+            self.schema.transaction = Transaction::Reads;
+        }
+    }
+
+    /// An error may say that tables were altered, by somebody who did not come this way.
+    pub(super) fn is_of_altered(&mut self, body: &[u8]) -> bool {
+        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN));
+        if is_stale {
+            self.schema.news = News::Altered;
+        }
+        is_stale
+    }
+}
+
+/// What the tags of such commands begin with.
+const VERBS: [&[u8]; 3] = [b"CREATE ", b"ALTER ", b"DROP "];
+/// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
+/// the same in every language.
+const STALE_PLAN: &[u8] = b"RevalidateCachedQuery";
