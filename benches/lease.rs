@@ -80,6 +80,7 @@ fn pool() -> Rc<LocalPool> {
             reread: None,
         },
         workers: 1,
+        catalog: Arc::default(),
     };
     worker.pool(&Arc::new(PoolShared::new(founding, clock, starving)))
 }

@@ -43,7 +43,7 @@ fn run(loader: Loader) -> ExitCode {
     match App::run(&loader, config, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("cannot start: {error}");
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }

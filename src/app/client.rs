@@ -27,6 +27,7 @@ use crate::relay::farewell::Farewell;
 use crate::relay::handshake::{Arrival, Handshake, Newcomer};
 use crate::relay::hub::{Hub, Presence};
 use crate::relay::lookup::Lookup;
+use crate::relay::memory::shortage;
 use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
@@ -246,6 +247,9 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
                 .with_hint("Connect again in a moment."),
         );
     }
+    if hub.memory.is_short() {
+        return Err(shortage().into_fatal());
+    }
     let directory = hub.directory.load();
     let presence = hub.admit(directory.max_clients).ok_or_else(too_many)?;
     let (shared, admission) = welcome::find_pool(
@@ -300,11 +304,13 @@ async fn greet(
         context: Rc::clone(context),
         pool: place.pool,
         settings: Settings::new(&place.admission.profile, worker),
-        carry,
+        // An idle client owns no buffer, not even an empty one.
+        carry: if carry.is_empty() { Vec::new() } else { carry },
         skip: 0,
         owed: out,
         pending: None,
         begun_at: 0,
+        ears: None,
         is_replication,
     };
     let mut current = Current::Idle;

@@ -1,9 +1,11 @@
 //! The wiring, once: from a configuration to a process that serves, reloads and ends.
 
+mod alarm;
 mod client;
 mod descriptors;
 mod directory;
 mod logging;
+mod memory;
 mod reload;
 mod worker;
 
@@ -15,8 +17,8 @@ use std::time::{Instant, SystemTime};
 
 use rand::Rng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::Console;
@@ -30,6 +32,8 @@ use crate::pool::registry::Registry;
 use crate::pool::worker::WORKERS_MAX;
 use crate::relay::hub::{Control, Hub, Parts, Shutdown};
 
+use alarm::{Alarm, Gone};
+
 pub use logging::Log;
 
 /// Reads the configuration, at the start and at each reload.
@@ -40,9 +44,13 @@ pub type Loader = Box<dyn Fn() -> Result<Config, Problems>>;
 pub struct App {
     hub: Arc<Hub>,
     control: mpsc::Receiver<Control>,
-    acceptors: Vec<JoinHandle<()>>,
+    bell: mpsc::Receiver<Gone>,
+    acceptors: JoinSet<()>,
+    /// What runs beside the workers for as long as the process does.
+    own: JoinSet<()>,
     mock_secret: [u8; 32],
     drain_timeout: std::time::Duration,
+    max_memory: watch::Sender<Option<u64>>,
 }
 
 impl App {
@@ -50,13 +58,14 @@ impl App {
     /// workers' threads.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// What keeps it from starting, or from going on.
     pub fn run(loader: &Loader, config: Config, log: &Log) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let mut app = Self::start(config)?;
+            let mut app =
+                Self::start(config).map_err(|error| io::Error::other(format!("cannot start: {error}")))?;
             app.steer(loader, log).await
         })
     }
@@ -67,11 +76,13 @@ impl App {
         let listeners = bind(&config.listen)?;
         let clock = Clock::starting_at(Instant::now());
         let (post, boxes) = Post::new(workers);
+        let (alarms, bell) = alarm::bell();
         let (control_sender, control) = mpsc::channel(CONTROL_MAX);
         let mut secrets = [[0; 32]; 2];
         rand::rng().fill(secrets.as_flattened_mut());
         let [mock_secret, deriver_key] = secrets;
         let drain_timeout = config.drain_timeout;
+        let (max_memory, limit) = watch::channel(config.max_memory);
         let config = Arc::new(config);
         let directory = directory::directory(&config, mock_secret).map_err(io::Error::other)?;
         let hub = Hub::new(Parts {
@@ -83,21 +94,29 @@ impl App {
             started: SystemTime::now(),
         });
         let console = Console::new(Arc::clone(&hub));
-        tokio::spawn(Arc::clone(&console).watch());
+        let mut own = JoinSet::new();
+        own.spawn(Arc::clone(&console).watch());
+        own.spawn(memory::keep(Arc::clone(&hub.memory), limit));
         for (index, mail) in boxes.into_iter().enumerate() {
-            worker::spawn(Arc::clone(&console), index, mail)?;
+            let alarm = Alarm::new(format!("worker {index}"), &alarms);
+            worker::spawn(Arc::clone(&console), index, mail, alarm)?;
         }
         found_pools(&hub);
         let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
-        let acceptors = listeners.into_iter().map(|listener| accept(&hub, listener));
-        let acceptors = acceptors.collect::<io::Result<_>>()?;
+        let mut acceptors = JoinSet::new();
+        for listener in listeners {
+            acceptors.spawn(accept(hub.post.clone(), Acceptor::new(listener)?));
+        }
         tracing::info!(workers, listen = addresses.join(", "), "pgweir ready");
         Ok(Self {
             hub,
             control,
+            bell,
             acceptors,
+            own,
             mock_secret,
             drain_timeout,
+            max_memory,
         })
     }
 
@@ -112,6 +131,7 @@ impl App {
                     Some(control) => self.on_control(control, loader, log).await,
                     None => pending().await,
                 },
+                error = loss(&mut self.bell, [&mut self.acceptors, &mut self.own]) => return Err(error),
                 _ = looks.tick() => {
                     self.hub.answers.close_idle(self.hub.registry.clock.now());
                     None
@@ -185,6 +205,7 @@ impl App {
         let directory = directory::directory(&config, self.mock_secret).map_err(|error| error.to_string())?;
         log.change(config.log_level, config.log_format);
         self.drain_timeout = config.drain_timeout;
+        self.max_memory.send_replace(config.max_memory);
         reload::apply(&self.hub, directory).await;
         found_pools(&self.hub);
         tracing::info!("configuration reloaded");
@@ -214,10 +235,7 @@ impl App {
     /// Stops accepting and lets transactions end. Another INT or TERM ends it at once.
     async fn drain(&mut self, signals: &mut Signals) -> io::Result<()> {
         tracing::info!(clients = self.hub.clients(), "draining");
-        for acceptor in self.acceptors.drain(..) {
-            acceptor.abort();
-            let _ = acceptor.await;
-        }
+        self.acceptors.shutdown().await;
         self.hub.drain();
         reload::tell(&self.hub, || Inquiry::Drain).await;
         let hub = Arc::clone(&self.hub);
@@ -236,11 +254,31 @@ impl App {
                     let _ = timeout(KILL_MAX, last).await;
                 }
             }
+            error = loss(&mut self.bell, [&mut self.acceptors, &mut self.own]) => return Err(error),
             () = signals.impatience() => tracing::warn!(clients = self.hub.clients(), "ending at once"),
             () = refuse(&mut self.control) => tracing::warn!(clients = self.hub.clients(), "ending at once"),
         }
         tracing::info!("pgweir ends");
         Ok(())
+    }
+}
+
+/// Waits until something is gone without which the process cannot serve: whoever has started it is to start it again.
+/// Cancel-safe.
+async fn loss(bell: &mut mpsc::Receiver<Gone>, tasks: [&mut JoinSet<()>; 2]) -> io::Error {
+    let [acceptors, own] = tasks;
+    loop {
+        tokio::select! {
+            Some(gone) = bell.recv() => return io::Error::other(gone),
+            // One whose socket is lost has said so, and the others go on.
+            Some(ended) = acceptors.join_next() => if let Err(panic) = ended {
+                return io::Error::other(panic);
+            },
+            Some(ended) = own.join_next() => if let Err(panic) = ended {
+                return io::Error::other(panic);
+            },
+            else => pending().await,
+        }
     }
 }
 
@@ -294,29 +332,22 @@ fn bind(entries: &[ListenAddr]) -> io::Result<Vec<Listener>> {
 }
 
 /// Accepts clients and gives them to the workers in turn.
-fn accept(hub: &Arc<Hub>, listener: Listener) -> io::Result<JoinHandle<()>> {
-    let mut acceptor = Acceptor::new(listener)?;
-    let post = hub.post.clone();
-    Ok(tokio::spawn(async move {
-        let mut next = 0;
-        loop {
-            match acceptor.accept().await {
-                Ok((socket, address)) => {
-                    if !post
-                        .send(next % post.workers().max(1), Mail::Client(socket, address))
-                        .await
-                    {
-                        tracing::error!("a worker is gone; its clients cannot be served");
-                    }
-                    next += 1;
+async fn accept(post: Post, mut acceptor: Acceptor) {
+    let mut turn = 0;
+    loop {
+        match acceptor.accept().await {
+            Ok((socket, address)) => {
+                if !post.send_to_any(turn, Mail::Client(socket, address)).await {
+                    tracing::error!("a worker is gone; its clients cannot be served");
                 }
-                Err(error) => {
-                    tracing::error!("a listening socket is lost: {error}");
-                    return;
-                }
+                turn = turn.wrapping_add(1);
+            }
+            Err(error) => {
+                tracing::error!("a listening socket is lost: {error}");
+                return;
             }
         }
-    }))
+    }
 }
 
 /// Watches for INT and TERM from now on, on a thread of its own: the answer says whether one has come.
@@ -400,3 +431,35 @@ const IDLE_LOOK: std::time::Duration = std::time::Duration::from_secs(10);
 const PAUSE_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
 /// For the last words to those who did not leave in time.
 const KILL_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_ends_the_process() {
+        let (alarms, mut bell) = alarm::bell();
+        let mut acceptors = JoinSet::new();
+        acceptors.spawn(async {});
+        drop(Alarm::new("worker 3".to_owned(), &alarms));
+        let error = loss(&mut bell, [&mut acceptors, &mut JoinSet::new()]).await;
+        assert!(error.to_string().starts_with("worker 3 has ended"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_where_clients_are_accepted_or_beside_the_workers_ends_the_process() {
+        let (_alarms, mut bell) = alarm::bell();
+        for place in [0, 1] {
+            let mut sets = [JoinSet::new(), JoinSet::new()];
+            // The socket of this one was lost.
+            sets[0].spawn(async {});
+            sets[place].spawn(async { panic!("planted: beside the workers") });
+            let [acceptors, own] = &mut sets;
+            let error = loss(&mut bell, [acceptors, own]).await;
+            assert!(
+                error.to_string().contains("planted: beside the workers"),
+                "{error}"
+            );
+        }
+    }
+}

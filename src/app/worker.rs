@@ -1,11 +1,13 @@
 //! One worker: a thread with its own event loop, its clients and its part of every pool.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::admin::Console;
 use crate::pool::conn::ServerInfo;
@@ -16,9 +18,10 @@ use crate::relay::cancel;
 use crate::relay::context::Context;
 use crate::relay::hub::Hub;
 
+use super::alarm::Alarm;
 use super::client;
 
-/// Starts a worker's thread.
+/// Starts a worker's thread. It works until the process ends: should it end before, for whatever reason, the alarm rings.
 ///
 /// # Errors
 /// The system gives no thread.
@@ -26,23 +29,27 @@ pub(super) fn spawn(
     console: Arc<Console>,
     index: usize,
     mail: mpsc::Receiver<Mail>,
-) -> std::io::Result<JoinHandle<()>> {
-    let runtime = move || -> std::io::Result<()> {
+    alarm: Alarm,
+) -> io::Result<()> {
+    let work = move || -> io::Result<()> {
         let runtime = RuntimeBuilder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build_local(LocalOptions::default())?;
+        // Rings before the event loop is taken down, which may have to wait.
+        let _alarm = alarm;
         runtime.block_on(run(console, index, mail));
         Ok(())
     };
     Builder::new().name(format!("worker-{index}")).spawn(move || {
-        if let Err(error) = runtime() {
+        if let Err(error) = work() {
             tracing::error!("worker {index} cannot start its event loop: {error}");
         }
-    })
+    })?;
+    Ok(())
 }
 
-async fn run(console: Arc<Console>, index: usize, mut mail: mpsc::Receiver<Mail>) {
+async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>) {
     let hub = &console.hub;
     let worker = Worker::new(
         index,
@@ -51,13 +58,27 @@ async fn run(console: Arc<Console>, index: usize, mut mail: mpsc::Receiver<Mail>
         Arc::clone(&hub.registry.starving),
         Arc::clone(&hub.deriver),
     );
-    let context = Context::new(Rc::clone(&worker));
+    let context = Context::new(Rc::clone(&worker), &hub.texts, Arc::clone(&hub.memory));
     context.log_slow.set(hub.directory.load().log_slow);
-    tokio::task::spawn_local(Rc::clone(&worker).tick());
-    tokio::task::spawn_local(Rc::clone(&worker).reap());
-    tokio::task::spawn_local(Rc::clone(&worker).watch_capacity());
-    while let Some(letter) = mail.recv().await {
-        open(&console, &context, letter);
+    let mut own = JoinSet::new();
+    own.spawn_local(Rc::clone(&worker).tick());
+    own.spawn_local(Rc::clone(&worker).reap());
+    own.spawn_local(Rc::clone(&worker).watch_capacity());
+    attend(own, mail, |letter| open(&console, &context, letter)).await;
+    tracing::error!("worker {index} has lost a task of its own");
+}
+
+/// Opens letters for as long as the worker's own tasks run. None of them ever returns: without one of them, clients would be
+/// served without time limits, or not at all. A client's task is none of them, and fails alone.
+async fn attend(mut own: JoinSet<()>, mut mail: mpsc::Receiver<Mail>, mut open: impl FnMut(Mail)) {
+    loop {
+        tokio::select! {
+            letter = mail.recv() => match letter {
+                Some(letter) => open(letter),
+                None => return,
+            },
+            _ = own.join_next() => return,
+        }
     }
 }
 
@@ -206,6 +227,13 @@ fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
         }
     }
     for pool in &pools {
+        if let Some((index, info)) = pool.shared.desk.server()
+            && index == worker.index
+        {
+            let mut row = ServerRow::of(&info, "listening");
+            row.close_needed = is_old(&info);
+            rows.push(row);
+        }
         for info in pool.tested() {
             let mut row = ServerRow::of(&info, "tested");
             row.close_needed = is_old(&info);
@@ -224,3 +252,76 @@ fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
 
 /// Threads for what cannot be waited for on an event loop: names, derivations.
 const BLOCKING_THREADS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::LocalRuntime {
+        RuntimeBuilder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap()
+    }
+
+    /// What a client's task has in hand.
+    struct Held(Rc<Cell<u32>>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() - 1);
+        }
+    }
+
+    #[test]
+    fn a_worker_ends_when_a_task_of_its_own_panics() {
+        runtime().block_on(async {
+            let (_post, mail) = mpsc::channel(1);
+            let mut own = JoinSet::new();
+            own.spawn_local(pending::<()>());
+            own.spawn_local(async { panic!("planted: a task of the worker") });
+            attend(own, mail, |_| {}).await;
+        });
+    }
+
+    #[test]
+    fn a_panic_in_a_clients_task_ends_that_client_alone() {
+        runtime().block_on(async {
+            let (post, mail) = mpsc::channel(4);
+            let held = Rc::new(Cell::new(0));
+            let mut own = JoinSet::new();
+            own.spawn_local(pending::<()>());
+            let mut letters = 0;
+            let open = |_| {
+                letters += 1;
+                let panics = letters == 2;
+                held.set(held.get() + 1);
+                let held = Held(Rc::clone(&held));
+                tokio::task::spawn_local(async move {
+                    tokio::task::yield_now().await;
+                    assert!(!panics, "planted: a client's task");
+                    // The others stay.
+                    pending::<()>().await;
+                    drop(held);
+                });
+            };
+            for _ in 0..3 {
+                post.send(Mail::Inquiry(Inquiry::Recheck)).await.unwrap();
+            }
+            let mut worker = std::pin::pin!(attend(own, mail, open));
+            let mut has_begun = false;
+            tokio::select! {
+                () = &mut worker => panic!("the worker has ended"),
+                () = async {
+                    while !has_begun || held.get() != 2 {
+                        has_begun |= held.get() == 3;
+                        tokio::task::yield_now().await;
+                    }
+                } => {}
+            }
+        });
+    }
+}

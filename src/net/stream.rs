@@ -5,12 +5,16 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
+use tokio::task::coop;
 
 use super::keepalive::Keepalive;
 use super::tls::{ClientSession, ServerSession};
@@ -34,13 +38,11 @@ impl Stream {
     /// An idle connection is watched the same way: ready means that the peer has spoken or gone. The readiness of the
     /// socket alone would not do, as a TLS peer may send records that carry no data.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        let done = match self {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, &mut buf),
-            Self::ServerTls(session) => Pin::new(&mut **session).poll_read(cx, &mut buf),
-            Self::ClientTls(session) => Pin::new(&mut **session).poll_read(cx, &mut buf),
-        };
-        done.map_ok(|()| buf.filled().len())
+        match self {
+            Self::Plain(socket) => socket.poll_receive(cx, buf),
+            Self::ServerTls(session) => read_into(&mut **session, cx, buf),
+            Self::ClientTls(session) => read_into(&mut **session, cx, buf),
+        }
     }
 
     /// Whether nothing has come since the last read, as far as that is known without a system call. A plain stream alone can
@@ -61,7 +63,7 @@ impl Stream {
     /// Writes what fits.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Plain(socket) => socket.poll_send(cx, bytes),
             Self::ServerTls(session) => Pin::new(&mut **session).poll_write(cx, bytes),
             Self::ClientTls(session) => Pin::new(&mut **session).poll_write(cx, bytes),
         }
@@ -279,6 +281,134 @@ impl Socket {
     #[must_use]
     pub fn is_tcp(&self) -> bool {
         matches!(self.state, State::Tcp(_) | State::ParkedTcp(_))
+    }
+
+    /// Reads what is there, on the shortest way: a query comes by here four times.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut self.state {
+            State::Tcp(socket) => receive(socket, cx, buf),
+            State::Unix(socket) => receive(socket, cx, buf),
+            State::Memory(_) | State::ParkedTcp(_) | State::ParkedUnix(_) | State::Closed => {
+                read_into(self, cx, buf)
+            }
+        }
+    }
+
+    /// Writes what fits, on the shortest way.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.state {
+            State::Tcp(socket) => send(socket, cx, bytes),
+            State::Unix(socket) => send(socket, cx, bytes),
+            State::Memory(_) | State::ParkedTcp(_) | State::ParkedUnix(_) | State::Closed => {
+                Pin::new(self).poll_write(cx, bytes)
+            }
+        }
+    }
+}
+
+fn read_into(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buf: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(buf);
+    let done = Pin::new(stream).poll_read(cx, &mut buf);
+    done.map_ok(|()| buf.filled().len())
+}
+
+/// A socket on the event loop: what TCP and Unix sockets have in common.
+trait Evented: AsFd {
+    fn try_io(&self, interest: Interest, io: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Evented for TcpStream {
+    fn try_io(&self, interest: Interest, io: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.try_io(interest, io)
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+}
+
+impl Evented for UnixStream {
+    fn try_io(&self, interest: Interest, io: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.try_io(interest, io)
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+}
+
+/// The system call is made directly: the C library's may be a point of cancellation, which costs as much as all else here.
+fn receive(socket: &impl Evented, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        if coop::has_budget_remaining() {
+            let mut done = None;
+            let _ = socket.try_io(Interest::READABLE, || {
+                let received = rustix::net::recv(socket, &mut *buf, RecvFlags::empty());
+                attempt(received.map(|(_, count)| count), buf.len(), &mut done)
+            });
+            if let Some(done) = done {
+                // A peer that always has more to say leaves the others their turn.
+                if let Poll::Ready(budget) = coop::poll_proceed(cx) {
+                    budget.made_progress();
+                }
+                return Poll::Ready(done);
+            }
+        }
+        ready!(socket.poll_read_ready(cx))?;
+    }
+}
+
+fn send(socket: &impl Evented, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        let mut done = None;
+        let _ = socket.try_io(Interest::WRITABLE, || {
+            let sent = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
+            attempt(sent, bytes.len(), &mut done)
+        });
+        if let Some(done) = done {
+            return Poll::Ready(done);
+        }
+        ready!(socket.poll_write_ready(cx))?;
+    }
+}
+
+/// What an attempt came to is put into `done`, unless it has to be made again; the event loop is told the rest. After fewer
+/// bytes than asked for the socket has no more to give, or to take: the loop learns it by what stands for `EAGAIN`, so that
+/// the next attempt costs no system call.
+fn attempt(
+    result: Result<usize, Errno>,
+    asked: usize,
+    done: &mut Option<io::Result<usize>>,
+) -> io::Result<()> {
+    let is_drained = match result {
+        Ok(count) => {
+            *done = Some(Ok(count));
+            0 < count && count < asked
+        }
+        Err(Errno::AGAIN) => true,
+        Err(error) => {
+            *done = Some(Err(error.into()));
+            false
+        }
+    };
+    if is_drained {
+        Err(ErrorKind::WouldBlock.into())
+    } else {
+        Ok(())
     }
 }
 

@@ -23,12 +23,12 @@ use super::converse;
 use super::derive::Deriver;
 use super::ledger::Slot;
 use super::local::LocalPool;
-use super::shared::PoolShared;
+use super::shared::{OUTSIDE, PoolShared};
 use super::target::{SessionAttrs, Target};
 
 /// Opens one connection in the background and gives it to whoever waits.
 pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
-    pool.connecting(1);
+    let connecting = Connecting::new(pool);
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
         let order = Order {
@@ -38,7 +38,7 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
         };
         let tried = pool.shared.target.load_full();
         let opened = open(&order, &pool.worker.deriver, pool.worker.take_id(), slot).await;
-        pool.connecting(-1);
+        drop(connecting);
         match opened {
             Ok(conn) => {
                 pool.shared.on_success();
@@ -60,6 +60,22 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
             }
         }
     });
+}
+
+/// One more connection is being opened, until this is dropped.
+struct Connecting(Rc<LocalPool>);
+
+impl Connecting {
+    fn new(pool: &Rc<LocalPool>) -> Self {
+        pool.connecting(1);
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.connecting(-1);
+    }
 }
 
 /// The server refuses the password: perhaps there is a new one where it came from, or somebody has logged in with one.
@@ -164,6 +180,15 @@ async fn open_some(
     let now = order.shared.clock.now();
     conn.idle_since = now;
     conn.expires_at = expiry(now, settings.server_lifetime, &mut rand::rng());
+    if order.replication == Replication::None && order.shared.id != OUTSIDE {
+        // In session mode, too: a client's own mode may be another than its pool's.
+        let renewed = order.shared.catalog.renew(&mut conn, order.shared.clock).await;
+        renewed.map_err(|trouble| Failure {
+            text: format!("cannot read the functions: {}", trouble.report()),
+            report: trouble.report().clone(),
+            is_passing: false,
+        })?;
+    }
     if let Some(sql) = &settings.connect_query
         && order.replication == Replication::None
     {

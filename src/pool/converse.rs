@@ -14,11 +14,19 @@ pub type Rows = Vec<Vec<Option<Vec<u8>>>>;
 /// # Errors
 /// The server's error, or the loss of the connection.
 pub async fn query(conn: &mut ServerConn, sql: &str) -> Result<Rows, Trouble> {
+    query_within(conn, sql, ANSWER_LEN_MAX).await
+}
+
+/// The same for an answer of up to `max` bytes.
+///
+/// # Errors
+/// The server's error, or the loss of the connection.
+pub async fn query_within(conn: &mut ServerConn, sql: &str, max: usize) -> Result<Rows, Trouble> {
     let mut request = Vec::new();
     crate::session::client::query(sql, &mut request);
     // A simple query destroys the unnamed statement, whoever's it was.
     conn.state.statements.unnamed = None;
-    talk(conn, &request).await
+    talk(conn, &request, max).await
 }
 
 /// Runs one statement with text parameters.
@@ -47,7 +55,7 @@ pub async fn query_with(conn: &mut ServerConn, sql: &str, values: &[&str]) -> Re
     write::bare(&mut request, tag::SYNC);
     // Our own unnamed statement takes the place of whoever's was there.
     conn.state.statements.unnamed = None;
-    talk(conn, &request).await
+    talk(conn, &request, ANSWER_LEN_MAX).await
 }
 
 /// What went wrong.
@@ -68,12 +76,15 @@ impl Trouble {
     }
 }
 
-async fn talk(conn: &mut ServerConn, request: &[u8]) -> Result<Rows, Trouble> {
+async fn talk(conn: &mut ServerConn, request: &[u8], max: usize) -> Result<Rows, Trouble> {
     conn.stream
         .write_all(request)
         .await
         .map_err(|_| lost("The connection was lost."))?;
-    let mut answer = Answer::default();
+    let mut answer = Answer {
+        max,
+        ..Answer::default()
+    };
     let mut buf = vec![0; READ_LEN];
     loop {
         while let Some(len) = answer.on_message(conn)? {
@@ -85,7 +96,7 @@ async fn talk(conn: &mut ServerConn, request: &[u8]) -> Result<Rows, Trouble> {
             }
         }
         let count = conn.stream.read(&mut buf).await.unwrap_or(0);
-        if count == 0 || conn.carry.len() > ANSWER_LEN_MAX {
+        if count == 0 || conn.carry.len() > max {
             return Err(lost("The connection was lost."));
         }
         conn.carry.extend_from_slice(buf.get(..count).unwrap_or_default());
@@ -96,6 +107,7 @@ async fn talk(conn: &mut ServerConn, request: &[u8]) -> Result<Rows, Trouble> {
 struct Answer {
     rows: Rows,
     bytes: usize,
+    max: usize,
     error: Option<Report>,
     is_ready: bool,
 }
@@ -111,7 +123,7 @@ impl Answer {
         match head.tag {
             tag::DATA_ROW => {
                 self.bytes += body.len();
-                if self.bytes > ANSWER_LEN_MAX {
+                if self.bytes > self.max {
                     return Err(lost("The answer is too large."));
                 }
                 self.rows
@@ -162,7 +174,7 @@ fn row(body: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
     Some(values)
 }
 
-fn lost(detail: &'static str) -> Trouble {
+pub(super) fn lost(detail: &'static str) -> Trouble {
     Trouble::Lost(
         Report::error(SqlState::CONNECTION_FAILURE, "the server connection was lost").with_detail(detail),
     )

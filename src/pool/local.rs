@@ -94,6 +94,10 @@ impl LocalPool {
                 conn.close();
                 continue;
             }
+            if !self.is_informed(&mut conn) {
+                reset::spawn(self, conn);
+                continue;
+            }
             if conn.is_quiet() {
                 return Some(self.lease(conn));
             }
@@ -164,13 +168,17 @@ impl LocalPool {
     }
 
     /// Takes back a connection that is proven to be at rest.
-    pub fn give_back(self: &Rc<Self>, conn: Box<ServerConn>, rest: &Rest) {
+    pub fn give_back(self: &Rc<Self>, mut conn: Box<ServerConn>, rest: &Rest) {
         if rest.server() != conn.state.id {
             return;
         }
         let unsettled = !conn.info.cancels.is_settled();
         if conn.info.cancels.is_in_doubt() {
             return conn.close();
+        }
+        if self.shared.catalog.is_ahead_of(&conn.state) {
+            // Its client may have used a function of which nothing was known.
+            conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         match conn.state.hygiene {
             Hygiene::Clean if !unsettled => self.accept(conn),
@@ -180,6 +188,7 @@ impl LocalPool {
     }
 
     /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
+    #[inline]
     pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.is_stale(&conn, self.worker.recent()) || self.shared.is_over(&self.settings.borrow()) {
             conn.close();
@@ -190,6 +199,7 @@ impl LocalPool {
     }
 
     /// Gives a connection to who has waited longest, here or, if much longer, elsewhere; or keeps it idle.
+    #[inline]
     fn pass_on(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.shared.is_paused() {
             conn.close();
@@ -207,9 +217,13 @@ impl LocalPool {
         }
     }
 
+    #[inline]
     fn keep(self: &Rc<Self>, mut conn: Box<ServerConn>) {
         if self.waiters.borrow().is_empty() {
             return self.put_idle(conn);
+        }
+        if !self.is_informed(&mut conn) {
+            return reset::spawn(self, conn);
         }
         if !conn.is_quiet()
             && let Poll::Ready(broken) = conn.poll_idle(&mut self.worker.idle_context())
@@ -226,6 +240,7 @@ impl LocalPool {
         }
     }
 
+    #[inline]
     fn put_idle(self: &Rc<Self>, conn: Box<ServerConn>) {
         self.shelve(conn);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
@@ -236,6 +251,7 @@ impl LocalPool {
         }
     }
 
+    #[inline]
     fn shelve(&self, mut conn: Box<ServerConn>) {
         conn.idle_since = self.worker.recent();
         // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.
@@ -355,7 +371,7 @@ impl LocalPool {
     }
 
     /// A limit that several pools share is reached: connections that are idle elsewhere make room.
-    fn ask_to_evict(&self) {
+    pub(super) fn ask_to_evict(&self) {
         for worker in 0..self.worker.post.workers() {
             let _ = self.worker.post.try_send(
                 worker,
@@ -467,6 +483,11 @@ impl LocalPool {
 
     fn is_stale(&self, conn: &ServerConn, now: u64) -> bool {
         conn.epoch != self.shared.epoch() || (conn.expires_at != 0 && conn.expires_at <= now)
+    }
+
+    /// Sees to it that an idle connection knows what functions do, as far as that is known.
+    fn is_informed(&self, conn: &mut ServerConn) -> bool {
+        !self.shared.catalog.is_ahead_of(&conn.state) || self.shared.catalog.tell(&mut conn.state)
     }
 
     fn lost_idle(&self, conn: Box<ServerConn>, broken: &super::conn::Broken) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -170,6 +171,23 @@ impl Post {
         })
     }
 
+    /// Sends to the first worker in turn that has room; waits while none has. Says whether there is anybody to send to.
+    pub async fn send_to_any(&self, turn: usize, mut mail: Mail) -> bool {
+        loop {
+            for step in 0..self.workers() {
+                let worker = turn.wrapping_add(step) % self.workers();
+                match self.try_send(worker, mail) {
+                    Ok(()) => return true,
+                    Err(back) => mail = back,
+                }
+            }
+            if self.boxes.iter().all(mpsc::Sender::is_closed) {
+                return false;
+            }
+            tokio::time::sleep(ROOM_LOOK).await;
+        }
+    }
+
     /// Sends, waiting for room. Says whether the worker is still there.
     pub async fn send(&self, worker: usize, mail: Mail) -> bool {
         match self.boxes.get(worker) {
@@ -181,3 +199,42 @@ impl Post {
 
 /// Letters under way to one worker. New clients come this way, so it bounds how far accepting runs ahead of logging in.
 const MAIL_MAX: usize = 1024;
+/// How often it is looked for room when every box is full: a worker opens many letters in that time.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> Mail {
+        Mail::Inquiry(Inquiry::Recheck)
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_box_is_full_is_passed_over() {
+        let (post, mut boxes) = Post::new(3);
+        while post.try_send(1, letter()).is_ok() {}
+        assert!(post.send_to_any(1, letter()).await);
+        assert!(boxes[2].try_recv().is_ok() && boxes[0].try_recv().is_err());
+        // Turns may be counted for ever.
+        assert!(post.send_to_any(usize::MAX, letter()).await);
+    }
+
+    #[tokio::test]
+    async fn when_every_box_is_full_any_that_has_room_again_will_do() {
+        let (post, mut boxes) = Post::new(2);
+        for worker in 0..2 {
+            while post.try_send(worker, letter()).is_ok() {}
+        }
+        let waiting = tokio::spawn({
+            let post = post.clone();
+            async move { post.send_to_any(0, letter()).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        assert!(boxes[1].try_recv().is_ok());
+        assert!(waiting.await.unwrap());
+        drop(boxes);
+        assert!(!post.send_to_any(0, letter()).await);
+    }
+}

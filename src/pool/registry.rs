@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::catalog::Catalog;
 use super::clock::Clock;
 use super::ledger::{Account, Accounts, Starving};
 use super::settings::PoolSettings;
-use super::shared::{Founding, PoolShared};
+use super::shared::{Founding, OUTSIDE, PoolShared};
 use super::target::Target;
 
 /// All pools of the process.
@@ -29,6 +30,7 @@ struct Inner {
     /// By the name clients know the database by, and the user's name on the server.
     pools: HashMap<(Arc<str>, Arc<str>), Arc<PoolShared>>,
     databases: HashMap<Arc<str>, Arc<Account>>,
+    catalogs: HashMap<Arc<str>, Arc<Catalog>>,
     users: HashMap<Arc<str>, Arc<Account>>,
     profiles: HashMap<(Arc<str>, Arc<str>), Arc<Profile>>,
     database_clients: HashMap<Arc<str>, Arc<AtomicU32>>,
@@ -40,6 +42,7 @@ impl Inner {
     fn forget_unused(&mut self) {
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         self.databases.retain(|_, account| Arc::strong_count(account) > 1);
+        self.catalogs.retain(|_, catalog| Arc::strong_count(catalog) > 1);
         self.users.retain(|_, account| Arc::strong_count(account) > 1);
         self.profiles.retain(|_, profile| Arc::strong_count(profile) > 1);
         self.database_clients
@@ -90,6 +93,7 @@ impl Registry {
             settings,
             target,
             workers: self.workers,
+            catalog: Arc::clone(inner.catalogs.entry(Arc::clone(&database)).or_default()),
         };
         let pool = Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)));
         pool.set_paused(inner.all_paused || inner.paused.contains(&*database));
@@ -118,13 +122,14 @@ impl Registry {
         };
         let (database, user) = (Arc::from(database), Arc::from(user));
         let founding = Founding {
-            id: 0,
+            id: OUTSIDE,
             database,
             user,
             accounts,
             settings,
             target,
             workers: self.workers,
+            catalog: Arc::default(),
         };
         Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)))
     }
@@ -138,6 +143,10 @@ impl Registry {
             (None, paused) => inner.all_paused = paused,
         }
         for pool in inner.pools.values() {
+            if pool.is_paused() {
+                // Whoever pauses may change the database meanwhile.
+                pool.catalog.on_changed();
+            }
             pool.set_paused(inner.all_paused || inner.paused.contains(&*pool.database));
         }
     }
@@ -154,7 +163,12 @@ impl Registry {
     pub fn open(&self, database: Option<&str>) -> u32 {
         let inner = self.lock();
         let counted = |pool: &&Arc<PoolShared>| database.is_none_or(|database| *pool.database == *database);
-        inner.pools.values().filter(counted).map(|pool| pool.open()).sum()
+        inner
+            .pools
+            .values()
+            .filter(counted)
+            .map(|pool| pool.open_in_all())
+            .sum()
     }
 
     /// All pools, by database and user.

@@ -9,21 +9,18 @@ use tokio::time::timeout;
 use crate::protocol::TransactionState;
 use crate::session::Hygiene;
 
-use super::conn::ServerConn;
+use super::conn::{ServerConn, ServerInfo};
 use super::converse::{self, Trouble};
 use super::local::{LocalPool, count};
+use super::shared::PoolShared;
 
 /// Cleans a connection in the background and gives it to its pool; what cannot be cleaned is closed.
 pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
-    count(&pool.numbers().tested, 1);
-    let info = Arc::clone(&conn.info);
-    pool.tested.borrow_mut().push(Arc::clone(&info));
+    let tested = Tested::new(pool, &conn);
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
-        let settings = pool.shared.settings();
-        let cleaned = timeout(RESET_MAX, clean(conn, settings.connect_query.as_deref())).await;
-        count(&pool.numbers().tested, -1);
-        pool.tested.borrow_mut().retain(|tested| tested.id != info.id);
+        let cleaned = timeout(RESET_MAX, clean(conn, &pool.shared)).await;
+        drop(tested);
         match cleaned {
             Ok(Some(conn)) => pool.accept(conn),
             Ok(None) | Err(_) => pool.recheck(),
@@ -31,7 +28,34 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
     });
 }
 
-async fn clean(mut conn: Box<ServerConn>, connect_query: Option<&str>) -> Option<Box<ServerConn>> {
+/// A connection that is being cleaned, as the console counts and shows it, until this is dropped.
+struct Tested {
+    pool: Rc<LocalPool>,
+    info: Arc<ServerInfo>,
+}
+
+impl Tested {
+    fn new(pool: &Rc<LocalPool>, conn: &ServerConn) -> Self {
+        count(&pool.numbers().tested, 1);
+        pool.tested.borrow_mut().push(Arc::clone(&conn.info));
+        Self {
+            pool: Rc::clone(pool),
+            info: Arc::clone(&conn.info),
+        }
+    }
+}
+
+impl Drop for Tested {
+    fn drop(&mut self) {
+        count(&self.pool.numbers().tested, -1);
+        self.pool
+            .tested
+            .borrow_mut()
+            .retain(|tested| tested.id != self.info.id);
+    }
+}
+
+async fn clean(mut conn: Box<ServerConn>, shared: &PoolShared) -> Option<Box<ServerConn>> {
     if !conn.info.cancels.is_settled() {
         conn.info.cancels.settled().await;
         if conn.info.cancels.is_in_doubt() {
@@ -46,10 +70,13 @@ async fn clean(mut conn: Box<ServerConn>, connect_query: Option<&str>) -> Option
     if conn.state.hygiene == Hygiene::Tainted {
         converse::query(&mut conn, "DISCARD ALL").await.ok()?;
         conn.state.on_discarded();
-        if let Some(sql) = connect_query {
+        if let Some(sql) = &shared.settings().connect_query {
             // Gone with everything else; a new connection has it.
             converse::query(&mut conn, sql).await.ok()?;
         }
+    }
+    if shared.catalog.is_ahead_of(&conn.state) && !shared.catalog.tell(&mut conn.state) {
+        shared.catalog.renew(&mut conn, shared.clock).await.ok()?;
     }
     let is_clean = conn.state.hygiene == Hygiene::Clean
         && conn.state.transaction == TransactionState::Idle

@@ -8,8 +8,10 @@ use crossbeam::utils::CachePadded;
 
 use crate::protocol::{Parameters, Report};
 
+use super::catalog::Catalog;
 use super::clock::{Clock, micros};
-use super::ledger::{Accounts, Full, Limits, Slot, Starving};
+use super::desk::Desk;
+use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
 use super::settings::PoolSettings;
 use super::target::Target;
 
@@ -37,6 +39,12 @@ pub struct PoolShared {
     pub welcome: ArcSwapOption<Parameters>,
     /// Cancel requests under way to its connections.
     pub cancelling: Arc<AtomicU32>,
+    /// Who listens to what.
+    pub desk: Desk,
+    /// The connection that listens.
+    listener: Arc<Account>,
+    /// What the functions of its database may do.
+    pub catalog: Arc<Catalog>,
 }
 
 /// One worker's numbers. Written by that worker alone, so there is nothing to contend for; read by all.
@@ -97,6 +105,7 @@ pub struct Founding {
     pub settings: PoolSettings,
     pub target: Target,
     pub workers: usize,
+    pub catalog: Arc<Catalog>,
 }
 
 impl PoolShared {
@@ -119,6 +128,9 @@ impl PoolShared {
             failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),
             cancelling: Arc::default(),
+            desk: Desk::default(),
+            listener: Arc::default(),
+            catalog: founding.catalog,
         }
     }
 
@@ -161,6 +173,25 @@ impl PoolShared {
         self.open_below(settings.min_pool_size.min(unlimited(settings.pool_size)))
     }
 
+    /// The same for the connection that listens: it stands outside of the pool's size, and is one.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn try_open_listener(&self) -> Result<Slot, Full> {
+        let settings = self.settings.load();
+        let accounts = Accounts {
+            pool: Arc::clone(&self.listener),
+            database: Arc::clone(&self.accounts.database),
+            user: Arc::default(),
+        };
+        let limits = Limits {
+            pool: u32::MAX,
+            database: unlimited(settings.max_db_connections),
+            user: u32::MAX,
+        };
+        accounts.try_open(limits, &self.starving)
+    }
+
     fn open_below(&self, pool: u32) -> Result<Slot, Full> {
         let settings = self.settings.load();
         let limits = Limits {
@@ -187,6 +218,12 @@ impl PoolShared {
         self.accounts.pool.open()
     }
 
+    /// The same with the one that listens.
+    #[must_use]
+    pub fn open_in_all(&self) -> u32 {
+        self.open() + self.listener.open()
+    }
+
     /// Whether more connections are to stay than these settings allow: the pool was made smaller.
     #[must_use]
     pub fn is_over(&self, settings: &PoolSettings) -> bool {
@@ -210,6 +247,7 @@ impl PoolShared {
     /// Every connection that is open now is closed at its next rest.
     pub fn renew(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.catalog.on_changed();
     }
 
     pub fn set_paused(&self, paused: bool) {
@@ -297,6 +335,9 @@ impl PoolShared {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The id of a pool that serves no clients.
+pub const OUTSIDE: u64 = 0;
 
 fn unlimited(max: u32) -> u32 {
     if max == 0 { u32::MAX } else { max }

@@ -229,6 +229,9 @@ impl Worker {
         for seat in self.seats.borrow().iter().flatten() {
             seat.poke(Poke::Renew);
         }
+        for pool in self.pools() {
+            pool.shared.desk.ring();
+        }
         self.recheck();
     }
 

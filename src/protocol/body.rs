@@ -6,7 +6,9 @@ use super::sqlstate::SqlState;
 /// Splits off a zero-terminated string; `None` when its end is not in `input`.
 #[must_use]
 pub fn split_cstr(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(0, input)?;
+    // Names are empty or short, mostly: there the fast search begins too late.
+    let near = input.iter().take(SHORT_LEN).position(|byte| *byte == 0);
+    let end = near.or_else(|| memchr::memchr(0, input))?;
     Some((input.get(..end)?, input.get(end + 1..)?))
 }
 
@@ -80,3 +82,10 @@ pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
     }
     out.push(0);
 }
+
+/// Kinds of fields in an error body.
+pub const FIELD_MESSAGE: u8 = b'M';
+pub const FIELD_POSITION: u8 = b'P';
+pub const FIELD_WHERE: u8 = b'W';
+/// How far a string's end is looked for byte by byte.
+const SHORT_LEN: usize = 8;

@@ -37,6 +37,12 @@ impl Report {
         Self::new(Severity::Notice, code, message, Fate::Keep)
     }
 
+    /// The same, and more serious.
+    #[must_use]
+    pub fn warning(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Severity::Warning, code, message, Fate::Keep)
+    }
+
     fn new(severity: Severity, code: SqlState, message: impl Into<Cow<'static, str>>, fate: Fate) -> Self {
         Self {
             severity,

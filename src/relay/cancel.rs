@@ -16,11 +16,12 @@ pub fn spawn(info: &Arc<ServerInfo>, done: Option<oneshot::Sender<()>>) {
         return;
     };
     tokio::task::spawn_local(async move {
-        let _done = done;
         if timeout(CANCEL_MAX, send(&under_way)).await.is_err() {
             under_way.info.cancels.doubt();
             tracing::warn!(server = %under_way.info.address, "a cancel request was not taken in time");
         }
+        drop(under_way);
+        drop(done);
     });
 }
 

@@ -18,8 +18,10 @@ use crate::session::{ClientSession, Outbox};
 
 use super::Current;
 use super::context::{Context, Scratch};
+use super::ears::{self, Ears};
 use super::exchange::Exchange;
 use super::farewell::Farewell;
+use super::memory;
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Client {
     pub pending: Option<Box<Report>>,
     /// When the block began that no server knows of; microseconds on the clock.
     pub begun_at: u64,
+    /// What it listens to, if somebody else listens for it. In a box: most clients never listen.
+    pub ears: Option<Box<Ears>>,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
 }
@@ -86,6 +90,9 @@ impl Client {
         {
             return Poll::Ready(Turn::Leave(farewell));
         }
+        if let Err(farewell) = self.hear(cx) {
+            return Poll::Ready(Turn::Leave(farewell));
+        }
         let context = Rc::clone(&self.context);
         let Scratch { read, out } = &mut *context.scratch.borrow_mut();
         if !self.carry.is_empty() {
@@ -98,6 +105,11 @@ impl Client {
         loop {
             if self.owes() && ready!(self.poll_flush(cx)).is_err() {
                 return Poll::Ready(Turn::Leave(Farewell::Lost));
+            }
+            match self.hear(cx) {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(farewell) => return Poll::Ready(Turn::Leave(farewell)),
             }
             let count = match ready!(self.stream.poll_read(cx, read)) {
                 Ok(0) | Err(_) => return Poll::Ready(Turn::Leave(Farewell::Lost)),
@@ -116,6 +128,14 @@ impl Client {
                 return Poll::Ready(turn);
             }
         }
+    }
+
+    /// Takes up what was notified, as far as the client may be told now. Says whether there was something.
+    fn hear(&mut self, cx: &TaskContext<'_>) -> Result<bool, Farewell> {
+        if self.ears.is_none() {
+            return Ok(false);
+        }
+        ears::hear(self, self.session.may_be_notified(), cx)
     }
 
     /// What is set for it, now.
@@ -197,8 +217,10 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
-            let Some(report) = self.pending.take() else {
-                return Some(self.ask(rest, begun, out, cx));
+            let report = match self.pending.take() {
+                Some(report) => report,
+                None if self.context.memory.is_short() => Box::new(memory::shortage()),
+                None => return Some(self.ask(rest, begun, out, cx)),
             };
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
@@ -301,10 +323,12 @@ impl Client {
         self.stream.poll_flush(cx)
     }
 
-    /// Writes to the client what fits; the rest is owed. Nothing may be owed before.
+    /// Writes to the client what fits; the rest is owed, behind what is owed already.
     pub fn send(&mut self, cx: &mut TaskContext<'_>, bytes: &[u8]) -> io::Result<()> {
         let mut sent = 0;
-        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        while self.owed.is_empty()
+            && let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty())
+        {
             match self.stream.poll_write(cx, rest)? {
                 Poll::Pending => break,
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -321,7 +345,7 @@ impl Client {
     /// Sends what the worker's buffers hold for the client, made of the first `count` bytes that were read.
     pub fn send_read(&mut self, count: usize, cx: &mut TaskContext<'_>) -> io::Result<()> {
         let context = Rc::clone(&self.context);
-        let Scratch { read, out } = &*context.scratch.borrow();
+        let Scratch { read, out } = &mut *context.scratch.borrow_mut();
         self.send(cx, out.bytes(read.get(..count).unwrap_or_default()))
     }
 

@@ -2,11 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pool::worker::Worker;
+use crate::protocol::Parameters;
 use crate::session::Outbox;
 use crate::session::statement::StatementCache;
+
+use super::memory::Memory;
+use super::texts::Texts;
 
 /// One worker's tools. Borrowed for one pass at a time, never across a wait.
 #[derive(Debug)]
@@ -16,6 +21,9 @@ pub struct Context {
     /// Small buffers for what clients have sent while they wait for a connection.
     spare: RefCell<Vec<Vec<u8>>>,
     pub cache: RefCell<StatementCache>,
+    pub memory: Arc<Memory>,
+    /// The settings of all who ask for none: with one set for all, a comparison of pointers tells that nothing differs.
+    pub no_settings: Arc<Parameters>,
     /// Statements that take longer are logged; zero is off.
     pub log_slow: Cell<Duration>,
 }
@@ -29,7 +37,7 @@ pub struct Scratch {
 
 impl Context {
     #[must_use]
-    pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+    pub fn new(worker: Rc<Worker>, texts: &Arc<Texts>, memory: Arc<Memory>) -> Rc<Self> {
         let index = u16::try_from(worker.index).unwrap_or(u16::MAX);
         Rc::new(Self {
             worker,
@@ -38,7 +46,9 @@ impl Context {
                 out: Outbox::new(),
             }),
             spare: RefCell::default(),
-            cache: RefCell::new(StatementCache::new(index)),
+            cache: RefCell::new(StatementCache::sharing(index, Arc::clone(texts) as _)),
+            memory,
+            no_settings: Arc::default(),
             log_slow: Cell::new(Duration::ZERO),
         })
     }

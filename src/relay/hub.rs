@@ -13,6 +13,8 @@ use crate::pool::registry::Registry;
 
 use super::answers::Answers;
 use super::directory::Directory;
+use super::memory::Memory;
+use super::texts::Texts;
 use super::welcome::Greetings;
 
 /// The process, as its workers see it.
@@ -24,6 +26,8 @@ pub struct Hub {
     pub deriver: Arc<Deriver>,
     pub answers: Answers,
     pub greetings: Greetings,
+    pub texts: Arc<Texts>,
+    pub memory: Arc<Memory>,
     pub control: mpsc::Sender<Control>,
     /// The wall clock at the clock's zero.
     pub started: SystemTime,
@@ -71,6 +75,8 @@ impl Hub {
             deriver: parts.deriver,
             answers: Answers::default(),
             greetings: Greetings::default(),
+            texts: Arc::default(),
+            memory: Arc::default(),
             control: parts.control,
             started: parts.started,
             clients: AtomicU32::new(0),

@@ -6,13 +6,16 @@ pub mod cancel;
 pub mod client;
 pub mod context;
 pub mod directory;
+pub mod ears;
 pub mod exchange;
 pub mod farewell;
 pub mod handshake;
 pub mod hub;
 pub mod lookup;
 mod lost;
+pub mod memory;
 mod slow;
+pub mod texts;
 pub mod wait;
 pub mod welcome;
 
@@ -108,7 +111,8 @@ fn on_waited(
     Ok(())
 }
 
-/// Ends an exchange. An error ends the session.
+/// Ends an exchange. An error ends the session. Not inlined, lest the exchange be taken apart and put together again.
+#[inline(never)]
 fn conclude(
     client: &mut Client,
     mut exchange: Exchange,

@@ -145,7 +145,11 @@ pub async fn greet(client: &mut Client, greetings: &Greetings) -> Result<Paramet
         greeting.settings.set(APPLICATION_NAME, &name);
         greeting.reported.set(APPLICATION_NAME, &name);
     }
-    client.session = ClientSession::new(greeting.settings);
+    client.session = if greeting.settings.is_empty() {
+        ClientSession::starting(Arc::clone(&client.context.no_settings))
+    } else {
+        ClientSession::new(greeting.settings)
+    };
     Ok(greeting.reported)
 }
 

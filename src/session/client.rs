@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Parameters, Report, TransactionState, tag};
 
+use super::basis;
 use super::begin::{Command, Modes};
 use super::error::SessionError;
 use super::inquiry::{Findings, Inquiry};
-use super::meaning;
-use super::pipeline::{ClientUndo, Kind, Pipeline};
+use super::listening::Channels;
+use super::pipeline::{ClientUndo, Kind, Pipeline, Renaming};
 use super::screen::{Effects, PinReason, Pins, Release};
 use super::server::ServerState;
 use super::settings;
@@ -27,10 +28,12 @@ pub struct ClientSession {
     pub statements: ClientStatements,
     pub pins: Pins,
     /// What its settings make of a text.
-    pub meaning: meaning::Known,
+    pub basis: basis::Known,
     /// What the server is asked before the connection goes back.
     pub inquiry: Option<Box<Inquiry>>,
     pub block: Block,
+    /// What it listens to, where somebody else listens for it. Boxed: most clients never listen.
+    pub channels: Option<Box<Channels>>,
     local: Local,
 }
 
@@ -84,7 +87,12 @@ impl ClientSession {
     #[must_use]
     pub fn new(mut startup: Parameters) -> Self {
         startup.shrink();
-        let startup = Arc::new(startup);
+        Self::starting(Arc::new(startup))
+    }
+
+    /// The same with settings that other clients start with, too.
+    #[must_use]
+    pub fn starting(startup: Arc<Parameters>) -> Self {
         Self {
             settings: Arc::clone(&startup),
             startup,
@@ -127,6 +135,13 @@ impl ClientSession {
         }
     }
 
+    /// What a statement has named may not have come about.
+    pub fn doubt(&mut self) {
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.doubt();
+        }
+    }
+
     /// The server has said what became of settings and pins.
     pub fn on_found(&mut self, server: &mut ServerState, findings: &Findings) {
         settings::on_found(self, server, findings);
@@ -143,6 +158,12 @@ impl ClientSession {
     #[must_use]
     pub fn is_begun(&self) -> bool {
         matches!(self.block, Block::Begun(_))
+    }
+
+    /// Whether it would be told now what was notified: it is between two transactions.
+    #[must_use]
+    pub fn may_be_notified(&self) -> bool {
+        self.block == Block::None && self.local == Local::Between
     }
 
     /// Looks at input while there is no server connection. Answers what needs none.
@@ -292,6 +313,17 @@ impl ClientSession {
             ClientUndo::Named(renaming) => _ = self.statements.replace(&renaming.name, renaming.previous),
             ClientUndo::Unnamed(previous) => self.statements.unnamed = previous,
             ClientUndo::All(forgotten) => self.statements.restore(forgotten),
+            ClientUndo::Query(query) => {
+                self.statements.unnamed = query.unnamed;
+                self.rename_back(query.renamings);
+            }
+        }
+    }
+
+    /// Takes back names that were given or taken away, latest first.
+    pub fn rename_back(&mut self, renamings: Vec<Renaming>) {
+        for renaming in renamings.into_iter().rev() {
+            self.statements.replace(&renaming.name, renaming.previous);
         }
     }
 

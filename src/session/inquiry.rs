@@ -44,6 +44,11 @@ impl Inquiry {
         self.resets |= effects.settings >= SettingEffect::Reset || forgets;
     }
 
+    /// Something was rolled back, or failed: settings may have the connection's own value all along.
+    pub fn doubt(&mut self) {
+        self.resets = true;
+    }
+
     /// Asks whether these reasons last.
     pub fn ask_pins(&mut self, pins: Pins) {
         self.pins = self.pins.union(pins.askable());

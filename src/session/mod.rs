@@ -3,20 +3,24 @@
 //! What a client is (`ClientSession`) stays with the client; what a server connection remembers (`ServerState`) stays with the
 //! connection and is lent to an exchange (`Flow`). That split is what keeps clients apart.
 
+pub mod basis;
 pub mod begin;
 pub mod client;
 pub mod error;
 pub mod flow;
 pub mod inquiry;
+pub mod listening;
 pub mod login;
-pub mod meaning;
 pub mod outbox;
 pub mod pipeline;
 pub mod screen;
 pub mod server;
 pub mod settings;
+mod sql_lexer;
+pub mod sql_names;
 pub mod startup;
 pub mod statement;
+pub mod suspects;
 pub mod text;
 
 pub use client::ClientSession;
@@ -24,3 +28,4 @@ pub use error::SessionError;
 pub use flow::{Flow, Rest};
 pub use outbox::Outbox;
 pub use server::{Hygiene, ServerState};
+pub use suspects::Suspects;

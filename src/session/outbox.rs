@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-/// Collects the output of one pass over an input. While only neighbouring ranges are kept, nothing is copied.
+/// Collects the output of one pass over an input. While only neighbouring ranges are kept, nothing is copied; and what is
+/// copied is copied in as few pieces.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The range kept so far; valid while `copied` is empty.
-    kept: Range<usize>,
+    /// What leaves first.
     copied: Vec<u8>,
+    /// The range of the input that leaves behind it.
+    kept: Range<usize>,
 }
 
 impl Outbox {
@@ -26,21 +28,12 @@ impl Outbox {
     /// Passes a range of the input on as it is.
     #[inline]
     pub fn keep(&mut self, input: &[u8], range: Range<usize>) {
-        if self.kept.end == range.start && self.copied.is_empty() {
+        if self.kept.end == range.start {
             self.kept.end = range.end;
         } else {
-            self.keep_apart(input, range);
-        }
-    }
-
-    fn keep_apart(&mut self, input: &[u8], range: Range<usize>) {
-        if self.copied.is_empty() && self.kept.is_empty() {
+            self.spill(input);
             self.kept = range;
-            return;
         }
-        self.spill(input);
-        self.copied
-            .extend_from_slice(input.get(range).unwrap_or_default());
     }
 
     /// The buffer to append made messages to, behind everything kept so far.
@@ -51,12 +44,12 @@ impl Outbox {
 
     /// Everything that leaves, in order.
     #[must_use]
-    pub fn bytes<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+    pub fn bytes<'a>(&'a mut self, input: &'a [u8]) -> &'a [u8] {
         if self.copied.is_empty() {
-            input.get(self.kept.clone()).unwrap_or_default()
-        } else {
-            &self.copied
+            return input.get(self.kept.clone()).unwrap_or_default();
         }
+        self.spill(input);
+        &self.copied
     }
 
     #[must_use]
@@ -68,8 +61,8 @@ impl Outbox {
         if !self.kept.is_empty() {
             self.copied
                 .extend_from_slice(input.get(self.kept.clone()).unwrap_or_default());
-            self.kept = 0..0;
         }
+        self.kept = 0..0;
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Pipeline {
     fakes: usize,
     /// How many of them are a `Sync`.
     syncs: usize,
+    /// How many of them are a `CopyEnd`.
+    copy_ends: usize,
     /// How many of them end a batch otherwise: simple queries and calls.
     calls: usize,
     /// How many of them change what is prepared.
@@ -42,21 +44,38 @@ impl Pipeline {
         self.entries.len() >= PIPELINE_LEN_MAX
     }
 
+    #[inline]
     pub fn push(&mut self, entry: Entry) {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs += usize::from(entry.kind == Kind::Sync);
+        self.copy_ends += usize::from(entry.kind == Kind::CopyEnd);
         self.calls += usize::from(entry.kind.is_call());
         self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
 
     /// Takes out the oldest entry, with the ends of copies behind it: those have no answer of their own.
-    pub fn pop(&mut self) -> Option<Entry> {
-        let entry = self.take(0);
+    #[inline]
+    pub fn pop(&mut self) -> Option<Kind> {
+        let head = self.entries.front()?;
+        let kind = head.kind;
+        if !head.is_plain() || self.copy_ends > 0 {
+            self.pop_rare();
+            return Some(kind);
+        }
+        self.syncs -= usize::from(kind == Kind::Sync);
+        self.calls -= usize::from(kind.is_call());
+        // It owns nothing: what there is to drop has not to be looked for.
+        std::mem::forget(self.entries.pop_front());
+        Some(kind)
+    }
+
+    #[inline(never)]
+    fn pop_rare(&mut self) {
+        self.take(0);
         while self.head().is_some_and(|head| head.kind == Kind::CopyEnd) {
             self.take(0);
         }
-        entry
     }
 
     /// Takes out the latest entry.
@@ -92,7 +111,7 @@ impl Pipeline {
             .filter(|entry| entry.kind == Kind::Sync)
             .count();
         EarlySyncs {
-            count: before - self.syncs,
+            count: u32::try_from(before - self.syncs).unwrap_or(u32::MAX),
             is_ended: end.is_some(),
         }
     }
@@ -146,8 +165,9 @@ impl Pipeline {
         let mut behind_sync = false;
         self.entries.iter().rev().any(|entry| {
             behind_sync |= entry.kind == Kind::Sync;
-            (behind_sync && entry.touches(name, id))
-                || (entry.server_undo == ServerUndo::Unknown && (behind_sync || entry.kind == Kind::Query))
+            // A query is a batch of its own.
+            (behind_sync || entry.kind == Kind::Query)
+                && (entry.touches(name, id) || entry.server_undo == ServerUndo::Unknown)
         })
     }
 
@@ -180,6 +200,16 @@ impl Pipeline {
         false
     }
 
+    /// Whether something may fail and make the server skip all that is sent from now on.
+    #[must_use]
+    pub fn has_open_batch(&self) -> bool {
+        let is_open = |entry: &Entry| {
+            entry.kind.is_extended() && entry.kind != Kind::CopyEnd && !matches!(entry.answer, Answer::Fake)
+        };
+        let tail = self.entries.iter().rev();
+        tail.take_while(|entry| entry.kind != Kind::Sync).any(is_open)
+    }
+
     /// Whether the present batch closes a statement, or prepares it.
     #[must_use]
     pub fn changes_statement(&self, id: u64) -> bool {
@@ -193,9 +223,16 @@ impl Pipeline {
         previous: Option<Arc<Statement>>,
     ) -> Result<(), Option<Arc<Statement>>> {
         for entry in self.behind_sync() {
-            if let ClientUndo::Unnamed(later) = &mut entry.client_undo {
-                *later = previous;
-                return Ok(());
+            match &mut entry.client_undo {
+                ClientUndo::Unnamed(later) => {
+                    *later = previous;
+                    return Ok(());
+                }
+                ClientUndo::Query(query) => {
+                    query.unnamed = previous;
+                    return Ok(());
+                }
+                ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_) => {}
             }
         }
         Err(previous)
@@ -208,12 +245,42 @@ impl Pipeline {
                 *later = previous;
                 return true;
             }
-            if entry.kind == Kind::Query && entry.server_undo == ServerUndo::Unknown {
-                // As every simple query, it destroys the unnamed statement.
+            if entry.kind == Kind::Query {
+                // It destroys the unnamed statement, whatever else it does.
                 return true;
             }
         }
         false
+    }
+
+    /// What was pushed since the queue was so long goes ahead of a simple query.
+    pub fn put_ahead(&mut self, before: usize) {
+        for entry in self.entries.iter_mut().skip(before) {
+            if matches!(entry.answer, Answer::Skip) {
+                entry.answer = Answer::Ahead;
+            }
+        }
+    }
+
+    /// The answer of the `Sync` at the head goes to the client, although it is ours.
+    pub fn show_own_sync(&mut self) {
+        let head = self.entries.front_mut();
+        if let Some(sync) = head.filter(|head| head.kind == Kind::Sync && matches!(head.answer, Answer::Skip))
+        {
+            sync.answer = Answer::Forward;
+        }
+    }
+
+    /// The query at the head has failed: what it was going to change, but for the unnamed statement, which is gone.
+    pub fn fail_query(&mut self) -> (Vec<Renaming>, ServerUndo) {
+        let Some(entry) = self.entries.front_mut() else {
+            return (Vec::new(), ServerUndo::None);
+        };
+        let ClientUndo::Query(query) = &mut entry.client_undo else {
+            return (Vec::new(), ServerUndo::None);
+        };
+        let renamings = std::mem::take(&mut query.renamings);
+        (renamings, std::mem::take(&mut entry.server_undo))
     }
 
     /// Gives up what a large batch has grown.
@@ -238,6 +305,7 @@ impl Pipeline {
         };
         self.fakes -= usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs -= usize::from(entry.kind == Kind::Sync);
+        self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
         self.calls -= usize::from(entry.kind.is_call());
         self.changes -= usize::from(entry.is_change());
         Some(entry)
@@ -247,7 +315,7 @@ impl Pipeline {
 /// The `Sync`s that a copy has swallowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlySyncs {
-    pub count: usize,
+    pub count: u32,
     /// The end of the copy has been sent already.
     pub is_ended: bool,
 }
@@ -303,7 +371,10 @@ impl Entry {
     /// Whether the client knows nothing of it.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        matches!(self.answer, Answer::Skip | Answer::Read | Answer::Begin)
+        matches!(
+            self.answer,
+            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin
+        )
     }
 
     /// A request that was not sent: its answer is made when its turn comes.
@@ -315,18 +386,29 @@ impl Entry {
         }
     }
 
+    /// Whether it is in no count but that of its kind, and owns nothing.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        matches!(self.answer, Answer::Forward | Answer::Skip) && !self.is_change()
+    }
+
+    #[inline]
     fn is_change(&self) -> bool {
         !matches!(self.client_undo, ClientUndo::None) || self.server_undo != ServerUndo::None
     }
 
     fn is_of_unnamed(&self) -> bool {
-        matches!(self.client_undo, ClientUndo::Unnamed(_))
+        matches!(self.client_undo, ClientUndo::Unnamed(_) | ClientUndo::Query(_))
             || matches!(self.server_undo, ServerUndo::Unnamed(_))
     }
 
     fn touches(&self, name: &[u8], id: Option<u64>) -> bool {
         let renames = match &self.client_undo {
             ClientUndo::Named(renaming) => *renaming.name == *key(name),
+            ClientUndo::Query(query) => query
+                .renamings
+                .iter()
+                .any(|renaming| *renaming.name == *key(name)),
             ClientUndo::All(_) => true,
             ClientUndo::None | ClientUndo::Unnamed(_) => false,
         };
@@ -375,9 +457,42 @@ pub enum Answer {
     Read,
     /// The client has it already. Only an error is news.
     Begin,
+    /// The same for what is sent ahead of a simple query, which fails with its error.
+    Ahead,
     Fake,
     /// The request was made to fail; the client gets this error in place of the server's.
     Replace(Box<Report>),
+    /// Another request was sent in its place: it is completed with this command tag.
+    Complete(&'static str),
+    /// Names in its text were replaced: an error's position is put right.
+    Moved(Moves),
+}
+
+/// Where names were replaced in a text.
+#[derive(Debug)]
+pub enum Moves {
+    One(Move),
+    Many(Box<[Move]>),
+}
+
+impl Moves {
+    /// In the order of the text.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Move] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// A name that was replaced, counted in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Where it stands in the text that the server gets.
+    pub start: u32,
+    pub old_len: u32,
+    pub new_len: u32,
 }
 
 /// What to undo in the client's names when the request was not carried out.
@@ -389,15 +504,21 @@ pub enum ClientUndo {
     Unnamed(Option<Arc<Statement>>),
     /// All names were forgotten.
     All(Forgotten),
+    /// A simple query that gives or takes names.
+    Query(Box<QueryUndo>),
+}
+
+/// What a simple query changes in the client's names.
+#[derive(Debug)]
+pub struct QueryUndo {
+    pub renamings: Vec<Renaming>,
+    pub unnamed: Option<Arc<Statement>>,
 }
 
 impl ClientUndo {
     #[must_use]
     pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self::Named(Box::new(Renaming {
-            name: key(name).into(),
-            previous,
-        }))
+        Self::Named(Box::new(Renaming::new(name, previous)))
     }
 }
 
@@ -406,6 +527,16 @@ impl ClientUndo {
 pub struct Renaming {
     pub name: Box<[u8]>,
     pub previous: Option<Arc<Statement>>,
+}
+
+impl Renaming {
+    #[must_use]
+    pub fn new(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
+        Self {
+            name: key(name).into(),
+            previous,
+        }
+    }
 }
 
 /// What to undo in the server's statements when the request was not carried out.
@@ -425,61 +556,7 @@ pub enum ServerUndo {
 const PIPELINE_LEN_MAX: usize = 32_768;
 const PIPELINE_KEPT_MAX: usize = 32;
 /// Entries that are searched for each message that names a statement; with more in flight it waits for answers.
-const SEARCHED_MAX: usize = 512;
+pub(super) const SEARCHED_MAX: usize = 512;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled(kinds: &[Kind]) -> Pipeline {
-        let mut pipeline = Pipeline::default();
-        for kind in kinds {
-            pipeline.push(Entry::forward(*kind));
-        }
-        pipeline
-    }
-
-    #[test]
-    fn what_an_error_skips_ends_at_the_sync() {
-        let mut pipeline = filled(&[Kind::Parse, Kind::Bind, Kind::Sync, Kind::Bind]);
-        assert_eq!(pipeline.pop_skipped().unwrap().kind, Kind::Bind);
-        assert_eq!(pipeline.pop_skipped().unwrap().kind, Kind::Parse);
-        assert!(pipeline.pop_skipped().is_none());
-        assert_eq!(pipeline.len(), 2);
-    }
-
-    #[test]
-    fn the_end_of_a_copy_goes_with_what_stands_before_it() {
-        let mut pipeline = filled(&[Kind::Query, Kind::CopyEnd, Kind::CopyEnd, Kind::Query]);
-        assert_eq!(pipeline.pop().unwrap().kind, Kind::Query);
-        assert_eq!(pipeline.len(), 1);
-    }
-
-    #[test]
-    fn a_copy_swallows_the_syncs_before_its_end_alone() {
-        let mut pipeline = filled(&[Kind::Execute, Kind::Sync, Kind::CopyEnd, Kind::Sync]);
-        let early = EarlySyncs {
-            count: 1,
-            is_ended: true,
-        };
-        assert_eq!(pipeline.ignore_syncs_in_copy(), early);
-        assert!(pipeline.has_sync());
-        assert_eq!(pipeline.len(), 3);
-    }
-
-    #[test]
-    fn a_change_is_unsettled_for_later_batches_alone() {
-        let mut pipeline = Pipeline::default();
-        pipeline.push(Entry {
-            client_undo: ClientUndo::named(b"a", None),
-            server_undo: ServerUndo::Prepared(7),
-            ..Entry::forward(Kind::Parse)
-        });
-        assert!(!pipeline.is_unsettled(b"a", Some(7)));
-        pipeline.push(Entry::forward(Kind::Sync));
-        assert!(pipeline.is_unsettled(b"a", None) && pipeline.is_unsettled(b"b", Some(7)));
-        assert!(!pipeline.is_unsettled(b"b", Some(8)));
-        pipeline.pop();
-        assert!(!pipeline.is_unsettled(b"a", Some(7)));
-    }
-}
+mod tests;

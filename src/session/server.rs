@@ -6,6 +6,7 @@ use crate::protocol::{CancelKey, Parameters, TransactionState};
 
 use super::pipeline::Pipeline;
 use super::statement::ServerStatements;
+use super::suspects::Suspects;
 
 /// The memory of one server connection.
 #[derive(Debug)]
@@ -27,6 +28,20 @@ pub struct ServerState {
     pub sequences: Sequences,
     pub pipeline: Pipeline,
     pub hygiene: Hygiene,
+    /// Names that change the session from inside, as of when the connection was lent.
+    pub suspects: Arc<Suspects>,
+    pub definitions: Definitions,
+}
+
+/// Whether functions and what uses them were defined anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Definitions {
+    #[default]
+    AsKnown,
+    /// In a transaction that has not ended.
+    Changing,
+    /// For everybody.
+    Changed,
 }
 
 impl ServerState {
@@ -44,6 +59,8 @@ impl ServerState {
             sequences: Sequences::default(),
             pipeline: Pipeline::default(),
             hygiene: Hygiene::Clean,
+            suspects: Arc::default(),
+            definitions: Definitions::AsKnown,
         }
     }
 

@@ -3,32 +3,52 @@
 //! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte, and the settings that
 //! change what the text means.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
-use super::meaning::Meaning;
-use super::screen::{Effects, screen};
+use super::basis::Basis;
+use super::screen::{Effects, screen, screen_followed};
+use super::sql_names::{self, Mention, Verb};
+
+mod prepared;
+
+pub use prepared::ServerStatements;
 
 /// One text with its parameter types.
 #[derive(Debug)]
 pub struct Statement {
     /// Unique in the process; names the statement on every server connection.
     pub id: u64,
-    /// The body of `Parse` behind the name. `None`: too large to be kept, so it lives on one server connection alone.
-    body: Option<Box<[u8]>>,
+    /// The body of `Parse`, or the text of `PREPARE`, behind the name. `None`: too large to be kept, so it lives on one server
+    /// connection alone.
+    body: Option<Arc<[u8]>>,
+    origin: Origin,
     /// The settings it was prepared under first.
-    meaning: Option<Arc<Meaning>>,
+    basis: Option<Arc<Basis>>,
     /// How often the tables had been altered by then. What was prepared before has a plan that PostgreSQL may refuse, which
     /// is right for who prepared it, and for nobody else.
     schema: u64,
     /// What it may do when it is executed.
     pub effects: Effects,
+    /// The name of another prepared statement in its text.
+    mention: Option<Box<Mention>>,
+}
+
+/// How a statement is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    Parse,
+    /// By SQL; the statement itself begins so far behind the name.
+    Sql(usize),
 }
 
 impl Statement {
@@ -41,7 +61,26 @@ impl Statement {
     /// The text alone; none when it is not kept.
     #[must_use]
     pub fn text(&self) -> Option<&[u8]> {
-        self.body.as_deref()?.split(|byte| *byte == 0).next()
+        let body = self.body.as_deref()?;
+        match self.origin {
+            Origin::Parse => body.get(..text_len(body)),
+            Origin::Sql(start) => body.get(start..),
+        }
+    }
+
+    /// The name of another prepared statement in its text, which must be resolved whenever it is used.
+    #[must_use]
+    pub fn mention(&self) -> Option<&Mention> {
+        self.mention.as_deref()
+    }
+
+    /// What an SQL `PREPARE` says behind the name; none of a statement that was made by `Parse`.
+    #[must_use]
+    pub fn definition(&self) -> Option<&[u8]> {
+        match self.origin {
+            Origin::Parse => None,
+            Origin::Sql(_) => self.body.as_deref(),
+        }
     }
 
     /// Appends a `Parse` for it under its own name, or as the unnamed statement.
@@ -65,23 +104,56 @@ pub enum ServerName {
 impl ServerName {
     /// Appends the name with its terminating zero.
     pub fn write(self, out: &mut Vec<u8>) {
+        self.write_bare(out);
+        out.push(0);
+    }
+
+    /// The length of the name alone.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Unnamed => 0,
+            Self::Numbered(id) => SERVER_NAME_PREFIX.len() + digits(id),
+            Self::Nobody => SERVER_NAME_PREFIX.len() + NOBODY.len(),
+        }
+    }
+
+    /// Whether it is that of the unnamed statement.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::Unnamed
+    }
+
+    /// Appends the name alone. It needs no quotes in SQL.
+    pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Unnamed => {}
             Self::Numbered(id) => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                let start = (id.max(1).ilog2() / 4).min(15);
-                for shift in (0..=start).rev() {
+                for shift in (0..digits(id)).rev() {
                     let nibble = usize::try_from((id >> (shift * 4)) & 0xf).unwrap_or(0);
                     out.push(HEX.get(nibble).copied().unwrap_or(b'0'));
                 }
             }
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                out.extend_from_slice(b"none");
+                out.extend_from_slice(NOBODY);
             }
         }
-        out.push(0);
     }
+}
+
+/// Where workers find each other's texts.
+pub trait Library: fmt::Debug + Send + Sync {
+    /// The one copy of a body, and its id.
+    fn share(&self, body: &[u8], origin: Origin, basis: Option<&Arc<Basis>>, schema: u64) -> Shared;
+}
+
+/// A body that workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub id: u64,
+    pub body: Arc<[u8]>,
 }
 
 /// The statements of a worker's clients by text, so that equal texts are one statement.
@@ -92,10 +164,36 @@ pub struct StatementCache {
     /// Sum of the bodies in `known`; `bytes <= STATEMENT_CACHE_BYTES_MAX` after each insertion, statements in use excepted.
     bytes: usize,
     next_id: u64,
+    library: Option<Arc<dyn Library>>,
+    /// The settings that the next statement rests on.
+    basis: Option<Arc<Basis>>,
+    sharing: Sharing,
+    /// For bodies that are put together.
+    scratch: Vec<u8>,
+}
+
+/// Who has part in a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Every client with the same settings, since tables were altered last: so often they were by now.
+    All(u64),
+    /// Its client alone: under which settings it is prepared is not certain.
+    None,
 }
 
 impl StatementCache {
-    /// `worker` keeps the ids of different workers apart, since server connections move between them.
+    /// Of a worker that shares its texts; `worker` keeps apart the ids of what is not shared, since server connections move
+    /// between them.
+    #[must_use]
+    pub fn sharing(worker: u16, library: Arc<dyn Library>) -> Self {
+        Self {
+            next_id: (u64::from(worker) + 1) << 44,
+            library: Some(library),
+            ..Self::new(worker)
+        }
+    }
+
+    /// Of a worker that is alone.
     #[must_use]
     pub fn new(worker: u16) -> Self {
         Self {
@@ -103,21 +201,101 @@ impl StatementCache {
             hasher: RandomState::default(),
             bytes: 0,
             next_id: (u64::from(worker) << 44) + 1,
+            library: None,
+            basis: None,
+            sharing: Sharing::All(0),
+            scratch: Vec::new(),
         }
     }
 
-    /// The statement of a `Parse` body under these settings, since tables were altered last.
-    pub fn intern(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>, schema: u64) -> Arc<Statement> {
-        let salt = schema.wrapping_mul(SCHEMA_SALT);
-        let hash = self.hasher.hash_one(body) ^ meaning.map_or(0, |meaning| meaning.hash()) ^ salt;
-        if let Some(known) = self.known.get(&hash)
+    /// The statement of a `Parse` body.
+    pub fn intern(&mut self, body: &[u8]) -> Arc<Statement> {
+        self.find(body, Origin::Parse)
+    }
+
+    /// What is met from now on rests on these settings; or nobody knows for certain on which.
+    pub fn stand_on(&mut self, basis: Option<&Arc<Basis>>, sharing: Sharing) {
+        if self.basis.as_ref() != basis {
+            self.basis = basis.cloned();
+        }
+        self.sharing = sharing;
+    }
+
+    /// The statement of a `Parse` body that means the same under any settings.
+    pub fn intern_anywhere(&mut self, body: &[u8]) -> Arc<Statement> {
+        self.stand_on(None, Sharing::All(0));
+        self.intern(body)
+    }
+
+    /// The statement of an SQL `PREPARE`: what stands behind the name, and where in it the statement itself begins.
+    pub fn intern_sql(&mut self, definition: &[u8], start: usize) -> Arc<Statement> {
+        self.find(definition, Origin::Sql(start))
+    }
+
+    /// The statement with another name in the place of the one it mentions.
+    pub fn renamed(&mut self, statement: &Statement, name: ServerName) -> Arc<Statement> {
+        let mut body = std::mem::take(&mut self.scratch);
+        body.clear();
+        let original = statement.body.as_deref().unwrap_or_default();
+        let range = statement
+            .mention
+            .as_ref()
+            .map_or(0..0, |mention| mention.name.clone());
+        body.extend_from_slice(original.get(..range.start).unwrap_or_default());
+        name.write_bare(&mut body);
+        body.extend_from_slice(original.get(range.end..).unwrap_or_default());
+        let renamed = self.intern(&body);
+        self.scratch = body;
+        self.scratch.shrink_to(SCRATCH_KEPT_MAX);
+        renamed
+    }
+
+    fn find(&mut self, body: &[u8], origin: Origin) -> Arc<Statement> {
+        let schema = match self.sharing {
+            Sharing::All(schema) => schema,
+            Sharing::None => 0,
+        };
+        let basis_hash = self.basis.as_ref().map_or(0, |basis| basis.hash());
+        let hash = self.hasher.hash_one(body) ^ basis_hash ^ schema.wrapping_mul(SCHEMA_SALT);
+        if self.sharing != Sharing::None
+            && let Some(known) = self.known.get(&hash)
             && known.body.as_deref() == Some(body)
-            && known.meaning.as_ref() == meaning
+            && known.origin == origin
+            && known.basis == self.basis
             && known.schema == schema
         {
             return Arc::clone(known);
         }
-        let statement = self.make(body, meaning, schema);
+        let text = match origin {
+            Origin::Parse => body.get(..text_len(body)),
+            Origin::Sql(start) => body.get(start..),
+        };
+        let text = text.unwrap_or_default();
+        let mention = match origin {
+            Origin::Parse => sql_names::only(text).map(Box::new),
+            Origin::Sql(_) => None,
+        };
+        let shared = match &self.library {
+            Some(library) if self.sharing != Sharing::None => {
+                library.share(body, origin, self.basis.as_ref(), schema)
+            }
+            Some(_) | None => Shared {
+                id: self.take_id(),
+                body: body.into(),
+            },
+        };
+        let statement = Arc::new(Statement {
+            id: shared.id,
+            body: Some(shared.body),
+            origin,
+            basis: self.basis.clone(),
+            schema,
+            effects: effects(text, mention.as_deref()),
+            mention,
+        });
+        if self.sharing == Sharing::None {
+            return statement;
+        }
         self.make_room(body.len());
         // Of two texts with one hash the later is found from now on; both stay valid for who holds them.
         self.bytes += body.len() + STATEMENT_OVERHEAD;
@@ -127,32 +305,17 @@ impl StatementCache {
         statement
     }
 
-    /// A statement that no other client shares: what its text means is its client's affair.
-    pub fn private(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>) -> Arc<Statement> {
-        self.make(body, meaning, 0)
-    }
-
-    fn make(&mut self, body: &[u8], meaning: Option<&Arc<Meaning>>, schema: u64) -> Arc<Statement> {
-        Arc::new(Statement {
-            id: self.take_id(),
-            body: Some(body.into()),
-            meaning: meaning.cloned(),
-            schema,
-            effects: screen(body.get(..text_len(body)).unwrap_or_default()).deferred(),
-        })
-    }
-
     /// A statement whose text is not kept. `seen` is what of its body has come.
     pub fn unkept(&mut self, seen: &[u8]) -> Arc<Statement> {
         let len = text_len(seen);
         Arc::new(Statement {
             id: self.take_id(),
             body: None,
-            meaning: None,
+            origin: Origin::Parse,
+            basis: None,
             schema: 0,
-            effects: screen(seen.get(..len).unwrap_or_default())
-                .or_unseen(len < seen.len())
-                .deferred(),
+            mention: None,
+            effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
         })
     }
 
@@ -181,6 +344,8 @@ impl StatementCache {
 pub struct ClientStatements {
     /// Boxed: most clients never name a statement.
     named: Option<Box<Names>>,
+    /// Where in `named` the last name was found: one message asks for the same name several times.
+    recent: Cell<usize>,
     pub unnamed: Option<Arc<Statement>>,
     /// How many of the named statements live on the present server connection alone.
     unmovable: usize,
@@ -190,12 +355,21 @@ pub struct ClientStatements {
 #[derive(Debug, Default)]
 pub struct Forgotten(Option<Box<Names>>);
 
-type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
+type Names = IndexMap<Box<[u8]>, Arc<Statement>, RandomState>;
 
 impl ClientStatements {
     #[must_use]
     pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.as_ref()?.get(key(name))
+        let named = self.named.as_ref()?;
+        let name = key(name);
+        if let Some((known, statement)) = named.get_index(self.recent.get())
+            && **known == *name
+        {
+            return Some(statement);
+        }
+        let (place, _, statement) = named.get_full(name)?;
+        self.recent.set(place);
+        Some(statement)
     }
 
     /// Gives or takes away a name; what it meant before comes back.
@@ -213,7 +387,7 @@ impl ClientStatements {
                 .named
                 .get_or_insert_default()
                 .insert(key(name).into(), statement),
-            None => self.named.as_mut().and_then(|named| named.remove(key(name))),
+            None => self.named.as_mut().and_then(|named| named.swap_remove(key(name))),
         };
         self.unmovable -= count(&previous);
         previous
@@ -300,92 +474,25 @@ impl ClientStatements {
     }
 }
 
-/// What is prepared on one server connection.
-#[derive(Debug, Default)]
-pub struct ServerStatements {
-    /// Statement id to the time of its last use, by `clock`.
-    named: HashMap<u64, u64, RandomState>,
-    clock: u64,
-    /// The id of the unnamed statement, whoever parsed it.
-    pub unnamed: Option<u64>,
-    trust: Trust,
-}
-
-/// Whether the list is known to be complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Trust {
-    #[default]
-    Complete,
-    /// The server was found to have others, or the same with stale plans: what is not in the list is closed before it is
-    /// prepared.
-    Doubtful,
-}
-
-impl ServerStatements {
-    /// Whether it is there; if so, it counts as used now.
-    pub fn touch(&mut self, id: u64) -> bool {
-        self.clock += 1;
-        let clock = self.clock;
-        self.named.get_mut(&id).map(|used| *used = clock).is_some()
-    }
-
-    pub fn insert(&mut self, id: u64) {
-        self.clock += 1;
-        self.named.insert(id, self.clock);
-    }
-
-    pub fn remove(&mut self, id: u64) {
-        self.named.remove(&id);
-    }
-
-    /// The least recently used statement, if there are more than `max` and it was not used since `batch`.
-    #[must_use]
-    pub fn surplus(&self, max: usize, batch: u64) -> Option<u64> {
-        if self.named.len() <= max {
-            return None;
-        }
-        let (id, used) = self.named.iter().min_by_key(|(_, used)| **used)?;
-        (*used <= batch).then_some(*id)
-    }
-
-    /// The time of the last use so far: what is used later than this is used by the batch that begins here.
-    #[must_use]
-    pub fn clock(&self) -> u64 {
-        self.clock
-    }
-
-    /// Forgets every statement but the given ones.
-    pub fn clear_except(&mut self, kept: &[u64]) {
-        self.named.retain(|id, _| kept.contains(id));
-    }
-
-    /// The server has contradicted the list: it starts again.
-    pub fn doubt(&mut self) {
-        self.named.clear();
-        self.trust = Trust::Doubtful;
-    }
-
-    /// Whether the server may have statements that are not in the list.
-    #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        self.trust == Trust::Doubtful
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.named.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.named.is_empty()
-    }
-}
-
 /// PostgreSQL tells statement names apart by their first 63 bytes: its hash table's keys are `NAMEDATALEN` long
 /// (`src/backend/commands/prepare.c`).
 pub(super) fn key(name: &[u8]) -> &[u8] {
     name.get(..NAME_LEN).unwrap_or(name)
+}
+
+/// What a text may do when it is executed. Where it mentions a name, the statement of that name does the rest.
+fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
+    match mention.map(|mention| mention.verb) {
+        None => screen(text),
+        Some(Verb::Execute) => screen_followed(text),
+        Some(Verb::Prepare | Verb::Deallocate) => Effects::default(),
+    }
+}
+
+/// How many hexadecimal digits a number has.
+fn digits(id: u64) -> usize {
+    let highest = id.max(1).ilog2() / 4;
+    usize::try_from(highest).unwrap_or(0) + 1
 }
 
 /// Length of the text at the start of a `Parse` body without its name; of all of it, if its end is not there.
@@ -397,75 +504,16 @@ fn text_len(body: &[u8]) -> usize {
 const NAME_LEN: usize = 63;
 
 pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
+const NOBODY: &[u8] = b"none";
 /// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
 const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory for bodies put together that a worker keeps.
+const SCRATCH_KEPT_MAX: usize = 16 * 1024;
 /// What a statement costs beside its text, roughly: two allocations, the map's entry.
 const STATEMENT_OVERHEAD: usize = 96;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_texts_are_one_statement_and_other_types_another() {
-        let mut cache = StatementCache::new(1);
-        let first = cache.intern(b"select 1\0\0\0", None, 0);
-        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None, 0).id);
-        let mut settings = crate::protocol::Parameters::new();
-        settings.set("search_path", "other");
-        let meaning = Meaning::of(&settings);
-        let other = cache.intern(b"select 1\0\0\0", meaning.as_ref(), 0);
-        assert_ne!(first.id, other.id);
-        assert_eq!(other.id, cache.intern(b"select 1\0\0\0", meaning.as_ref(), 0).id);
-        assert_ne!(first.id, cache.intern(b"select 1\0\0\0", None, 1).id);
-        assert_eq!(first.id, cache.intern(b"select 1\0\0\0", None, 0).id);
-        assert_ne!(first.id, cache.private(b"select 1\0\0\0", None).id);
-        assert_ne!(first.id, cache.intern(b"select 1\0\0\x01\0\0\0\x17", None, 0).id);
-    }
-
-    #[test]
-    fn names_on_servers_are_short_and_distinct() {
-        let write = |name: ServerName| {
-            let mut out = Vec::new();
-            name.write(&mut out);
-            out
-        };
-        assert_eq!(write(ServerName::Numbered(0x1f)), b"pgweir_1f\0");
-        assert_eq!(write(ServerName::Numbered(0)), b"pgweir_0\0");
-        assert_eq!(
-            write(ServerName::Numbered(u64::MAX)),
-            b"pgweir_ffffffffffffffff\0"
-        );
-        assert_eq!(write(ServerName::Unnamed), b"\0");
-    }
-
-    #[test]
-    fn a_full_cache_drops_the_texts_nobody_holds() {
-        let mut cache = StatementCache::new(0);
-        let held = cache.intern(b"held", None, 0);
-        let text = vec![b'x'; 1024 * 1024];
-        for i in 0..40_u8 {
-            let mut text = text.clone();
-            text.push(i);
-            drop(cache.intern(&text, None, 0));
-        }
-        assert!(cache.bytes <= STATEMENT_CACHE_BYTES_MAX);
-        assert_eq!(cache.intern(b"held", None, 0).id, held.id);
-    }
-
-    #[test]
-    fn the_surplus_is_the_least_recently_used_and_never_one_of_the_batch() {
-        let mut server = ServerStatements::default();
-        for id in 1..=3 {
-            server.insert(id);
-        }
-        assert!(server.touch(1));
-        let batch = server.clock();
-        assert_eq!(server.surplus(2, batch), Some(2));
-        assert!(server.touch(2) && server.touch(3) && server.touch(1));
-        assert_eq!(server.surplus(2, batch), None);
-    }
-}
+mod tests;

@@ -62,6 +62,10 @@ impl Ground {
         for sql in setup {
             self.admin.rows(sql);
         }
+        if !setup.is_empty() {
+            // What was made past pgweir is known to it only after a while, or after a pause.
+            self.forget_connections();
+        }
     }
 
     /// Waits until a condition is true at the server.

@@ -48,6 +48,11 @@ fn asyncpg_works_in_session_and_transaction_mode() {
 }
 
 #[test]
+fn both_drivers_of_python_hear_notifications_in_both_modes() {
+    assert_script_is_the_same(include_str!("scripts/listening.py"), &MODES);
+}
+
+#[test]
 fn both_drivers_of_python_work_in_statement_mode() {
     assert_script_is_the_same(include_str!("scripts/statement_mode.py"), &["statement"]);
 }

@@ -98,7 +98,7 @@ fn random_order_spreads_connections_over_the_hosts() {
     let together = std::sync::Barrier::new(20);
     let ports: HashSet<String> = crowd(20, |_| {
         let mut wire = log_in(&pgweir);
-        wire.query("BEGIN");
+        wire.query("BEGIN; SELECT 1");
         let port = wire.value("SELECT current_setting('port')");
         together.wait();
         port
@@ -263,7 +263,7 @@ fn all_of_it_is_there(pgweir: &Pgweir, postgres: &Postgres, size: usize) {
     let together = std::sync::Barrier::new(size);
     crowd(size, |_| {
         let mut wire = log_in(pgweir);
-        assert!(error(&wire.query("BEGIN")).is_none());
+        assert!(error(&wire.query("BEGIN; SELECT 1")).is_none());
         together.wait();
         assert_eq!(postgres.connections(), size);
         together.wait();

@@ -4,7 +4,8 @@ use std::fs;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
-use super::harness::crowd::eventually;
+use super::harness::crowd::{error, eventually, sqlstate};
+use super::harness::wire::tags;
 use super::harness::{Pgweir, Postgres, Wire};
 
 fn log_in(pgweir: &Pgweir) -> Wire {
@@ -46,6 +47,61 @@ fn thousands_of_idle_clients_take_little_memory() {
     assert_eq!(first.value("SELECT 2"), "2");
     drop(clients);
     assert_eq!(log_in(&pgweir).value("SELECT 3"), "3");
+}
+
+#[test]
+fn short_of_memory_new_work_is_refused_and_what_is_under_way_goes_on() {
+    let postgres = Postgres::start();
+    let config = |memory: &str| {
+        format!(
+            "workers = 1\nadmin_users = [\"postgres\"]\nmax_memory = \"{memory}\"\n[auth]\nmethod = \"trust\"\n\
+             [databases.app]\nurl = \"{}\"\n",
+            postgres.superuser_url()
+        )
+    };
+    let pgweir = Pgweir::builder().config(&config("0")).start();
+    let mut idle = log_in(&pgweir);
+    idle.value("SELECT 1");
+    let mut in_block = log_in(&pgweir);
+    in_block.query("BEGIN; SELECT 1");
+    pgweir.write_config(&config("100kB"));
+    pgweir.hup();
+    pgweir.wait_for_log("memory is short", 1);
+
+    assert_eq!(error(&in_block.query("SELECT pg_sleep(0.01)")), None);
+    assert_eq!(error(&in_block.query("COMMIT")), None);
+    assert_eq!(sqlstate(&in_block.query("SELECT 1")), "53200");
+    let frames = idle.query("SELECT 2");
+    let refused = error(&frames).unwrap();
+    assert_eq!(
+        (refused.field('S').as_deref(), refused.sqlstate().as_str()),
+        (Some("ERROR"), "53200")
+    );
+    assert!(refused.field('H').unwrap().contains("max_memory"));
+    assert_eq!(frames.last().unwrap().transaction_state(), 'I');
+    // A batch is refused once, up to its Sync.
+    idle.send_parse("", "SELECT 3");
+    idle.send_bind("", "", &[]);
+    idle.send_execute("", 0);
+    idle.send_sync();
+    assert_eq!(tags(&idle.read_until_ready()), "EZ");
+    let mut newcomer = pgweir.wire();
+    newcomer.startup(&[("user", "postgres"), ("database", "app")]);
+    let refused = newcomer.read_fatal();
+    assert_eq!(
+        (refused.field('S').as_deref(), refused.sqlstate().as_str()),
+        (Some("FATAL"), "53200")
+    );
+    let mut console = Wire::log_in(pgweir.port(), "postgres", "pgweir", None);
+    assert_eq!(error(&console.query("SHOW POOLS")), None);
+
+    pgweir.write_config(&config("100GB"));
+    pgweir.hup();
+    pgweir.wait_for_log("memory is no longer short", 1);
+    assert_eq!(idle.value("SELECT 4"), "4");
+    assert_eq!(in_block.value("SELECT 5"), "5");
+    assert_eq!(log_in(&pgweir).value("SELECT 6"), "6");
+    assert_eq!(pgweir.log().matches("memory is").count(), 2);
 }
 
 #[test]

@@ -45,14 +45,14 @@ fn what_outlives_a_transaction_keeps_the_server_connection_until_the_client_leav
     let clean = Wire::log_in(postgres.port(), "postgres", "postgres", None).rows(TRACES);
     for statement in [
         "SELECT set_config('search_' || 'path', 'other', false)",
-        "LISTEN channel",
+        "LISTEN channel; SELECT 1",
         "CREATE TEMP TABLE mine (id int)",
         "SELECT 1 AS one INTO TEMP mine",
         "SELECT pg_advisory_lock(42)",
         "SELECT pg_try_advisory_lock(1, 2)",
-        "PREPARE mine AS SELECT 1",
+        "SELECT 1; PREPARE mine AS SELECT 1",
         "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; COMMIT",
-        "DO $$ BEGIN SET search_path = other; END $$",
+        "DO $$ BEGIN EXECUTE 'SET search_path = other'; END $$",
         "SELECT setseed(0.5)",
         "LOAD 'auto_explain'",
     ] {
@@ -94,6 +94,8 @@ fn what_ends_with_its_transaction_pins_nobody() {
         "BEGIN; SET TRANSACTION READ ONLY; SELECT 1; COMMIT",
         "BEGIN; SELECT pg_advisory_xact_lock(42); COMMIT",
         "BEGIN; DECLARE mine CURSOR FOR SELECT 1; FETCH 1 FROM mine; COMMIT",
+        "LISTEN channel",
+        "UNLISTEN channel",
         "SET TimeZone = 'Asia/Tokyo'",
         "SET application_name = 'me'",
         "SET NAMES 'LATIN1'",
@@ -101,6 +103,10 @@ fn what_ends_with_its_transaction_pins_nobody() {
         "DISCARD ALL",
         "SELECT 'SET search_path = other'",
         "-- SET search_path = other\nSELECT 1",
+        "PREPARE mine AS SELECT 1",
+        "EXECUTE mine",
+        "BEGIN; EXECUTE mine; COMMIT",
+        "DEALLOCATE mine",
     ] {
         pair.pinned.query(statement);
         assert!(!pair.is_pinned(), "{statement}");

@@ -8,7 +8,7 @@ use pgweir::protocol::tag;
 
 use super::harness::certificates::{Authority, write_private};
 use super::harness::clients::{self, pgbench, psql, python};
-use super::harness::wire::tags;
+use super::harness::wire::{Frame, PROTOCOL_3_0, tags};
 use super::harness::{PATIENCE, Postgres, Proxy, Wire};
 
 #[test]
@@ -182,6 +182,34 @@ fn the_drivers_of_python_are_there() {
 }
 
 #[test]
+fn what_is_sent_after_a_cancel_request_was_closed_is_not_hit_by_it() {
+    for major in [14, 15, 18] {
+        cancel_between_statements(&Postgres::major(major));
+    }
+}
+
+fn cancel_between_statements(postgres: &Postgres) {
+    let mut wire = Wire::connect(postgres.port());
+    wire.startup_version(PROTOCOL_3_0, &[("user", "postgres"), ("database", "postgres")]);
+    let frames = wire.authenticate("postgres", "");
+    let (process_id, secret) = frames.iter().find_map(Frame::cancel_key).unwrap();
+    wire.query("BEGIN");
+    let is_error = |frame: &Frame| frame.tag == tag::ERROR_RESPONSE;
+    for _ in 0..200 {
+        let mut cancel = Wire::connect(postgres.port());
+        // It ends by itself, about when the request comes.
+        wire.send_query("SELECT pg_sleep(0.001)");
+        cancel.cancel(process_id, &secret);
+        if wire.read_until_ready().iter().any(is_error) {
+            wire.query("ROLLBACK; BEGIN");
+        }
+        cancel.read_until_closed();
+        let next = wire.query("SELECT pg_sleep(0.002)");
+        assert!(!next.iter().any(is_error), "{next:?}");
+    }
+}
+
+#[test]
 fn a_network_chops_cuts_and_refuses() {
     let postgres = Postgres::start();
     let proxy = Proxy::before(postgres.port());
@@ -202,4 +230,13 @@ fn a_network_chops_cuts_and_refuses() {
     proxy.admit();
     Wire::log_in(proxy.port(), "postgres", "postgres", None);
     assert_eq!(proxy.accepted(), 2);
+    proxy.hold();
+    let mut held = Wire::connect(proxy.port());
+    held.startup(&[("user", "postgres"), ("database", "postgres")]);
+    held.set_read_timeout(Duration::from_millis(50));
+    assert_eq!(held.try_read_frame().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(proxy.held(), 1);
+    proxy.admit();
+    held.set_read_timeout(PATIENCE);
+    held.authenticate("postgres", "");
 }

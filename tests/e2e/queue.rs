@@ -52,7 +52,7 @@ fn who_came_first_is_served_first() {
     // From the first to the last, from the last to the first, and crosswise: it is not the order of their logins.
     let orders: [fn(usize) -> usize; 3] = [|place| place, |place| QUEUE_LEN - 1 - place, |place| place ^ 1];
     for order in orders {
-        holder.query("BEGIN");
+        holder.query("BEGIN; SELECT 1");
         for place in 0..QUEUE_LEN {
             let next = &mut queue[order(place)];
             match place % 3 {
@@ -91,7 +91,7 @@ fn who_leaves_the_queue_changes_nothing_for_the_others() {
     let pgweir = narrow(&postgres);
     let mut console = Wire::log_in(pgweir.port(), "admin", "pgweir", None);
     let mut holder = log_in(&pgweir);
-    holder.query("BEGIN");
+    holder.query("BEGIN; SELECT 1");
     let mut queue = Vec::new();
     for place in 0..QUEUE_LEN {
         let mut wire = log_in(&pgweir);

@@ -20,11 +20,11 @@ fn each_statement_of_a_pipeline_has_its_own_time() {
     for _ in 0..3 {
         let frames = wire.read_until_ready();
         let error = error(&frames).unwrap();
-        // PostgreSQL signals a backend twice for one request; the second may come late, and is nobody's timeout then.
         assert_eq!(
             (error.sqlstate().as_str(), error.field('S').as_deref()),
             ("57014", Some("ERROR"))
         );
+        assert_eq!(error.message(), "canceling statement due to statement timeout");
     }
     assert_eq!(wire.value("SELECT 1"), "1");
 }
@@ -41,7 +41,7 @@ fn time_limits_hold_while_the_pooler_drains() {
     let (mut running, mut idle) = (log_in(&pgweir), log_in(&pgweir));
     running.query("BEGIN");
     running.send_query("SELECT pg_sleep(600)");
-    idle.query("BEGIN");
+    idle.query("BEGIN; SELECT 1");
     pgweir.terminate();
     let frames = running.read_until_ready();
     assert_eq!(sqlstate(&frames), "57014");

@@ -6,7 +6,7 @@ use pgweir::protocol::tag;
 
 use super::harness::crowd::{crowd, error, eventually, sqlstate};
 use super::harness::wire::Frame;
-use super::harness::{Pgweir, Postgres, Wire};
+use super::harness::{Pgweir, Postgres, Proxy, Wire};
 
 fn log_in(pgweir: &Pgweir) -> Wire {
     Wire::log_in(pgweir.port(), "postgres", "app", None)
@@ -65,13 +65,174 @@ fn a_statement_over_its_time_is_cancelled_and_its_client_goes_on() {
 fn a_cancelled_statement_in_a_pipeline_ends_its_part_of_it() {
     let postgres = Postgres::start();
     let pgweir = Pgweir::before_with(&postgres, "statement_timeout = \"500ms\"");
-    let mut wire = log_in(&pgweir);
-    for sql in ["SELECT 1", "SELECT pg_sleep(30)", "SELECT 3"] {
-        send_extended(&mut wire, sql);
+    let mut direct = Wire::log_in(postgres.port(), "postgres", "postgres", None);
+    direct.query("SET statement_timeout = '100ms'");
+    let expected = words(&direct.query("SELECT pg_sleep(30)"));
+    for send in [send_extended, |wire: &mut Wire, sql: &str| wire.send_query(sql)] {
+        let mut wire = log_in(&pgweir);
+        for sql in ["SELECT 1", "SELECT pg_sleep(30)", "SELECT 3"] {
+            send(&mut wire, sql);
+        }
+        let values = |frames: &[Frame]| {
+            let rows = frames.iter().filter(|frame| frame.tag == tag::DATA_ROW);
+            rows.flat_map(Frame::columns).collect::<Vec<_>>()
+        };
+        let first = wire.read_until_ready();
+        assert_eq!((error(&first), values(&first)), (None, vec!["1".to_owned()]));
+        let second = wire.read_until_ready();
+        assert_eq!(words(&second), expected);
+        assert_eq!(second.last().unwrap().transaction_state(), 'I');
+        // PostgreSQL signals twice for one request, and the second may hit what was sent behind. Then it says so.
+        let third = wire.read_until_ready();
+        match error(&third) {
+            None => assert_eq!(values(&third), ["3"]),
+            Some(hit) => {
+                assert_eq!(words(&third), expected);
+                assert_eq!(
+                    hit.field('D').as_deref(),
+                    Some("It was sent behind a statement that was over its time.")
+                );
+            }
+        }
+        assert_eq!(wire.value("SELECT 4"), "4");
     }
-    assert!(error(&wire.read_until_ready()).is_none());
-    assert_eq!(sqlstate(&wire.read_until_ready()), "57014");
-    assert!(error(&wire.read_until_ready()).is_none());
+}
+
+/// A client whose statement waits for the advisory lock 1, and whose time is over: the cancel request is held by the proxy.
+/// From then on nothing has a limit.
+fn with_late_cancel(proxy: &Proxy, mode: &str, begin: &str) -> (Pgweir, Wire) {
+    let config = |timeout: &str| {
+        let url = format!("postgresql://postgres@127.0.0.1:{}/postgres", proxy.port());
+        format!(
+            "workers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\npool_mode = \"{mode}\"\nstatement_timeout = \"{timeout}\"\n"
+        )
+    };
+    let pgweir = Pgweir::builder().config(&config("500ms")).start();
+    let mut wire = log_in(&pgweir);
+    wire.query(begin);
+    proxy.hold();
+    wire.send_query("SELECT pg_advisory_xact_lock(1)");
+    eventually("the cancel request is under way", || proxy.held() == 1);
+    pgweir.write_config(&config("0"));
+    pgweir.hup();
+    pgweir.wait_for_log("configuration reloaded", 1);
+    (pgweir, wire)
+}
+
+#[test]
+fn a_late_cancel_of_a_statement_over_its_time_does_not_hit_the_next_one() {
+    let postgres = Postgres::start();
+    for (mode, begin, order) in [
+        ("transaction", "BEGIN", Order::AfterAnswer),
+        ("session", "BEGIN", Order::AfterAnswer),
+        ("session", "SELECT 1", Order::AfterAnswer),
+        ("transaction", "BEGIN", Order::Ahead),
+        ("transaction", "SELECT 1", Order::Ahead),
+    ] {
+        let case = format!("{mode} {begin} {order:?}");
+        let mut keeper = Wire::log_in(postgres.port(), "postgres", "postgres", None);
+        keeper.query("SELECT pg_advisory_lock(1), pg_advisory_lock(2)");
+        let proxy = Proxy::before(postgres.port());
+        let (_pgweir, mut wire) = with_late_cancel(&proxy, mode, begin);
+        let next = "SELECT pg_advisory_xact_lock(2)";
+        if order == Order::Ahead {
+            wire.send_query(next);
+        }
+        keeper.query("SELECT pg_advisory_unlock(1)");
+        let frames = wire.read_until_ready();
+        assert_eq!(error(&frames), None, "{case}");
+        if order == Order::AfterAnswer {
+            wire.send_query(next);
+        }
+        proxy.admit();
+        eventually("the next statement runs", || {
+            postgres.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1"
+        });
+        keeper.query("SELECT pg_advisory_unlock(2)");
+        assert_eq!(error(&wire.read_until_ready()), None, "{case}");
+        assert_eq!(error(&wire.query("COMMIT")), None, "{case}");
+    }
+}
+
+#[test]
+fn a_block_ends_when_nobody_knows_whether_a_cancel_may_still_hit_it() {
+    let postgres = Postgres::start();
+    let mut keeper = Wire::log_in(postgres.port(), "postgres", "postgres", None);
+    keeper.query("SELECT pg_advisory_lock(1)");
+    let proxy = Proxy::before(postgres.port());
+    let (pgweir, mut wire) = with_late_cancel(&proxy, "transaction", "BEGIN");
+    keeper.query("SELECT pg_advisory_unlock(1)");
+    assert_eq!(error(&wire.read_until_ready()), None);
+    // The request never arrives.
+    let frames = wire.query("SELECT 1");
+    assert_eq!(sqlstate(&frames), "08006");
+    assert_eq!(frames.last().unwrap().transaction_state(), 'E');
+    assert!(pgweir.log_contains("a cancel request was not taken in time"));
+    proxy.admit();
+    assert_eq!(sqlstate(&wire.query("SELECT 2")), "25P02");
+    assert_eq!(wire.query("ROLLBACK").last().unwrap().transaction_state(), 'I');
+    assert_eq!(wire.value("SELECT 3"), "3");
+}
+
+#[test]
+fn a_server_that_does_not_take_the_settings_of_a_session_is_not_waited_for() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let proxy = Proxy::before(postgres.port());
+        let config = format!(
+            "workers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"postgresql://postgres@127.0.0.1:{}/postgres\"\npool_mode = \"{mode}\"\npool_size = 1\nconnect_timeout = \"1s\"\npool_timeout = \"30s\"\n",
+            proxy.port()
+        );
+        let pgweir = Pgweir::builder().config(&config).start();
+        let log_in = |name: &str| {
+            let mut wire = pgweir.wire();
+            wire.startup(&[
+                ("user", "postgres"),
+                ("database", "app"),
+                ("application_name", name),
+            ]);
+            wire.authenticate("postgres", "");
+            wire
+        };
+        let mut first = log_in("first");
+        let mut second = log_in("second");
+        if mode == "transaction" {
+            assert_eq!(second.value("SHOW application_name"), "second");
+        } else {
+            drop(second);
+            second = log_in("second");
+        }
+        proxy.stall();
+        let frames = first.query("SELECT 1");
+        let refused = words(&frames);
+        assert_eq!((refused.0.as_str(), refused.1.as_str()), ("ERROR", "08006"));
+        assert_eq!(frames.last().unwrap().transaction_state(), 'I');
+        proxy.resume();
+        assert_eq!(first.value("SHOW application_name"), "first");
+        if mode == "session" {
+            // What the session had is gone with its connection.
+            first.query("DISCARD ALL");
+            proxy.stall();
+            first.send_query("SELECT 1");
+            let last = first.read_fatal();
+            assert_eq!(
+                (last.field('S').as_deref(), last.sqlstate().as_str()),
+                (Some("FATAL"), "08006")
+            );
+            proxy.resume();
+        } else {
+            first.terminate();
+        }
+        assert_eq!(second.value("SHOW application_name"), "second");
+    }
+}
+
+/// When the next statement is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    AfterAnswer,
+    /// While the one before it is being cancelled.
+    Ahead,
 }
 
 #[test]
@@ -250,6 +411,7 @@ fn many_statements_that_end_at_their_time_harm_nobody_else() {
                 }
                 Some(error) => {
                     assert_eq!(error.sqlstate(), "57014");
+                    assert_eq!(error.message(), "canceling statement due to statement timeout");
                     assert_eq!(number % 2, 0, "a quick statement was cancelled");
                 }
             }

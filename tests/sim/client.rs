@@ -163,6 +163,9 @@ impl Client {
 
     fn text(&mut self, random: &mut Random) -> String {
         let mark = self.mark();
+        if random.below(5) == 0 {
+            return self.naming(random);
+        }
         match random.below(31) {
             0..6 => format!("SELECT {mark}"),
             6..10 => format!("SELECT shared{}", random.below(4)),
@@ -184,6 +187,18 @@ impl Client {
         }
     }
 
+    /// A text that makes, runs or drops a prepared statement.
+    fn naming(&mut self, random: &mut Random) -> String {
+        let name = NAMES[1 + random.below(3)];
+        match random.below(8) {
+            0 => format!("PREPARE {name} AS SELECT {}", self.mark()),
+            1 | 2 => format!("PREPARE {name} AS SELECT shared{}", random.below(4)),
+            3 if random.below(4) == 0 => format!("PREPARE {name} AS BAD {}", self.mark()),
+            4 => format!("DEALLOCATE {name}"),
+            _ => format!("EXECUTE {name}"),
+        }
+    }
+
     /// Settings of the start are applied again when the connection is at rest: not for what stands in the same batch.
     fn forget_all(&self) -> String {
         let text = if self.has_own_settings {
@@ -195,7 +210,9 @@ impl Client {
     }
 
     fn simple(&mut self, random: &mut Random) -> Vec<u8> {
-        match random.below(9) {
+        match random.below(11) {
+            10 => query(&format!("EXECUTE a; SELECT {}; EXECUTE b", self.mark())),
+            9 => query(&format!("SELECT {}; DEALLOCATE a", self.mark())),
             8 => query("DISCARD ALL"),
             0 => query(&format!("SELECT {}; SELECT {}", self.mark(), self.mark())),
             1 => query(&format!("SELECT {}; FAIL x; SELECT y", self.mark())),
@@ -237,6 +254,11 @@ impl Client {
             match random.below(12) {
                 0..4 => {
                     let text = self.text(random);
+                    // A statement that names another is not named by a third.
+                    let name = match name {
+                        "a" | "b" | "c" if is_naming(&text) => "d",
+                        name => name,
+                    };
                     batch.push(parse(name, &text));
                     batch.extend([self.bind(name), execute("")]);
                 }
@@ -244,7 +266,7 @@ impl Client {
                 5 => batch.push(parse(name, &format!("BAD {}", self.mark()))),
                 6..9 => batch.extend([self.bind(name), execute("")]),
                 9 => batch.push(describe_statement(name)),
-                10 => batch.push(close_statement(name)),
+                10 => batch.push(close_statement(if name == "c" { "d" } else { name })),
                 _ => batch.push(flush()),
             }
         }
@@ -457,4 +479,10 @@ impl Client {
         }
         self.asked.push_front(asked);
     }
+}
+
+fn is_naming(text: &str) -> bool {
+    ["PREPARE", "EXECUTE", "DEALLOCATE"]
+        .iter()
+        .any(|verb| text.starts_with(verb))
 }

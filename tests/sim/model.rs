@@ -317,6 +317,7 @@ impl Model {
             }
             tag::CLOSE => {
                 match texts[0][1..].to_owned() {
+                    name if texts[0].starts_with('P') => _ = self.portals.remove(&name),
                     name if name.is_empty() => self.unnamed = None,
                     name => _ = self.named.remove(&name),
                 }
@@ -401,6 +402,12 @@ impl Model {
             ["RESET", name] => self.reset_one(name),
             ["SHOW", name] => self.put(&row(&self.settings[name].clone())),
             ["DEALLOCATE", "ALL"] => self.named.clear(),
+            ["DEALLOCATE", name] => {
+                self.named.remove(name).ok_or_else(|| unknown(name))?;
+            }
+            ["PREPARE", name, "AS", ..] => self.prepare(name, &words[3..].join(" "))?,
+            ["EXECUTE", name] => return self.execute(name),
+            ["UNLISTEN", ..] => {}
             ["DISCARD", "ALL"] if self.state == b'I' => {
                 // Committed at once (XACT_FLAGS_NEEDIMMEDIATECOMMIT in src/backend/tcop/postgres.c).
                 self.discard();
@@ -426,14 +433,38 @@ impl Model {
             _ => self.put(&row(&format!("{text}|{value}"))),
         }
         let command = match words[0] {
-            "DEALLOCATE" | "DISCARD" => format!("{} ALL", words[0]),
+            "DEALLOCATE" | "DISCARD" if words[1] == "ALL" => format!("{} ALL", words[0]),
             "COPY" => "COPY 1".into(),
             "COMMIT" if was_failed => "ROLLBACK".into(),
-            "BEGIN" | "COMMIT" | "ROLLBACK" | "SET" | "RESET" | "SHOW" => words[0].into(),
+            "BEGIN" | "COMMIT" | "ROLLBACK" | "SET" | "RESET" | "SHOW" | "DEALLOCATE" | "PREPARE"
+            | "UNLISTEN" => words[0].into(),
             _ => "SELECT 1".into(),
         };
         self.put(&complete(&command));
         Ok(false)
+    }
+
+    fn prepare(&mut self, name: &str, text: &str) -> Result<(), Trouble> {
+        if self.named.contains_key(name) {
+            return Err(Trouble(
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        if text.starts_with("BAD") {
+            return Err(Trouble("42601", format!("syntax error: {text}")));
+        }
+        self.named.insert(name.into(), text.into());
+        Ok(())
+    }
+
+    /// Of queries alone.
+    fn execute(&mut self, name: &str) -> Result<bool, Trouble> {
+        let text = self.named.get(name).cloned().ok_or_else(|| unknown(name))?;
+        if !text.starts_with("SELECT") && !text.starts_with("FAIL") {
+            return Err(Trouble("42P11", format!("not a query: {text}")));
+        }
+        self.run(&text, "")
     }
 
     fn on_copy(&mut self, tag: u8, body: &[u8]) {
@@ -503,6 +534,11 @@ fn finding(kind: &str, name: &str, value: Option<&str>) -> Vec<u8> {
         body.extend_from_slice(column.unwrap_or_default().as_bytes());
     }
     message(tag::DATA_ROW, &body)
+}
+
+fn unknown(name: &str) -> Trouble {
+    let text = format!("prepared statement \"{name}\" does not exist");
+    Trouble("26000", text)
 }
 
 fn unquoted(value: &str) -> &str {

@@ -125,3 +125,61 @@ fn a_write_larger_than_the_socket_holds_goes_out_whole() {
         written.unwrap();
     });
 }
+
+#[test]
+fn what_a_socket_does_not_take_at_once_follows() {
+    let (tcp, tcp_peer) = tcp_pair();
+    let (unix, unix_peer) = StdUnixStream::pair().unwrap();
+    write_much(tcp.into(), tcp_peer);
+    write_much(Socket::parked_unix(unix).unwrap().into(), unix_peer);
+}
+
+fn write_much(mut stream: Stream, mut peer: impl io::Read + Send + 'static) {
+    let bytes: Vec<u8> = (0..=255).cycle().take(16 * 1024 * 1024).collect();
+    let reader = thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).unwrap();
+        got
+    });
+    runtime().block_on(async {
+        stream.unpark().unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    assert!(reader.join().unwrap() == bytes);
+}
+
+#[test]
+fn after_a_short_read_a_stream_is_known_to_be_quiet() {
+    let (socket, mut peer) = tcp_pair();
+    let mut stream = Stream::from(socket);
+    runtime().block_on(async {
+        stream.unpark().unwrap();
+        io::Write::write_all(&mut peer, b"abcd").unwrap();
+        let mut buf = [0; 2];
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 2);
+        assert!(!stream.is_quiet(), "there may be more");
+        let mut buf = [0; 8];
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 2);
+        assert!(stream.is_quiet());
+    });
+}
+
+#[test]
+fn a_peer_that_always_has_more_to_say_leaves_others_their_turn() {
+    let (unix, mut peer) = StdUnixStream::pair().unwrap();
+    let mut stream = Stream::from(Socket::parked_unix(unix).unwrap());
+    io::Write::write_all(&mut peer, &[0; 4096]).unwrap();
+    let is_done = std::cell::Cell::new(false);
+    runtime().block_on(async {
+        stream.unpark().unwrap();
+        let reader = async {
+            for _ in 0..4096 {
+                assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
+            }
+            is_done.set(true);
+        };
+        let other = async { assert!(!is_done.get()) };
+        tokio::join!(biased; reader, other);
+    });
+}

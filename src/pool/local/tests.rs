@@ -51,6 +51,7 @@ fn founding(workers: usize, pool_size: u32) -> Founding {
         },
         target: Target::nowhere(),
         workers,
+        catalog: Arc::default(),
     }
 }
 
@@ -416,5 +417,43 @@ fn what_another_worker_sends_unasked_is_no_answer() {
         house.deliver();
         assert!(granted(&second).is_some());
         assert_eq!((house.connecting(), house.shared.open()), (0, 2));
+    });
+}
+
+#[test]
+fn a_task_that_panics_with_a_connection_closes_it_and_makes_room_for_the_next() {
+    on_event_loop(async {
+        let house = House::new(1, 1);
+        let pool = house.pool(0);
+        let mut server = house.open_at(0);
+        let shared = Arc::clone(&house.shared);
+        let mut lease = pool.try_lease().unwrap();
+        assert_eq!(
+            (shared.open(), shared.cell(0).active.load(Ordering::SeqCst)),
+            (1, 1)
+        );
+        let task = tokio::task::spawn_local(async move {
+            let conn = lease.conn();
+            tokio::task::yield_now().await;
+            assert!(
+                !conn.carry.is_empty(),
+                "planted: a client's task, in the middle of an exchange"
+            );
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        // The server sees the end of the session, and nothing before it that could end a transaction.
+        let mut said = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut server, &mut said)
+            .await
+            .unwrap();
+        assert!(said.is_empty(), "{said:?}");
+        drop(server);
+        while shared.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(shared.cell(0).active.load(Ordering::SeqCst), 0);
+        // Who comes next is served by another connection.
+        let _server = house.open_at(0);
+        assert!(pool.try_lease().is_some());
     });
 }

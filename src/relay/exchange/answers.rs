@@ -13,6 +13,7 @@ use crate::relay::farewell::Farewell;
 use crate::relay::lost;
 use crate::session::Outbox;
 use crate::session::flow::Parties;
+use crate::session::server::Definitions;
 
 use super::{End, Exchange, Input, Keeping, Stage};
 
@@ -34,6 +35,17 @@ impl Exchange {
         let mut input = std::mem::take(&mut conn.carry);
         input.extend_from_slice(came);
         Poll::Ready(self.on_server_input(client, Input::Held(&input), out, cx))
+    }
+
+    /// Passes on what the server has said before, and what was kept from the client until now.
+    pub(super) fn resume_server(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Option<End> {
+        let context = Rc::clone(&client.context);
+        let out = &mut context.scratch.borrow_mut().out;
+        let input = std::mem::take(&mut self.lease.conn().carry);
+        if input.is_empty() {
+            return None;
+        }
+        self.on_server_input(client, Input::Held(&input), out, cx)
     }
 
     fn on_server_input(
@@ -67,6 +79,11 @@ impl Exchange {
         };
         conn.carry
             .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
+        if conn.state.definitions == Definitions::Changed {
+            // Before anybody hears of it.
+            conn.state.definitions = Definitions::AsKnown;
+            client.pool.shared.catalog.on_changed();
+        }
         let ends = self.is_over(client);
         let bytes = out.bytes(input);
         add(
@@ -94,6 +111,7 @@ impl Exchange {
         if ends {
             return Some(self.rest(client));
         }
+        self.undo_listening(client, out, cx);
         let end = self.on_progress(client);
         if end.is_none() {
             self.inquire(client, cx);
@@ -103,8 +121,8 @@ impl Exchange {
 
     /// A transaction has ended that has named settings, or that may have ended what pins the client: the server says what is
     /// true now. The client has its answer already.
-    fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
-        if self.keeping == Keeping::Session || self.leaves {
+    pub(super) fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
+        if self.keeping == Keeping::Session || self.leaves || self.is_holding() {
             return;
         }
         let state = &mut self.lease.conn().state;
@@ -161,10 +179,23 @@ impl Exchange {
         };
         let asks = client.session.inquiry.is_some() && self.keeping != Keeping::Session && !self.leaves;
         is_at_rest
+            && flow.asks_for_channels().is_none()
+            && (is_kept || !flow.leaves_listening())
             && self.owed.is_empty()
             && !asks
             && !matches!(self.stage, Stage::Preparing | Stage::Inquiring)
             && (!is_kept || self.leaves || client.seat.is_leaving())
+    }
+
+    /// What the client has listened to on this connection is for nobody else.
+    fn undo_listening(&mut self, client: &Client, out: &mut Outbox, cx: &mut TaskContext<'_>) {
+        if !self.flow.must_undo_listening() || client.session.pinned().is_some() || !self.is_at_rest() {
+            return;
+        }
+        out.reset();
+        let conn = self.lease.conn();
+        self.flow.undo_listening(&mut conn.state, out.make(&[]));
+        self.send(out.bytes(&[]), cx);
     }
 
     fn rest(&self, client: &Client) -> End {
@@ -194,11 +225,12 @@ impl Exchange {
         }
         if self.steps != self.flow.tally.steps {
             self.steps = self.flow.tally.steps;
+            let is_timed = self.is_timed();
             if self.stage == Stage::Cancelling && !(is_busy && self.flow.is_timed_out()) {
                 // What comes next in the pipeline has its own time.
                 self.stage = Stage::Running;
             }
-            if self.is_timed() {
+            if is_timed {
                 self.set_deadline(client, is_busy);
             }
             if !is_busy {
@@ -232,6 +264,7 @@ impl Exchange {
             return None;
         }
         self.stage = Stage::Running;
+        client.seat.deadline.set(0);
         if let Some(report) = lost::on_prepared(&mut self.flow, client, conn) {
             return Some(End::Refused(report));
         }

@@ -59,6 +59,9 @@ impl Exchange {
                     self.transaction_since = client.context.worker.now();
                 }
                 self.timeouts = Timeouts::of(client.settings());
+                if self.stage == Stage::Preparing {
+                    return None;
+                }
                 let is_busy = self.flow.is_busy(&self.lease.conn().state);
                 self.set_deadline(client, is_busy);
             }
@@ -78,6 +81,22 @@ impl Exchange {
 
     pub(super) fn is_timed(&self) -> bool {
         !self.timeouts.are_off() || self.stage == Stage::Cancelling
+    }
+
+    /// The server does not answer; nothing that the client has asked for was sent.
+    fn on_unprepared(&self) -> End {
+        let report = Report::error(
+            SqlState::CONNECTION_FAILURE,
+            "the server connection did not take the session's settings in time",
+        )
+        .with_detail("The request was not sent; the connection is closed.")
+        .with_hint("Repeat the request, or the transaction.");
+        // Answers have come before.
+        if self.steps > 0 {
+            // What the connection holds for the client, in session mode or pinned, is lost with it.
+            return End::Leave(Farewell::Told(report.into_fatal()));
+        }
+        End::Refused(report)
     }
 
     /// A request has gone to a server that had nothing to do.
@@ -116,6 +135,9 @@ impl Exchange {
             return None;
         }
         client.seat.deadline.set(0);
+        if self.stage == Stage::Preparing {
+            return Some(self.on_unprepared());
+        }
         let conn = self.lease.conn();
         let is_busy = self.flow.is_busy(&conn.state);
         let in_block = conn.state.transaction != TransactionState::Idle;
@@ -129,15 +151,19 @@ impl Exchange {
                 "terminating connection: the server did not say what became of the session's settings",
             ))));
         }
+        if self.is_holding() && self.stage != Stage::Cancelling {
+            // The request under way may hit the present statement, or the client has asked for more and we do not listen:
+            // seen again at the next tick.
+            client.seat.deadline.set(now);
+            return None;
+        }
         match (is_busy, in_block) {
             (true, _) if self.stage == Stage::Cancelling => Some(End::Leave(Farewell::Told(Report::fatal(
                 SqlState::QUERY_CANCELED,
                 "terminating connection: the server did not cancel the statement in time",
             )))),
             (true, _) => {
-                cancel::spawn(&conn.info, None);
-                self.flow.on_statement_timeout();
-                self.stage = Stage::Cancelling;
+                self.cancel_statement();
                 self.set_deadline(client, true);
                 None
             }
@@ -147,5 +173,16 @@ impl Exchange {
     }
 }
 
+/// The connection is being brought to the client's settings, which takes no longer than a login may.
+pub(super) fn on_preparing(client: &mut Client) {
+    let timeout = client.settings().connect_timeout;
+    let longest = if timeout.is_zero() { PREPARING_MAX } else { timeout };
+    let now = client.context.worker.now();
+    client.seat.begin(now);
+    client.seat.deadline.set(clock::deadline(now, longest));
+}
+
+/// How long a server may take for the settings of a session where `connect_timeout` is off: a matter of milliseconds.
+const PREPARING_MAX: Duration = Duration::from_secs(10);
 /// How long a server may take to carry out a cancel request before its connection is given up.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 
 mod answers;
 mod deadlines;
+mod hold;
 mod requests;
 
 use std::io;
@@ -23,8 +24,9 @@ use super::account::{self, Since};
 use super::client::Client;
 use super::farewell::Farewell;
 use super::slow::Slow;
-use super::{cancel, lost};
+use super::{cancel, ears, lost};
 use deadlines::Timeouts;
+use hold::Hold;
 
 /// A client's use of a server connection.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub struct Exchange {
     /// Bytes that the server's socket did not take yet.
     owed: Vec<u8>,
     stage: Stage,
+    hold: Hold,
     keeping: Keeping,
     timeouts: Timeouts,
     /// The client is listened to although only the server can move the conversation.
@@ -118,12 +121,16 @@ impl Exchange {
         let conn = lease.conn();
         *client.seat.server.borrow_mut() = Some(std::sync::Arc::clone(&conn.info));
         conn.state.sequences.on_client(client.seat.id);
-        let flow = Flow::new(naming, &conn.state);
+        let mut flow = Flow::new(naming, &conn.state);
+        if !is_session {
+            flow.share_listening();
+        }
         Self {
             lease,
             flow,
             owed: Vec::new(),
             stage: Stage::Running,
+            hold: Hold::None,
             keeping,
             timeouts,
             looks: false,
@@ -155,7 +162,22 @@ impl Exchange {
         }
         loop {
             let mut moved = false;
-            if !self.owed.is_empty() || self.lease.conn().stream.holds_back() {
+            if self.is_holding() {
+                match self.poll_hold(cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => {
+                        moved = true;
+                        self.inquire(client, cx);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if client.ears.is_some()
+                && let Err(farewell) = self.hear(client, cx)
+            {
+                return Poll::Ready(End::Leave(farewell));
+            }
+            if self.owes() && !self.is_holding() {
                 moved |= self.flush(cx);
             }
             if client.owes() {
@@ -179,7 +201,13 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if moved && self.flow.is_held() && self.stage != Stage::Inquiring {
+            if self.flow.asks_for_channels().is_some() && ears::poll_channels(&mut self.flow, client, cx) {
+                moved = true;
+                if let Some(end) = self.resume_server(client, cx) {
+                    return Poll::Ready(end);
+                }
+            }
+            if moved && self.flow.is_held() && !self.is_holding() && self.stage != Stage::Inquiring {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
                     return Poll::Ready(End::Leave(farewell));
@@ -200,7 +228,8 @@ impl Exchange {
         self.depart(client);
         let conn = self.lease.conn();
         let pins = client.session.all_pins();
-        if self.keeping == Keeping::Session || !pins.is_empty() || client.session.inquiry.is_some() {
+        let is_own = self.keeping == Keeping::Session || !pins.is_empty();
+        if is_own || client.session.inquiry.is_some() || self.flow.leaves_listening() {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         if !pins.lasting().is_empty() {
@@ -238,7 +267,14 @@ impl Exchange {
         farewell
     }
 
+    /// A client that is pinned is told of notifications while its connection rests.
+    fn hear(&mut self, client: &mut Client, cx: &TaskContext<'_>) -> Result<bool, Farewell> {
+        let rests = self.stage == Stage::Running && self.is_at_rest();
+        ears::hear(client, rests && client.session.may_be_notified(), cx)
+    }
+
     fn depart(&mut self, client: &mut Client) {
+        ears::settle(client);
         *client.seat.server.borrow_mut() = None;
         client.seat.pins.set(Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
@@ -264,11 +300,9 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        if matches!(self.stage, Stage::Preparing | Stage::Inquiring)
-            || self.leaves
-            || self.flow.is_held()
-            || !self.owed.is_empty()
-        {
+        let is_asking = matches!(self.stage, Stage::Preparing | Stage::Inquiring);
+        let is_waiting = is_asking || self.flow.is_held() || self.is_holding();
+        if is_waiting || self.leaves || !self.owed.is_empty() {
             return false;
         }
         let looks = self.looks;
@@ -283,6 +317,10 @@ impl Exchange {
             "client left in the middle of an exchange"
         );
         End::Leave(Farewell::Lost)
+    }
+
+    fn owes(&mut self) -> bool {
+        !self.owed.is_empty() || self.lease.conn().stream.holds_back()
     }
 
     /// Writes to the server what fits; the rest is owed. A failure shows at the next read, which may still bring the

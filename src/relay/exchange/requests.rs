@@ -16,6 +16,7 @@ use crate::session::flow::{Next, Parties};
 use crate::session::server::SequenceUse;
 use crate::session::{Outbox, settings};
 
+use super::deadlines::on_preparing;
 use super::{End, Exchange, Keeping, Stage};
 
 impl Exchange {
@@ -43,6 +44,7 @@ impl Exchange {
             if preamble.is_some() || block == Block::Failed {
                 lost::prepare(&mut self.flow, conn, preamble.as_deref(), block, out.make(&[]));
                 self.stage = Stage::Preparing;
+                on_preparing(client);
             }
         }
         let mut consumed = 0;

@@ -8,12 +8,13 @@ use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Answer, ClientUndo, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
+use crate::session::server::Definitions;
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
-use super::{Body, Flow, Meaning, Parties, Settling, Stakes};
+use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,11 +138,11 @@ impl Flow {
             .head()
             .is_some_and(|entry| matches!(entry.answer, Answer::Fake))
         {
-            let Some(entry) = parties.server.pipeline.pop() else {
+            let Some(kind) = parties.server.pipeline.pop() else {
                 return;
             };
             self.tally.steps += 1;
-            let tag = if entry.kind == Kind::Parse {
+            let tag = if kind == Kind::Parse {
                 tag::PARSE_COMPLETE
             } else {
                 tag::CLOSE_COMPLETE
@@ -192,7 +193,7 @@ impl Flow {
             tag::DATA_ROW if verdict == Verdict::Drop => Ok(on_own_row(message, parties)),
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
             tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
-            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, parties, verdict)),
+            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, input, out, parties, verdict)),
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
@@ -213,7 +214,7 @@ impl Flow {
             tag::PARAMETER_STATUS => self.on_parameter(message, input, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
-                self.early_syncs += early.count;
+                self.early_syncs = self.early_syncs.saturating_add(early.count);
                 if early.count > 0 && self.batch == Batch::None && !parties.server.pipeline.has_sync() {
                     // Its Sync was none.
                     self.batch = Batch::Open;
@@ -226,7 +227,7 @@ impl Flow {
                 Ok(verdict)
             }
             // It answers nothing, whatever stands at the head.
-            tag::NOTIFICATION_RESPONSE => Ok(Verdict::Pass),
+            tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, Verdict::Pass)),
             tag::NOTICE_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
@@ -249,7 +250,14 @@ impl Flow {
         Ok(verdict)
     }
 
-    fn on_complete(&mut self, message: &Message<'_>, parties: &mut Parties<'_>, verdict: Verdict) -> Verdict {
+    fn on_complete(
+        &mut self,
+        message: &Message<'_>,
+        input: &[u8],
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+        verdict: Verdict,
+    ) -> Verdict {
         if message.body.len() < message.head.body.min(COMMAND_TAG_MAX) {
             return Verdict::Cut;
         }
@@ -271,14 +279,45 @@ impl Flow {
                     SettingEffect::None | SettingEffect::Local | SettingEffect::Reset => Cause::Reset,
                 }
             }
-            b"ROLLBACK\0" => self.on_rolled_back(parties),
-            // From a text that could not be screened.
-            b"LISTEN\0" => parties.client.pins.insert(PinReason::Listen),
+            b"DO\0" => {
+                parties.client.doubt();
+                if self.doing == Doing::Defining {
+                    parties.server.definitions = Definitions::Changing;
+                }
+            }
+            body if is_definition(body) => parties.server.definitions = Definitions::Changing,
+            b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
+            b"COMMIT\0" => self.on_commit(parties),
+            b"ROLLBACK\0" => {
+                self.on_rolled_back(parties);
+                self.on_taken_back();
+            }
+            b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
+            b"NOTIFY\0" => self.on_notified(parties),
+            b"LISTEN\0" => self.on_said(true, parties),
+            // Not one that stands for something else.
+            b"UNLISTEN\0" if verdict == Verdict::Pass && is_forwarded(parties) => {
+                self.on_said(false, parties)
+            }
             _ => {}
         }
         self.tally.steps += 1;
+        let mut verdict = verdict;
+        if let Some(Entry {
+            answer: Answer::Complete(command),
+            ..
+        }) = parties.server.pipeline.head()
+        {
+            let made = out.make(input);
+            let frame = Frame::begin(made, tag::COMMAND_COMPLETE);
+            write::cstr(made, command.as_bytes());
+            frame.end(made);
+            verdict = Verdict::Done;
+        }
         if head_kind(parties) == Some(Kind::Execute) {
-            self.tally.queries += 1;
+            // The client's own BEGIN is one of its queries.
+            let is_begin = matches!(parties.server.pipeline.head(), Some(entry) if matches!(entry.answer, Answer::Begin));
+            self.tally.queries += u32::from(verdict != Verdict::Drop || is_begin);
             self.pop(parties);
             if self.settling == Settling::Begin {
                 // It stands before everything else.
@@ -313,6 +352,7 @@ impl Flow {
         if !server.pipeline.is_followed() {
             client.pins = client.pins.lasting();
         }
+        self.on_channels_discarded(parties);
     }
 
     fn on_ready(
@@ -331,8 +371,17 @@ impl Flow {
         };
         let state = TransactionState::from_byte(state)
             .ok_or(SessionError::Server("a ReadyForQuery with an unknown state"))?;
+        self.on_ready_for_channels(state, parties);
+        if verdict == Verdict::Pass && self.is_to_be_told_first(state) {
+            return Ok(Verdict::Cut);
+        }
         match head_kind(parties) {
-            Some(Kind::Query) => self.tally.queries += u32::from(verdict == Verdict::Pass),
+            Some(Kind::Query) => {
+                self.tally.queries += u32::from(verdict == Verdict::Pass);
+                if let Some(sql) = &mut self.sql {
+                    sql.ahead_error = None;
+                }
+            }
             Some(Kind::Sync | Kind::FunctionCall) => {}
             // The answer to a Sync that an early end of a copy has left to it.
             None if self.early_syncs > 0 => {
@@ -343,7 +392,10 @@ impl Flow {
         }
         self.pop(parties);
         self.copy = Copy::None;
-        self.timed_out = false;
+        self.overtime = match self.overtime {
+            Overtime::Statement | Overtime::Behind if !parties.server.pipeline.is_empty() => Overtime::Behind,
+            Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
+        };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
             let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
             settings::on_all_reset(parties.client, parties.server, tell);
@@ -352,16 +404,20 @@ impl Flow {
         self.schema_at_ready(state, parties);
         if parties.server.pipeline.is_empty() {
             self.stakes = Stakes::Nothing;
+            self.doing = Doing::Nothing;
             self.settling = Settling::Done;
             self.early_syncs = 0;
             if state == TransactionState::Idle && parties.client.inquiry.is_none() {
-                self.meaning = Meaning::Known;
+                self.certainty = Certainty::Known;
             }
         }
         self.since = parties.server.statements.clock();
         parties.server.transaction = state;
         if state == TransactionState::Idle {
             parties.client.settled = None;
+            if parties.server.definitions == Definitions::Changing {
+                parties.server.definitions = Definitions::Changed;
+            }
         }
         if verdict == Verdict::Pass && state == TransactionState::Idle {
             self.tally.transactions += 1;
@@ -428,13 +484,45 @@ fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
     ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
 }
 
+fn is_forwarded(parties: &Parties<'_>) -> bool {
+    let head = parties.server.pipeline.head();
+    head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
+}
+
+/// Whether a command may have given functions another meaning, or a table triggers. A `CREATE TABLE` is none: what its
+/// parent's triggers do is known, and applications make temporary tables all the time.
+fn is_definition(tag: &[u8]) -> bool {
+    let kind = match tag.first() {
+        Some(b'C') => tag.strip_prefix(b"CREATE "),
+        Some(b'A') => tag.strip_prefix(b"ALTER "),
+        _ => None,
+    };
+    kind.is_some_and(|kind| DEFINITIONS.contains(&kind))
+}
+
+/// What `CREATE` and `ALTER` may do it with, as the server words it (`src/include/tcop/cmdtaglist.h`).
+const DEFINITIONS: [&[u8]; 12] = [
+    b"FUNCTION\0",
+    b"PROCEDURE\0",
+    b"ROUTINE\0",
+    b"TRIGGER\0",
+    b"VIEW\0",
+    b"MATERIALIZED VIEW\0",
+    b"RULE\0",
+    b"SCHEMA\0",
+    b"EXTENSION\0",
+    b"AGGREGATE\0",
+    b"POLICY\0",
+    b"DOMAIN\0",
+];
+
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {
     parties.server.pipeline.head().map(|entry| entry.kind)
 }
 
 /// How much of an error must have come before its severity and code are read: those fields come first
 /// (`send_message_to_frontend` in `src/backend/utils/error/elog.c`), and short errors are read whole.
-const ERROR_HEAD_MAX: usize = 8 * 1024;
+pub(super) const ERROR_HEAD_MAX: usize = 8 * 1024;
 /// `COMPLETION_TAG_BUFSIZE` in `src/include/tcop/cmdtag.h`.
 const COMMAND_TAG_MAX: usize = 64;
 /// The value of a setting that is read back; a client with a longer one keeps its connection.

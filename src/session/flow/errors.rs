@@ -1,16 +1,18 @@
 //! Errors from the server: what was not carried out is taken back.
 
 use crate::protocol::body::ErrorFields;
-use crate::protocol::{Report, SqlState};
+use crate::protocol::write::Frame;
+use crate::protocol::{Report, SqlState, tag};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
 
-use super::answers::{Message, Verdict, head_kind};
+use super::answers::{ERROR_HEAD_MAX, Message, Verdict, head_kind};
 use super::copy::Copy;
-use super::{Flow, Naming, Parties};
+use super::rewrite::{self, Names, Place};
+use super::{Flow, Naming, Overtime, Parties};
 
 impl Flow {
     pub(super) fn on_error(
@@ -26,6 +28,8 @@ impl Flow {
             Self::condemn(parties.server);
         }
         self.copy = Copy::None;
+        parties.client.doubt();
+        self.on_request_failed();
         let fields = ErrorFields::read(message.body);
         let Some(kind) = head_kind(parties) else {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
@@ -34,35 +38,47 @@ impl Flow {
         if !self.is_of_altered(message.body) {
             self.on_contradiction(kind, &fields, parties);
         }
-        if verdict == Verdict::Drop && kind == Kind::Query {
+        let is_ahead = matches!(
+            parties.server.pipeline.head(),
+            Some(Entry {
+                answer: Answer::Ahead,
+                ..
+            })
+        );
+        if is_ahead {
+            let mut body = Vec::new();
+            let names = Names::of(parties);
+            // As much as is there however it was cut.
+            let seen = message.body.get(..ERROR_HEAD_MAX).unwrap_or(message.body);
+            rewrite::error(seen, Place::Unknown, names, &mut body);
+            let sql = self.sql.get_or_insert_default();
+            sql.ahead_error.get_or_insert_with(|| body.into());
+        } else if verdict == Verdict::Drop && kind == Kind::Query {
             let text = String::from_utf8_lossy(fields.message).into_owned();
             self.own_error = Some(Box::new(Report::error(fields.code, text)));
         }
-        // Before names are taken back.
-        let is_renamed = self.naming != Naming::Verbatim
-            && NAMING.contains(&fields.code)
-            && Self::rename_in_error(message, input, out, parties);
-        let mut verdict = self.say_error(&fields, input, out, parties, verdict);
+        // The error of a request of our own is the client's to know, when its own requests are skipped for it.
+        let mut verdict = verdict;
+        if kind.is_extended() && verdict == Verdict::Drop && kind != Kind::Sync && !is_ahead {
+            verdict = Verdict::Pass;
+        }
+        let verdict = self.say_error(message, &fields, input, out, parties, verdict);
         if kind.is_extended() {
             self.fail(parties);
-            // The error of a request of our own is the client's to know, when its own requests are skipped for it.
-            if verdict == Verdict::Drop && kind != Kind::Sync {
-                verdict = Verdict::Pass;
-            }
-            if is_renamed {
-                verdict = Verdict::Done;
-            }
+        } else {
+            fail_query(parties);
         }
         Ok(verdict)
     }
 
     /// The server says that a statement is not there, is there already, or has a plan that is out of date.
     fn on_contradiction(&self, kind: Kind, fields: &ErrorFields<'_>, parties: &mut Parties<'_>) {
-        let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe);
-        let is_ours = matches!(
-            parties.server.pipeline.head().map(|entry| &entry.answer),
-            Some(Answer::Replace(_))
-        );
+        let answer = parties.server.pipeline.head().map(|entry| &entry.answer);
+        let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe)
+            || matches!(answer, Some(Answer::Moved(_) | Answer::Ahead));
+        // What could not be sent ahead is not there: that is known.
+        let is_ours = matches!(answer, Some(Answer::Replace(_)))
+            || self.sql.as_ref().is_some_and(|sql| sql.ahead_error.is_some());
         if self.naming != Naming::Verbatim && is_about_statement && !is_ours && DOUBTS.contains(&fields.code)
         {
             parties.server.statements.doubt();
@@ -72,16 +88,23 @@ impl Flow {
     /// Puts an error into our words where the server cannot know what happened.
     fn say_error(
         &mut self,
+        message: &Message<'_>,
         fields: &ErrorFields<'_>,
         input: &[u8],
         out: &mut Outbox,
         parties: &Parties<'_>,
         verdict: Verdict,
     ) -> Verdict {
+        if verdict != Verdict::Pass {
+            return verdict;
+        }
+        let head = parties.server.pipeline.head();
+        // A failed block refuses everything in the same words.
         if let Some(Entry {
             answer: Answer::Replace(report),
             ..
-        }) = parties.server.pipeline.head()
+        }) = head
+            && fields.code != SqlState::IN_FAILED_TRANSACTION
         {
             // Else the server has failed for a reason of its own, before it came to ours.
             if fields.code == SqlState::INVALID_STATEMENT_NAME {
@@ -90,28 +113,68 @@ impl Flow {
             }
             return verdict;
         }
-        if self.timed_out && fields.code == SqlState::QUERY_CANCELED && verdict == Verdict::Pass {
-            self.timed_out = false;
-            Report::error(
+        if self.overtime != Overtime::None && fields.code == SqlState::QUERY_CANCELED {
+            let report = Report::error(
                 SqlState::QUERY_CANCELED,
                 "canceling statement due to statement timeout",
-            )
-            .encode(out.make(input));
+            );
+            let report = match self.overtime {
+                Overtime::Behind => {
+                    report.with_detail("It was sent behind a statement that was over its time.")
+                }
+                Overtime::None | Overtime::Statement => report,
+            };
+            self.overtime = Overtime::Behind;
+            report.encode(out.make(input));
             return Verdict::Done;
         }
-        verdict
+        if let Some(body) = self.sql.as_mut().and_then(|sql| sql.ahead_error.take()) {
+            let made = out.make(input);
+            let frame = Frame::begin(made, tag::ERROR_RESPONSE);
+            made.extend_from_slice(&body);
+            frame.end(made);
+            return Verdict::Done;
+        }
+        let is_short = message.head.body <= ERROR_HEAD_MAX;
+        let Some(entry) = head.filter(|_| is_short && self.naming != Naming::Verbatim) else {
+            return verdict;
+        };
+        let place = match &entry.answer {
+            Answer::Moved(moves) => Place::Moved(moves.as_slice()),
+            Answer::Skip | Answer::Complete(_) => Place::Unknown,
+            Answer::Forward
+            | Answer::Ahead
+            | Answer::Begin
+            | Answer::Read
+            | Answer::Fake
+            | Answer::Replace(_) => Place::Kept,
+        };
+        if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
+            return verdict;
+        }
+        let made = out.make(input);
+        let frame = Frame::begin(made, tag::ERROR_RESPONSE);
+        rewrite::error(message.body, place, Names::of(parties), made);
+        frame.end(made);
+        Verdict::Done
     }
 
     /// An extended request has failed: it and everything up to the next `Sync` was not carried out.
     fn fail(&mut self, parties: &mut Parties<'_>) {
         let skips = !parties.server.pipeline.has_sync();
+        let mut is_query_skipped = false;
         while let Some(entry) = parties.server.pipeline.pop_skipped() {
+            is_query_skipped |= entry.kind == Kind::Query;
             let is_failed = !parties
                 .server
                 .pipeline
                 .head()
                 .is_some_and(|head| head.kind != Kind::Sync);
             undo(entry, is_failed, parties);
+        }
+        if is_query_skipped {
+            // If the Sync behind it is ours, its answer is the query's.
+            parties.server.pipeline.show_own_sync();
         }
         self.batch = if skips { Batch::Skipping } else { self.batch };
         self.on_rolled_back(parties);
@@ -120,9 +183,21 @@ impl Flow {
 
     /// A reset in this batch is rolled back with it, and what that comes to is not reported where nothing was before.
     pub(super) fn on_rolled_back(&self, parties: &mut Parties<'_>) {
+        parties.client.doubt();
         if self.cause != Cause::Set {
             Self::taint(parties.server);
         }
+    }
+}
+
+/// A simple query has failed: the names that it was going to give or to take away are what they were.
+fn fail_query(parties: &mut Parties<'_>) {
+    let (renamings, server_undo) = parties.server.pipeline.fail_query();
+    parties.client.rename_back(renamings);
+    match server_undo {
+        ServerUndo::Prepared(id) => parties.server.statements.remove(id),
+        ServerUndo::Unknown => parties.server.statements.doubt(),
+        ServerUndo::None | ServerUndo::Closed(_) | ServerUndo::Unnamed(_) => {}
     }
 }
 
@@ -134,6 +209,12 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
         ClientUndo::Unnamed(previous) => {
             let previous = if is_failed { None } else { previous };
             if let Err(previous) = server.pipeline.hand_down_client(previous) {
+                client.undo(ClientUndo::Unnamed(previous));
+            }
+        }
+        ClientUndo::Query(query) => {
+            client.rename_back(query.renamings);
+            if let Err(previous) = server.pipeline.hand_down_client(query.unnamed) {
                 client.undo(ClientUndo::Unnamed(previous));
             }
         }
@@ -153,12 +234,6 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
     }
 }
 
-/// Errors that name a statement of the protocol.
-const NAMING: [SqlState; 3] = [
-    SqlState::PROTOCOL_VIOLATION,
-    SqlState::INVALID_STATEMENT_NAME,
-    SqlState::DUPLICATE_STATEMENT,
-];
 /// The statement is not there; it is there; it is not supported, which is what PostgreSQL calls a statement whose result has
 /// other columns since the tables were changed (`RevalidateCachedQuery` in `src/backend/utils/cache/plancache.c`).
 const DOUBTS: [SqlState; 3] = [

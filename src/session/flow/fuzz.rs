@@ -23,12 +23,21 @@ pub fn fuzz_flow(data: &[u8]) {
     } else {
         Block::Begun(Modes::default())
     };
-    let mut whole = Exchange::new(naming, block);
-    let mut cut = Exchange::new(naming, block);
+    let listening = match (naming, first & 12) {
+        (Naming::Mapped { .. }, 4) => Listening::Granted,
+        (Naming::Mapped { .. }, 12) => Listening::Refused,
+        _ => Listening::Own,
+    };
+    let mut whole = Exchange::new(naming, block, listening);
+    let mut cut = Exchange::new(naming, block, listening);
+    let mut is_same_pin = true;
     let mut budget = INPUT_LEN_MAX;
     for event in Script(script) {
         whole.play(&event, Pieces::Whole);
         cut.play(&event, Pieces::Cut);
+        // How much of a long text had come when it was looked at decides whether it pins, and a client that is pinned is told
+        // by its own connection, too.
+        is_same_pin &= whole.client.pins == cut.client.pins || listening == Listening::Own;
         assert_eq!(whole.end, cut.end, "cutting {event:?} changes how it ends");
         budget = budget.saturating_sub(event.len());
         if whole.end != End::Open || budget == 0 {
@@ -37,7 +46,7 @@ pub fn fuzz_flow(data: &[u8]) {
     }
     // What a failed pass had already written is lost with it.
     assert!(
-        cut.to_client.sent.starts_with(&whole.to_client.sent),
+        !is_same_pin || cut.to_client.sent.starts_with(&whole.to_client.sent),
         "cutting the input changes what the client gets"
     );
     // A `Bind` that is refused goes to the server, which skips it, if it was cut, and is dropped if it was not.
@@ -56,6 +65,7 @@ struct Exchange {
     cache: StatementCache,
     naming: Naming,
     block: Block,
+    listening: Listening,
     client_unread: Vec<u8>,
     client_pending: Vec<u8>,
     server_pending: Vec<u8>,
@@ -68,14 +78,17 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn new(naming: Naming, block: Block) -> Self {
+    fn new(naming: Naming, block: Block, listening: Listening) -> Self {
         let key = CancelKey {
             process_id: 1,
             secret: Box::default(),
         };
-        let server = ServerState::new(1, key, Parameters::new());
+        let mut reported = Parameters::new();
+        reported.set("client_encoding", "UTF8");
+        let server = ServerState::new(1, key, reported);
         Self {
-            flow: Flow::new(naming, &server),
+            flow: listening.flow(naming, &server),
+            listening,
             client: newcomer(block),
             server,
             cache: StatementCache::new(0),
@@ -172,6 +185,18 @@ impl Exchange {
         if passed.next == Next::Goodbye {
             self.end = End::Goodbye;
         }
+        self.answer_question();
+    }
+
+    /// The connection that many share answers at once.
+    fn answer_question(&mut self) {
+        if self.end == End::Open && self.flow.asks_for_channels().is_some() {
+            self.flow.on_channels(self.listening == Listening::Granted);
+            self.on_server(&[]);
+            if self.end == End::Open && self.flow.is_held() {
+                self.on_client(&[]);
+            }
+        }
     }
 
     fn answer_fakes(&mut self) {
@@ -220,6 +245,7 @@ impl Exchange {
             drop(ending.report());
             self.end = End::Closed;
         }
+        self.answer_question();
     }
 
     /// A query of our own, between two messages of the client.
@@ -236,7 +262,7 @@ impl Exchange {
 
     /// Another client gets the connection, if it is at rest.
     fn change_client(&mut self) {
-        let fresh = Flow::new(self.naming, &self.server);
+        let fresh = self.listening.flow(self.naming, &self.server);
         let flow = std::mem::replace(&mut self.flow, fresh);
         match flow.into_rest(&mut self.server) {
             Ok(rest) => {
@@ -247,7 +273,7 @@ impl Exchange {
                 self.client_unread.clear();
                 self.client_pending.clear();
                 self.interventions = u32::from(self.block != Block::None);
-                self.flow = Flow::new(self.naming, &self.server);
+                self.flow = self.listening.flow(self.naming, &self.server);
             }
             Err(flow) => self.flow = flow,
         }
@@ -304,6 +330,26 @@ impl Sent {
             self.missing = head.len() - end;
             rest = rest.get(end..).unwrap_or_default();
         }
+    }
+}
+
+/// Who listens for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listening {
+    Own,
+    /// Another connection.
+    Granted,
+    /// Another connection, which cannot.
+    Refused,
+}
+
+impl Listening {
+    fn flow(self, naming: Naming, server: &ServerState) -> Flow {
+        let mut flow = Flow::new(naming, server);
+        if self != Self::Own {
+            flow.share_listening();
+        }
+        flow
     }
 }
 

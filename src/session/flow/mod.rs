@@ -10,11 +10,15 @@ mod copy;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
+mod listening;
+mod meaning;
 mod prepared;
 mod refusals;
 mod requests;
+mod rewrite;
 mod schema;
 mod sequences;
+mod sql;
 #[cfg(test)]
 mod tests;
 
@@ -23,12 +27,14 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{Effects, SchemaEffect, SettingEffect};
+use super::screen::{CatalogEffect, Effects, SchemaEffect, SettingEffect};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
-use super::statement::StatementCache;
+use super::statement::{Sharing, StatementCache};
 
 use copy::Copy;
+use listening::{Listening, Said};
+use meaning::Act;
 use schema::Schema;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
@@ -41,7 +47,7 @@ pub struct Flow {
     server_body: Body,
     copy: Copy,
     /// `Sync`s that the present copy has swallowed, or will.
-    early_syncs: usize,
+    early_syncs: u32,
     batch: Batch,
     /// The last request asks for an answer at once, so the server can be waited for alone.
     flushed: bool,
@@ -49,20 +55,32 @@ pub struct Flow {
     settling: Settling,
     /// The clock of the server's statements at the last `ReadyForQuery`: what was used later is not evicted.
     since: u64,
-    /// The portal whose execution forgets all prepared statements.
-    forgetting: Option<Box<[u8]>>,
-    meaning: Meaning,
+    certainty: Certainty,
+    /// Boxed: most exchanges have nothing to do with names in SQL.
+    sql: Option<Box<Sql>>,
     schema: Schema,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
-    /// The statement in flight was cancelled because its time was over.
-    timed_out: bool,
+    overtime: Overtime,
+    doing: Doing,
     /// Why the server reports values until the next `ReadyForQuery`.
     cause: Cause,
     /// What a query in flight does to all settings.
     asked: SettingEffect,
+    listening: Listening,
+    /// What was said of channels. In a box, since it is rare.
+    said: Option<Box<Said>>,
     pub tally: Tally,
+}
+
+/// What is remembered of statements that name others.
+#[derive(Debug, Default)]
+struct Sql {
+    /// Portals whose execution does something about prepared statements.
+    acts: Vec<(Box<[u8]>, Act)>,
+    /// The error of what was sent ahead of the query that comes next: the body of its `ErrorResponse`.
+    ahead_error: Option<Box<[u8]>>,
 }
 
 /// How prepared statements are named on the server.
@@ -91,14 +109,28 @@ enum Settling {
     /// A reset of everything is in flight: the settings that the client has asked for at its start are applied again when it
     /// is answered, before its next request.
     Reset,
+    /// Something was said of channels: what comes behind it is looked at when it is answered.
+    Channels,
 }
 
 /// Whether the client's settings, as they are known, are those that its next statement meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
+}
+
+/// Whose error it is when the server says that a statement was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overtime {
+    /// The client's doing.
+    None,
+    /// The statement in flight is being cancelled because its time is over.
+    Statement,
+    /// It has ended; what was sent behind it may be hit instead, or as well: PostgreSQL signals twice for one request, the
+    /// process and its group (`signal_child` in `src/backend/postmaster/postmaster.c`).
+    Behind,
 }
 
 /// What is lost with the connection, beside the transaction block.
@@ -107,6 +139,13 @@ enum Stakes {
     Nothing,
     /// To know whether the block was committed: something that may end it was sent since the last `ReadyForQuery`.
     Commit,
+}
+
+/// What a `DO` in flight may do that its end does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Defining,
 }
 
 /// What a message that is longer than the input does with its rest.
@@ -198,14 +237,17 @@ impl Flow {
             gate: Gate::Open,
             settling: Settling::Done,
             since: server.statements.clock(),
-            forgetting: None,
+            sql: None,
             cause: Cause::Set,
             asked: SettingEffect::None,
-            meaning: Meaning::Known,
+            certainty: Certainty::Known,
+            listening: Listening::Own,
+            said: None,
             schema: Schema::default(),
             own_error: None,
             stakes: Stakes::Nothing,
-            timed_out: false,
+            overtime: Overtime::None,
+            doing: Doing::Nothing,
             tally: Tally::default(),
         }
     }
@@ -315,13 +357,13 @@ impl Flow {
 
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
     pub fn on_statement_timeout(&mut self) {
-        self.timed_out = true;
+        self.overtime = Overtime::Statement;
     }
 
     /// Whether that statement has not ended yet.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
-        self.timed_out
+        self.overtime == Overtime::Statement
     }
 
     /// The error that an own request met with, once.
@@ -351,10 +393,21 @@ impl Flow {
 
     /// What the server has answered, once; none if it could not.
     pub fn take_findings(&mut self, client: &mut ClientSession) -> Option<Findings> {
-        self.meaning = Meaning::Known;
+        self.certainty = Certainty::Known;
         let error = self.own_error.take();
         let findings = client.inquiry.take()?.into_findings();
         findings.filter(|_| error.is_none())
+    }
+
+    /// Statements that are met from now on rest on the client's settings.
+    fn stand_on_settings(&self, parties: &mut Parties<'_>) {
+        let client = &mut *parties.client;
+        let basis = client.basis.of(&client.settings);
+        let sharing = match self.certainty {
+            Certainty::Known => Sharing::All(parties.server.schema),
+            Certainty::Unsure => Sharing::None,
+        };
+        parties.cache.stand_on(basis, sharing);
     }
 
     /// Takes note of what a statement that is about to be carried out does beyond itself.
@@ -363,12 +416,25 @@ impl Flow {
             return;
         }
         if effects.settings != SettingEffect::None {
-            self.meaning = Meaning::Unsure;
+            self.certainty = Certainty::Unsure;
+        }
+        if effects.catalog == CatalogEffect::MayDefine {
+            self.doing = Doing::Defining;
         }
         if effects.schema == SchemaEffect::Alters {
             self.on_altering();
         }
         client.note(effects);
+    }
+
+    /// The same for what the names in a text stand for.
+    fn note_suspects(&mut self, text: Option<&[u8]>, parties: &mut Parties<'_>) {
+        let Some(text) = text.filter(|_| !parties.server.suspects.is_empty()) else {
+            return;
+        };
+        if let Some(found) = parties.server.suspects.find(text) {
+            self.note(&found, parties.client);
+        }
     }
 
     /// Answers on the connection cannot be told apart any more: it is closed after this exchange.

@@ -9,11 +9,12 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{NameEffect, SequenceEffect, SettingEffect, screen};
-use crate::session::statement::{ServerName, Statement};
+use crate::session::screen::{SequenceEffect, screen};
+use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
+use super::meaning::{Meaning, Run};
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
-use super::{Flow, Meaning, Naming, Parties};
+use super::{Flow, Naming, Parties};
 
 impl Flow {
     pub(super) fn on_parse(
@@ -41,29 +42,37 @@ impl Flow {
             // As when it is cut there: how it was cut makes no difference.
             return Err(bad_message());
         }
-        let client = &mut *parties.client;
-        let meaning = client.meaning.of(&client.settings);
-        let statement = match self.meaning {
-            _ if is_large => parties.cache.unkept(text),
-            Meaning::Known => parties.cache.intern(text, meaning, parties.server.schema),
-            Meaning::Unsure => parties.cache.private(text, meaning),
+        self.stand_on_settings(parties);
+        let statement = if is_large {
+            parties.cache.unkept(text)
+        } else {
+            parties.cache.intern(text)
         };
-        if !name.is_empty() && parties.server.pipeline.is_unsettled(name, Some(statement.id)) {
+        let run = match self.meaning(&statement, parties) {
+            Meaning::Run(run) => run,
+            Meaning::Held => return Ok(Taken::Held),
+            // Not before it is used.
+            Meaning::Refused(_) => Run::itself(&statement),
+        };
+        if !name.is_empty() && parties.server.pipeline.is_unsettled(name, Some(run.sent.id)) {
             return Ok(Taken::Held);
         }
         self.tally.client_parses += 1;
         if let Some(report) = refusal(name, parties) {
-            self.refuse_name(message, &statement, report, out, parties);
+            self.refuse_name(message, &run.sent, report, out, parties);
             // The server skips it.
             return Ok(Taken::Kept);
         }
         if !message.is_whole() {
             Self::taint(parties.server);
         }
-        if name.is_empty() {
-            return Ok(self.parse_unnamed(statement, parties));
+        if let Some(needs) = &run.needs {
+            self.ready(needs, message, out, parties);
         }
-        Ok(self.parse_named(message, name, statement, out, parties))
+        if name.is_empty() {
+            return Ok(self.parse_unnamed(message, statement, &run, out, parties));
+        }
+        Ok(self.parse_named(message, name, statement, &run, out, parties))
     }
 
     /// A `Parse` that goes on as it came. Its text is looked at all the same: it may change the session.
@@ -73,7 +82,8 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
-        self.note(&screen(text).deferred(), parties.client);
+        self.note(&screen(text), parties.client);
+        self.note_suspects(Some(text), parties);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -87,10 +97,12 @@ impl Flow {
         message: &Message<'_>,
         name: &[u8],
         statement: Arc<Statement>,
+        run: &Run,
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Taken {
-        let id = statement.id;
+        let id = run.sent.id;
+        let is_itself = id == statement.id;
         let previous = parties.client.statements.replace(name, Some(statement));
         let client_undo = ClientUndo::named(name, previous);
         if parties.server.statements.touch(id) {
@@ -110,29 +122,47 @@ impl Flow {
         let entry = Entry {
             client_undo,
             server_undo: ServerUndo::Prepared(id),
+            answer: run.answer(),
             ..Entry::forward(Kind::Parse)
         };
         self.push(entry, parties);
+        if !is_itself {
+            run.sent.parse(ServerName::Numbered(id), out.make(message.input));
+            return Taken::Swallowed;
+        }
         let cut = name.len() + 1;
         let rest = message.head.body - cut;
         renamed_head(tag::PARSE, &[], id, rest, out.make(message.input));
         Taken::Rewritten(cut)
     }
 
-    fn parse_unnamed(&mut self, statement: Arc<Statement>, parties: &mut Parties<'_>) -> Taken {
+    fn parse_unnamed(
+        &mut self,
+        message: &Message<'_>,
+        statement: Arc<Statement>,
+        run: &Run,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) -> Taken {
+        let is_itself = run.sent.id == statement.id;
         let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
-        parties.server.statements.unnamed = Some(statement.id);
+        parties.server.statements.unnamed = Some(run.sent.id);
         let client_undo = ClientUndo::Unnamed(parties.client.statements.unnamed.replace(statement));
         self.tally.server_parses += 1;
         self.push(
             Entry {
                 client_undo,
                 server_undo,
+                answer: run.answer(),
                 ..Entry::forward(Kind::Parse)
             },
             parties,
         );
-        Taken::Kept
+        if is_itself {
+            return Taken::Kept;
+        }
+        run.sent.parse(ServerName::Unnamed, out.make(message.input));
+        Taken::Swallowed
     }
 
     pub(super) fn on_bind(
@@ -162,32 +192,38 @@ impl Flow {
             }
             self.on_sequences(effect, Kind::Bind, message, out, parties);
         }
-        let found = self.provide(message, name, out, parties);
-        if matches!(found, Provided::Held) {
-            return Ok(Taken::Held);
-        }
-        self.on_bound(portal, name, parties);
-        match found {
-            Provided::Held => Ok(Taken::Held),
-            Provided::AsNamed => {
+        let found = match self.provide(message, name, out, parties) {
+            Provided::Held => return Ok(Taken::Held),
+            Provided::Found(found) => Some(found),
+            Provided::Refused => None,
+            Provided::Foreign => {
                 self.push(Entry::forward(Kind::Bind), parties);
-                Ok(Taken::Kept)
+                None
             }
-            Provided::Numbered(id) => {
-                self.push(Entry::forward(Kind::Bind), parties);
-                let cut = portal.len() + name.len() + 2;
-                renamed_head(
-                    tag::BIND,
-                    portal,
-                    id,
-                    message.head.body - cut,
-                    out.make(message.input),
-                );
-                Ok(Taken::Rewritten(cut))
-            }
-            // The server skips it.
-            Provided::Refused => Ok(Taken::Kept),
-        }
+        };
+        self.tally.binds += 1;
+        let Some(Found {
+            name: server_name,
+            statement,
+            run,
+        }) = found
+        else {
+            // What is refused the server skips.
+            return Ok(Taken::Kept);
+        };
+        let entry = Entry {
+            answer: run.answer(),
+            ..Entry::forward(Kind::Bind)
+        };
+        self.on_bound(portal, &statement, run, parties);
+        self.push(entry, parties);
+        let ServerName::Numbered(id) = server_name else {
+            return Ok(Taken::Kept);
+        };
+        let cut = portal.len() + name.len() + 2;
+        let rest = message.head.body - cut;
+        renamed_head(tag::BIND, portal, id, rest, out.make(message.input));
+        Ok(Taken::Rewritten(cut))
     }
 
     pub(super) fn on_describe(
@@ -206,20 +242,26 @@ impl Flow {
             return Ok(self.plain(Kind::Describe, parties));
         }
         self.flushed = false;
-        match self.provide(message, name, out, parties) {
-            Provided::Held => Ok(Taken::Held),
-            Provided::AsNamed => Ok(self.plain(Kind::Describe, parties)),
-            Provided::Numbered(id) => {
-                self.push(Entry::forward(Kind::Describe), parties);
-                let made = out.make(message.input);
-                let frame = Frame::begin(made, tag::DESCRIBE);
-                made.push(tag::TARGET_STATEMENT);
-                ServerName::Numbered(id).write(made);
-                frame.end(made);
-                Ok(Taken::Swallowed)
-            }
-            Provided::Refused => Ok(Taken::Swallowed),
+        let found = match self.provide(message, name, out, parties) {
+            Provided::Held => return Ok(Taken::Held),
+            Provided::Refused => return Ok(Taken::Swallowed),
+            Provided::Foreign => return Ok(self.plain(Kind::Describe, parties)),
+            Provided::Found(found) => found,
+        };
+        let entry = Entry {
+            answer: found.run.answer(),
+            ..Entry::forward(Kind::Describe)
+        };
+        self.push(entry, parties);
+        if found.name == ServerName::Unnamed {
+            return Ok(Taken::Kept);
         }
+        let made = out.make(message.input);
+        let frame = Frame::begin(made, tag::DESCRIBE);
+        made.push(tag::TARGET_STATEMENT);
+        found.name.write(made);
+        frame.end(made);
+        Ok(Taken::Swallowed)
     }
 
     pub(super) fn on_close(
@@ -300,112 +342,78 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Provided {
-        if name.is_empty() {
-            return self.provide_unnamed(message, out, parties);
-        }
-        let known = parties
-            .client
-            .statements
-            .named(name)
-            .map(|statement| statement.id);
-        if parties.server.pipeline.is_unsettled(name, known) {
+        let pipeline = &parties.server.pipeline;
+        let statements = &parties.client.statements;
+        let (known, is_unsettled) = if name.is_empty() {
+            (statements.unnamed.as_ref(), pipeline.is_unnamed_unsettled())
+        } else {
+            let known = statements.named(name);
+            (known, pipeline.is_unsettled(name, known.map(|known| known.id)))
+        };
+        if is_unsettled {
             return Provided::Held;
         }
-        let Some(statement) = parties.client.statements.named(name) else {
-            let text = format!(
-                "prepared statement \"{}\" does not exist",
-                String::from_utf8_lossy(name)
-            );
-            self.refuse_in_place(
-                message,
-                Report::error(SqlState::INVALID_STATEMENT_NAME, text),
-                out,
-                parties,
-            );
+        let Some(statement) = known.map(Arc::clone) else {
+            if !parties.client.pins.is_empty() && !name.is_empty() && !name.starts_with(SERVER_NAME_PREFIX) {
+                return Provided::Foreign;
+            }
+            self.refuse_in_place(message, unknown_name(name), out, parties);
             return Provided::Refused;
         };
-        let statement = Arc::clone(statement);
-        if parties.server.statements.touch(statement.id) {
-            return Provided::Numbered(statement.id);
+        let run = match self.meaning(&statement, parties) {
+            Meaning::Run(run) => run,
+            Meaning::Held => return Provided::Held,
+            Meaning::Refused(report) => {
+                self.refuse_in_place(message, report, out, parties);
+                return Provided::Refused;
+            }
+        };
+        let id = run.sent.id;
+        if id != statement.id && parties.server.pipeline.is_unsettled(b"", Some(id)) {
+            return Provided::Held;
         }
-        self.make_room(statement.id, message, out, parties);
-        statement.parse(ServerName::Numbered(statement.id), out.make(message.input));
-        parties.server.statements.insert(statement.id);
-        self.tally.server_parses += 1;
-        let server_undo = ServerUndo::Prepared(statement.id);
-        self.push(
-            Entry {
-                server_undo,
-                ..Entry::skip(Kind::Parse)
-            },
-            parties,
-        );
-        Provided::Numbered(statement.id)
+        if let Some(needs) = &run.needs {
+            self.ready(needs, message, out, parties);
+        }
+        let name = if name.is_empty() {
+            self.ready_unnamed(&run.sent, message, out, parties);
+            ServerName::Unnamed
+        } else {
+            self.ready(&run.sent, message, out, parties);
+            ServerName::Numbered(id)
+        };
+        Provided::Found(Found { name, statement, run })
     }
 
-    fn provide_unnamed(
+    fn ready_unnamed(
         &mut self,
+        statement: &Statement,
         message: &Message<'_>,
         out: &mut Outbox,
         parties: &mut Parties<'_>,
-    ) -> Provided {
-        if parties.server.pipeline.is_unnamed_unsettled() {
-            return Provided::Held;
-        }
-        let Some(statement) = &parties.client.statements.unnamed else {
-            let report = Report::error(
-                SqlState::INVALID_STATEMENT_NAME,
-                "unnamed prepared statement does not exist",
-            );
-            self.refuse_in_place(message, report, out, parties);
-            return Provided::Refused;
-        };
-        if parties.server.statements.unnamed != Some(statement.id) {
-            let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
-            parties.server.statements.unnamed = Some(statement.id);
-            statement.parse(ServerName::Unnamed, out.make(message.input));
-            self.tally.server_parses += 1;
-            self.push(
-                Entry {
-                    server_undo,
-                    ..Entry::skip(Kind::Parse)
-                },
-                parties,
-            );
-        }
-        Provided::AsNamed
-    }
-
-    /// What the statement of a portal may do, the portal may do.
-    fn on_bound(&mut self, portal: &[u8], name: &[u8], parties: &mut Parties<'_>) {
-        self.tally.binds += 1;
-        let statements = &parties.client.statements;
-        let statement = if name.is_empty() {
-            statements.unnamed.as_ref()
-        } else {
-            statements.named(name)
-        };
-        let Some(statement) = statement else { return };
-        if statement.effects.are_none() {
-            if self.forgetting.as_deref() == Some(portal) {
-                self.forgetting = None;
-            }
+    ) {
+        if parties.server.statements.unnamed == Some(statement.id) {
             return;
         }
-        let statement = Arc::clone(statement);
-        self.note(&statement.effects, parties.client);
-        if statement.effects.settings >= SettingEffect::Reset {
-            self.await_reset(parties);
-        }
-        if statement.effects.names == NameEffect::Forgets {
-            self.forgetting = Some(portal.into());
-        } else if self.forgetting.as_deref() == Some(portal) {
-            self.forgetting = None;
-        }
+        let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
+        parties.server.statements.unnamed = Some(statement.id);
+        statement.parse(ServerName::Unnamed, out.make(message.input));
+        self.tally.server_parses += 1;
+        let entry = Entry {
+            server_undo,
+            ..Entry::skip(Kind::Parse)
+        };
+        self.push(entry, parties);
     }
 
     /// Closes statements that the server connection has had longest, so that one more fits.
-    fn make_room(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
+    pub(super) fn make_room(
+        &mut self,
+        id: u64,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
         let Naming::Mapped { max } = self.naming else {
             return;
         };
@@ -433,15 +441,22 @@ impl Flow {
     }
 }
 
-/// Where the statement that a client names is to be found on the server.
+/// Whether the statement that a client names is on the server.
 enum Provided {
-    /// Under the client's own (empty) name.
-    AsNamed,
-    Numbered(u64),
+    Found(Found),
+    /// It is not known; the server may know it by this name from a text of several statements.
+    Foreign,
     /// It does not exist; the error is on its way.
     Refused,
     /// Whether it exists is not known before answers come.
     Held,
+}
+
+struct Found {
+    /// On the server.
+    name: ServerName,
+    statement: Arc<Statement>,
+    run: Run,
 }
 
 /// Writes the head of a `Bind` or `Parse` whose statement has another name; `rest` bytes of body follow as they came.
@@ -474,7 +489,7 @@ fn may_be_failed(id: u64, parties: &Parties<'_>) -> bool {
 }
 
 /// Why a name cannot be given, if it cannot.
-fn refusal(name: &[u8], parties: &Parties<'_>) -> Option<Report> {
+pub(super) fn refusal(name: &[u8], parties: &Parties<'_>) -> Option<Report> {
     if name.is_empty() {
         return None;
     }
@@ -487,6 +502,16 @@ fn refusal(name: &[u8], parties: &Parties<'_>) -> Option<Report> {
         Report::error(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many prepared statements")
             .with_hint("Deallocate the statements that are no longer used.")
     })
+}
+
+pub(super) fn unknown_name(name: &[u8]) -> Report {
+    let text = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        let name = String::from_utf8_lossy(name);
+        format!("prepared statement \"{name}\" does not exist")
+    };
+    Report::error(SqlState::INVALID_STATEMENT_NAME, text)
 }
 
 /// What `Describe` and `Close` aim at.
@@ -503,7 +528,7 @@ fn bad_message() -> SessionError {
 }
 
 /// A statement up to this length (of its `Parse` body) is kept, so that it can be prepared on another server connection.
-const STATEMENT_LEN_MAX: usize = 256 * 1024;
+pub(super) const STATEMENT_LEN_MAX: usize = 256 * 1024;
 /// Names in front of a message that is cut: portal and statement. PostgreSQL itself uses 63 bytes of each.
 const NAME_LEN_MAX: usize = 8 * 1024;
 /// Statements one client may name.

@@ -1,16 +1,15 @@
-//! Errors that PostgreSQL would raise, and that only we can know of; and errors that name what only we know of.
+//! Errors that PostgreSQL would raise, and that only we can know of.
 
 use std::sync::Arc;
 
-use crate::protocol::body::{ErrorFields, error_fields};
-use crate::protocol::write::{self, Frame};
+use crate::protocol::write::Frame;
 use crate::protocol::{Report, tag};
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, Entry, Kind, ServerUndo};
-use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
+use crate::session::statement::{ServerName, Statement};
 
 use super::requests::Message;
-use super::{Flow, Parties, answers};
+use super::{Flow, Parties};
 
 impl Flow {
     /// The server is made to fail at this place, so that its transaction and everything behind in the pipeline fare as they
@@ -64,59 +63,4 @@ impl Flow {
         }
         self.refuse_in_place(message, report, out, parties);
     }
-
-    /// Puts the client's own name for a statement where an error has ours. False: it has none.
-    pub(super) fn rename_in_error(
-        message: &answers::Message<'_>,
-        input: &[u8],
-        out: &mut Outbox,
-        parties: &Parties<'_>,
-    ) -> bool {
-        if message.body.len() < message.head.body {
-            return false;
-        }
-        let text = ErrorFields::read(message.body).message;
-        let Some(found) = numbered(text) else {
-            return false;
-        };
-        let Some(name) = parties.client.statements.name_of(found.id) else {
-            return false;
-        };
-        let out = out.make(input);
-        let frame = Frame::begin(out, tag::ERROR_RESPONSE);
-        for (kind, value) in error_fields(message.body) {
-            out.push(kind);
-            if value == text {
-                out.extend_from_slice(found.before);
-                out.extend_from_slice(name);
-                write::cstr(out, found.behind);
-            } else {
-                write::cstr(out, value);
-            }
-        }
-        out.push(0);
-        frame.end(out);
-        true
-    }
-}
-
-/// A text around our name of a statement.
-struct Numbered<'a> {
-    before: &'a [u8],
-    id: u64,
-    behind: &'a [u8],
-}
-
-fn numbered(text: &[u8]) -> Option<Numbered<'_>> {
-    let at = memchr::memmem::find(text, SERVER_NAME_PREFIX)?;
-    let (before, rest) = text.split_at_checked(at)?;
-    let digits = rest.get(SERVER_NAME_PREFIX.len()..)?;
-    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let len = digits
-        .iter()
-        .position(|byte| !is_digit(byte))
-        .unwrap_or(digits.len());
-    let (digits, behind) = digits.split_at_checked(len)?;
-    let id = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    Some(Numbered { before, id, behind })
 }

@@ -1,15 +1,16 @@
 //! From the client to the server.
 
-use crate::protocol::body::split_cstr;
 use crate::protocol::{HEAD_LEN, Head, tag, write};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
-use crate::session::screen::{BlockEffect, NameEffect, SettingEffect, screen};
-use crate::session::settings;
+use crate::session::screen::{BlockEffect, Effects, NameEffect, PinReason, Pins, SettingEffect, screen};
+use crate::session::{settings, sql_names};
 
 use super::copy::Copy;
+use super::listening::Heed;
+use super::prepared::STATEMENT_LEN_MAX;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
 /// One message from the client, as far as it has come.
@@ -38,6 +39,8 @@ pub(super) enum Taken {
     Cut,
     /// What it means hangs on answers that have not come.
     Held,
+    /// The same of the answers to everything before it, or of somebody else's.
+    Awaited,
 }
 
 impl Flow {
@@ -63,10 +66,8 @@ impl Flow {
             }
             if self.is_settling(head.tag, parties) || parties.server.pipeline.is_full() {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
-                if !self.flushed && !parties.server.pipeline.head().is_some_and(is_made_here) {
-                    // Else the server may keep the answer that is waited for until it is asked to sync.
-                    write::bare(out.make(input), tag::FLUSH);
-                    self.flushed = true;
+                if !parties.server.pipeline.head().is_some_and(is_made_here) {
+                    self.flush(input, out);
                 }
                 self.gate = Gate::Held;
                 break Next::Answers;
@@ -77,6 +78,11 @@ impl Flow {
             let sent = match self.on_message(&message, out, parties)? {
                 Taken::Cut => break Next::More,
                 Taken::Held => {
+                    self.gate = Gate::Held;
+                    break Next::Answers;
+                }
+                Taken::Awaited => {
+                    self.await_everything(input, out, parties);
                     self.gate = Gate::Held;
                     break Next::Answers;
                 }
@@ -93,12 +99,21 @@ impl Flow {
             self.client_body = head.len() - sent;
             at += sent;
         };
-        if at == 0
-            && let Some(modes) = begun
-        {
-            self.take_back_block(modes, out, parties);
+        match begun {
+            // It is the answer that the first request waits for.
+            Some(_) if at == 0 && self.gate == Gate::Held => self.flush(input, out),
+            Some(modes) if at == 0 => self.take_back_block(modes, out, parties),
+            Some(_) | None => {}
         }
         Ok(Passed { consumed: at, next })
+    }
+
+    /// Asks for the answers that are waited for: else the server may keep them until it is asked to sync.
+    pub(super) fn flush(&mut self, input: &[u8], out: &mut Outbox) {
+        if !self.flushed {
+            write::bare(out.make(input), tag::FLUSH);
+            self.flushed = true;
+        }
     }
 
     /// Whether more may be sent only when something is answered.
@@ -107,6 +122,7 @@ impl Flow {
         match self.settling {
             Settling::Done => false,
             Settling::Begin => parties.server.pipeline.has_sync(),
+            Settling::Channels => !parties.server.pipeline.is_empty(),
             // The rest of a batch, and the data of a copy, are of what the answer is awaited to.
             Settling::Reset if self.batch != Batch::None || is_of_copy => false,
             Settling::Reset if parties.server.pipeline.is_empty() => {
@@ -134,7 +150,7 @@ impl Flow {
     ) -> Result<Taken, SessionError> {
         let mapped = matches!(self.naming, Naming::Mapped { .. });
         match message.head.tag {
-            tag::QUERY => self.on_query(message, out, parties),
+            tag::QUERY => Ok(self.on_query(message, out, parties)),
             tag::SYNC => Ok(self.on_sync(parties)),
             tag::FLUSH => {
                 self.flushed = true;
@@ -157,7 +173,7 @@ impl Flow {
             tag::DESCRIBE => Ok(self.plain(Kind::Describe, parties)),
             tag::CLOSE if mapped => self.on_close(message, out, parties),
             tag::CLOSE => Ok(self.plain(Kind::Close, parties)),
-            _ => Ok(self.on_execute(message, parties)),
+            _ => Ok(self.on_execute(message, out, parties)),
         }
     }
 
@@ -169,6 +185,7 @@ impl Flow {
     }
 
     /// Records a request, unless the server will pass over it.
+    #[inline]
     pub(super) fn push(&mut self, entry: Entry, parties: &mut Parties<'_>) {
         if self.batch == Batch::Skipping {
             return;
@@ -179,57 +196,40 @@ impl Flow {
         parties.server.pipeline.push(entry);
     }
 
-    fn on_execute(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
-        self.flushed = false;
-        self.stakes = Stakes::Commit;
-        let mut entry = Entry::forward(Kind::Execute);
-        if let Some(portal) = &self.forgetting {
-            if !message.is_whole() {
+    fn on_query(&mut self, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) -> Taken {
+        let is_followed = matches!(self.naming, Naming::Mapped { .. });
+        if !message.is_whole() {
+            let is_awaited = is_followed && sql_names::begins(message.body);
+            let max = if is_awaited {
+                STATEMENT_LEN_MAX
+            } else {
+                SCREENED_LEN_MAX
+            };
+            if message.head.body <= max {
                 return Taken::Cut;
             }
-            let name = split_cstr(message.body).map(|(name, _)| name);
-            if name == Some(portal) && self.batch != Batch::Skipping {
-                if parties.server.pipeline.is_any_unsettled() {
-                    return Taken::Held;
-                }
-                // If it is carried out, the names are free for what stands behind it; else that is skipped.
-                entry.client_undo = ClientUndo::All(parties.client.statements.forget());
-                parties.server.statements.clear_except(&[]);
-                entry.server_undo = ServerUndo::Unknown;
-            }
         }
-        self.push(entry, parties);
-        Taken::Kept
-    }
-
-    fn on_query(
-        &mut self,
-        message: &Message<'_>,
-        out: &mut Outbox,
-        parties: &mut Parties<'_>,
-    ) -> Result<Taken, SessionError> {
-        if !message.is_whole() && message.head.body <= SCREENED_LEN_MAX {
-            return Ok(Taken::Cut);
+        let mut effects = screen(message.body).or_unseen(message.is_whole());
+        let text = message.is_whole().then_some(message.body);
+        match self.heed_text(text, &effects, parties) {
+            Heed::Hold => return Taken::Awaited,
+            Heed::Followed => effects.pins = effects.pins.without(Pins::of(PinReason::Listen)),
+            Heed::Plain => {}
         }
-        let effects = screen(message.body).or_unseen(message.is_whole());
-        if self.naming != Naming::Verbatim {
+        self.note_suspects(Some(message.body), parties);
+        if is_followed {
             self.on_sequences(effects.sequences, Kind::Query, message, out, parties);
         }
-        self.note(&effects, parties.client);
+        if is_followed
+            && message.is_whole()
+            && let Some(taken) = self.on_named_query(message, out, parties)
+        {
+            return taken;
+        }
         if !message.is_whole() {
             Self::taint(parties.server);
         }
-        if effects.settings == SettingEffect::ResetAll && self.batch != Batch::Skipping {
-            settings::on_reset_all(parties.server);
-            self.asked = SettingEffect::ResetAll;
-        }
-        if effects.block == BlockEffect::MayCommit {
-            self.stakes = Stakes::Commit;
-        }
-        let resets = effects.names == NameEffect::Forgets || effects.settings >= SettingEffect::Reset;
-        if resets && self.batch != Batch::Skipping {
-            self.await_reset(parties);
-        }
+        self.on_effects(&effects, parties);
         let mut entry = Entry::forward(Kind::Query);
         if self.batch != Batch::Skipping {
             forget_unnamed(&mut entry, parties);
@@ -239,7 +239,42 @@ impl Flow {
             entry.server_undo = ServerUndo::Unknown;
         }
         self.push_call(entry, parties);
-        Ok(Taken::Kept)
+        Taken::Kept
+    }
+
+    /// What the text of a query may do to the session and its transaction.
+    pub(super) fn on_effects(&mut self, effects: &Effects, parties: &mut Parties<'_>) {
+        self.note(effects, parties.client);
+        if effects.settings == SettingEffect::ResetAll && self.batch != Batch::Skipping {
+            self.on_reset_all(parties);
+        }
+        if effects.block == BlockEffect::MayCommit {
+            self.stakes = Stakes::Commit;
+        }
+        let resets = effects.names == NameEffect::Forgets || effects.settings >= SettingEffect::Reset;
+        if resets && self.batch != Batch::Skipping {
+            self.await_reset(parties);
+        }
+    }
+
+    /// The same of a statement that was prepared before, and is bound.
+    pub(super) fn on_deferred(&mut self, effects: &Effects, parties: &mut Parties<'_>) {
+        if effects.are_none() {
+            return;
+        }
+        self.note(effects, parties.client);
+        if effects.settings >= SettingEffect::Reset {
+            self.await_reset(parties);
+        }
+        if effects.settings == SettingEffect::ResetAll {
+            self.on_reset_all(parties);
+        }
+    }
+
+    /// A reset of everything is on its way.
+    pub(super) fn on_reset_all(&mut self, parties: &mut Parties<'_>) {
+        settings::on_reset_all(parties.server);
+        self.asked = SettingEffect::ResetAll;
     }
 
     /// What stands behind a reset meets the settings that its client has started with: they are applied again before it.
@@ -250,7 +285,7 @@ impl Flow {
     }
 
     /// A request that is answered with a `ReadyForQuery` of its own.
-    fn push_call(&mut self, entry: Entry, parties: &mut Parties<'_>) {
+    pub(super) fn push_call(&mut self, entry: Entry, parties: &mut Parties<'_>) {
         self.push(entry, parties);
         if self.batch == Batch::Open {
             self.batch = Batch::None;
@@ -261,7 +296,7 @@ impl Flow {
     fn on_sync(&mut self, parties: &mut Parties<'_>) -> Taken {
         if self.copy == Copy::In {
             // Ignored by the server. libpq sends one before it knows of the copy.
-            self.early_syncs += 1;
+            self.early_syncs = self.early_syncs.saturating_add(1);
             return Taken::Kept;
         }
         self.batch = Batch::None;
@@ -283,7 +318,7 @@ impl Flow {
 }
 
 /// A simple query destroys the unnamed statement (`exec_simple_query` in `src/backend/tcop/postgres.c`), unless it is skipped.
-fn forget_unnamed(entry: &mut Entry, parties: &mut Parties<'_>) {
+pub(super) fn forget_unnamed(entry: &mut Entry, parties: &mut Parties<'_>) {
     let client = parties.client.statements.unnamed.take();
     let server = parties.server.statements.unnamed.take();
     // Where there is none, a request in flight may have taken it, and bring it back by its undoing.

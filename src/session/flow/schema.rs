@@ -9,7 +9,7 @@ use crate::protocol::body::error_fields;
 use crate::session::client::ClientSession;
 use crate::session::screen::PinReason;
 
-use super::{Flow, Meaning, Parties};
+use super::{Certainty, Flow, Parties};
 
 /// What this exchange knows of tables that are altered.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Flow {
     /// A statement that alters tables is about to be carried out. What its client prepares behind it is that client's alone.
     pub(super) fn on_altering(&mut self) {
         self.schema.transaction = Transaction::Alters;
-        self.meaning = Meaning::Unsure;
+        self.certainty = Certainty::Unsure;
     }
 
     /// A command was carried out: it may have altered tables, or have taken that back to a savepoint.

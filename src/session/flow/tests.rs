@@ -5,11 +5,13 @@ mod batches;
 mod begun;
 mod copying;
 mod forgetting;
+mod listening;
 mod losses;
 mod names;
 mod pieces;
 mod rig;
 mod simple;
+mod sql;
 mod wire;
 
 use crate::protocol::tag;

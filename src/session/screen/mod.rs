@@ -2,10 +2,13 @@
 //!
 //! A screen, not a parser: a false alarm costs a client its share of the pooling, a miss would cost another client its settings.
 
+mod body;
+mod lexer;
 mod pins;
 mod sequence;
 mod set;
 
+pub use body::judge;
 pub use pins::Pins;
 pub use sequence::SequenceEffect;
 
@@ -74,8 +77,27 @@ pub struct Effects {
     pub sets: Vec<Box<str>>,
     /// It may end what pins its client.
     pub release: Release,
+    pub channels: ChannelEffect,
+    pub catalog: CatalogEffect,
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
+}
+
+/// Whether a text says what is listened to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelEffect {
+    #[default]
+    None,
+    /// One of its statements is LISTEN or UNLISTEN.
+    Commands,
+}
+
+/// Whether a text that names no definition may make one all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CatalogEffect {
+    #[default]
+    None,
+    MayDefine,
 }
 
 /// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
@@ -140,15 +162,6 @@ impl Effects {
         }
     }
 
-    /// The same of a statement that is carried out at a time of its own.
-    #[must_use]
-    pub fn deferred(mut self) -> Self {
-        if self.settings == SettingEffect::ResetAll {
-            self.pins.insert(PinReason::Setting);
-        }
-        self
-    }
-
     /// Whether it says nothing that outlives a statement: so do most texts.
     #[must_use]
     pub fn are_none(&self) -> bool {
@@ -156,6 +169,7 @@ impl Effects {
             && self.settings == SettingEffect::None
             && self.names == NameEffect::None
             && self.release == Release::No
+            && self.catalog == CatalogEffect::None
             && self.schema == SchemaEffect::None
     }
 
@@ -227,6 +241,14 @@ pub fn screen(text: &[u8]) -> Effects {
     effects
 }
 
+/// The same where the names of prepared statements in it are followed: those pin nobody.
+#[must_use]
+pub fn screen_followed(text: &[u8]) -> Effects {
+    let mut effects = screen(text);
+    effects.pins = effects.pins.without(Pins::of(PinReason::Prepare));
+    effects
+}
+
 /// A text without what ends it: the zero of the message, blanks, semicolons.
 fn without_end(text: &[u8]) -> &[u8] {
     let is_end = |byte: &u8| matches!(byte, b';' | 0) || byte.is_ascii_whitespace();
@@ -264,8 +286,11 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
             effects.settings = SettingEffect::ResetAll;
         }
         word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
-        word if is(word, "listen") => effects.pins.insert(PinReason::Listen),
-        word if is(word, "load") => effects.pins.insert(PinReason::Load),
+        word if is(word, "listen") => {
+            effects.pins.insert(PinReason::Listen);
+            effects.channels = ChannelEffect::Commands;
+        }
+        word if is(word, "unlisten") => effects.channels = ChannelEffect::Commands,
         word if is(word, "prepare") => {
             let is_transaction = words.next().is_none_or(|word| is(word, "transaction"));
             effects
@@ -275,11 +300,18 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         // Of a statement that the text of another made: what it does is not seen here.
         word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
         word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
-        word if is(word, "do") => effects.pins.extend(words.find_map(procedural)),
+        word if is(word, "do") => procedural(effects, words),
         word if is_any(word, &["deallocate", "discard"]) => {
             effects.release = Release::Maybe;
             if forgets(words) {
                 effects.names = NameEffect::Forgets;
+            }
+        }
+        word if is(word, "update") => {
+            let mut named = words.take_while(|word| !is(word, "set"));
+            if named.any(|word| is(word, "pg_settings")) {
+                effects.pins.insert(PinReason::Setting);
+                effects.settings = effects.settings.max(SettingEffect::Local);
             }
         }
         word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
@@ -303,16 +335,22 @@ fn is_held(words: &mut Words<'_>) -> bool {
         .any(|word| is(word, "hold"))
 }
 
-/// A word in the body of a `DO`, wherever it stands: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more.
-fn procedural(word: &[u8]) -> Option<PinReason> {
-    // EXECUTE runs a text that may be put together from pieces.
-    let found = match word {
-        _ if is(word, "listen") => PinReason::Listen,
-        _ if is(word, "load") => PinReason::Load,
-        _ if is_any(word, &["set", "reset", "execute"]) => PinReason::Setting,
-        _ => return None,
-    };
-    Some(found)
+/// The body of a `DO`: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
+fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
+    while let Some(word) = words.next() {
+        if is_any(word, &["create", "alter", "execute"]) {
+            effects.catalog = CatalogEffect::MayDefine;
+        }
+        match word {
+            _ if is(word, "set") => effects.on_set(set::set(words.rest)),
+            _ if is(word, "reset") => effects.on_set(set::reset(words.rest)),
+            _ if is(word, "listen") => effects.pins.insert(PinReason::Listen),
+            _ if is(word, "load") => effects.pins.insert(PinReason::Load),
+            // It runs a text that may be put together from pieces.
+            _ if is(word, "execute") => effects.pins.insert(PinReason::Setting),
+            _ => {}
+        }
+    }
 }
 
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
@@ -342,7 +380,11 @@ fn inside(text: &[u8], effects: &mut Effects) {
             }
             Some((_, _, Called::Pins(reason))) => effects.pins.insert(*reason),
             Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
-            None => {}
+            Some((_, _, Called::SetsIfUpdated)) if Words::new(text).any(|word| is(word, "update")) => {
+                effects.pins.insert(PinReason::Setting);
+                effects.settings = effects.settings.max(SettingEffect::Local);
+            }
+            Some((_, _, Called::SetsIfUpdated)) | None => {}
         }
     }
     // An identifier may be written in code points: U&"\0073et_config".
@@ -457,7 +499,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 /// The length of the comment that a text begins with; comments nest.
-fn comment_len(text: &[u8]) -> usize {
+pub(super) fn comment_len(text: &[u8]) -> usize {
     let mut at = 0;
     let mut depth = 0_usize;
     loop {
@@ -499,11 +541,14 @@ enum Called {
     Sets,
     Pins(PinReason),
     Releases,
+    /// A view whose rows are settings.
+    SetsIfUpdated,
 }
 
 /// What stands before an underscore, and from it on. `pg_advisory_xact_lock` is none of them: it ends with its transaction.
-const UNDERSCORED: [(&str, &str, Called); 7] = [
+const UNDERSCORED: [(&str, &str, Called); 8] = [
     ("set", "_config", Called::Sets),
+    ("pg", "_settings", Called::SetsIfUpdated),
     ("advisory", "_lock", Called::Pins(PinReason::AdvisoryLock)),
     ("advisory", "_unlock", Called::Releases),
     ("dblink", "_connect", Called::Pins(PinReason::Session)),

@@ -124,6 +124,7 @@ pub(super) fn call(text: &[u8]) -> Set {
         Token::Literal(name) if !name.contains('\\') => Some(name),
         Token::Literal(_) | Token::Word(_) | Token::Quoted(_) | Token::Sign(_) | Token::End => None,
     };
+    tokens.skip_cast();
     let name = name.filter(|_| matches!(tokens.peek(), Token::Sign(b',')));
     if name.is_some() {
         tokens.next();
@@ -221,6 +222,12 @@ impl<'a> Tokens<'a> {
             name.push_str(&part(self.next())?);
         }
         (name.len() <= NAME_LEN_MAX).then_some(name)
+    }
+
+    /// Passes over `::text`, which the server writes behind each literal.
+    fn skip_cast(&mut self) {
+        let rest = self.words.rest.strip_prefix(b"::text");
+        self.words.rest = rest.unwrap_or(self.words.rest);
     }
 
     /// Passes over an argument and the comma behind it.
@@ -343,6 +350,8 @@ mod tests {
     fn a_call_names_what_it_sets_and_whether_for_the_transaction_alone() {
         for (text, expected) in [
             ("('a.b', 'x', false)", Some(vec!["a.b"])),
+            ("('a.b'::text, 'x'::text, false)", Some(vec!["a.b"])),
+            ("('a'::textual || 'b', 'x', false)", None),
             (" ( 'a.b' , $1, $2)", Some(vec!["a.b"])),
             ("('a', coalesce(x, 'f,('), false), 2", Some(vec!["a"])),
             ("('a', 'x', true)", Some(vec![])),

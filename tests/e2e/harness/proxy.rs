@@ -69,8 +69,21 @@ impl Proxy {
         self.network.change(|state| state.door = Door::Closed);
     }
 
+    /// New connections are made, but nothing gets through on them until [`Self::admit`].
+    pub(crate) fn hold(&self) {
+        self.network.change(|state| state.door = Door::Held);
+    }
+
     pub(crate) fn admit(&self) {
-        self.network.change(|state| state.door = Door::Open);
+        self.network.change(|state| {
+            state.door = Door::Open;
+            state.held = 0;
+        });
+    }
+
+    /// How many connections are held.
+    pub(crate) fn held(&self) -> usize {
+        self.network.state.lock().unwrap().held
     }
 
     /// From now on what comes from clients is remembered.
@@ -116,6 +129,7 @@ struct State {
     flow: Flow,
     door: Door,
     accepted: usize,
+    held: usize,
     streams: Vec<TcpStream>,
     heard: Option<Vec<Vec<u8>>>,
 }
@@ -139,6 +153,7 @@ enum Door {
     #[default]
     Open,
     Closed,
+    Held,
     Gone,
 }
 
@@ -158,9 +173,12 @@ impl Network {
 
     fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
         let copies = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+        let mut is_held = false;
         self.change(|state| {
             state.accepted += 1;
             state.streams.extend(copies);
+            is_held = state.door == Door::Held;
+            state.held += usize::from(is_held);
         });
         let [from, to] = [client.try_clone().unwrap(), server.try_clone().unwrap()];
         for (from, to, direction) in [
@@ -168,8 +186,22 @@ impl Network {
             (server, client, Direction::ToClient),
         ] {
             let network = Arc::clone(self);
-            thread::spawn(move || network.pump(from, to, direction));
+            thread::spawn(move || {
+                if is_held {
+                    network.wait_for_admittance();
+                }
+                network.pump(from, to, direction);
+            });
         }
+    }
+
+    fn wait_for_admittance(&self) {
+        let state = self.state.lock().unwrap();
+        drop(
+            self.changed
+                .wait_while(state, |state| state.door == Door::Held)
+                .unwrap(),
+        );
     }
 
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, direction: Direction) {

@@ -222,3 +222,46 @@ fn what_passes_unchanged_is_not_copied() {
     flow.on_server(&answer, &mut out, &mut parties).unwrap();
     assert_eq!(out.bytes(&answer).as_ptr(), answer.as_ptr());
 }
+
+/// Requests that name statements in SQL, each with its answer.
+fn talk() -> [(Vec<u8>, Vec<u8>); 6] {
+    let done = |command: &str| [complete(command), ready(b'I')].concat();
+    let wrong = b"VERROR\0C42601\0Mwrong for \"pgweir_2\"\0P17\0\0";
+    let batch = [parse("", "execute q"), bind("", ""), execute(""), sync()].concat();
+    let ran = [bare(PARSE_COMPLETE), bare(BIND_COMPLETE), done("SELECT 1")].concat();
+    [
+        (query("/* q */ prepare Q as select ';'"), done("PREPARE")),
+        (
+            query("execute q(x)"),
+            [message(ERROR_RESPONSE, wrong), ready(b'I')].concat(),
+        ),
+        (batch, ran),
+        (query("begin; execute q; commit"), done("COMMIT")),
+        (query("prepare r as select ';'"), done("UNLISTEN")),
+        (query("deallocate q"), done("UNLISTEN")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_cuts_change_nothing_about_names_in_sql(lengths in prop::collection::vec(1_usize..30, 1..6)) {
+        let play = |lengths: &[usize]| {
+            let mut rig = Rig::new();
+            let mut out = (Vec::new(), Vec::new());
+            for (asked, answered) in talk() {
+                for piece in pieces(&asked, lengths) {
+                    out.0.extend(rig.client_bytes(piece).unwrap());
+                }
+                for piece in pieces(&answered, lengths) {
+                    out.1.extend(rig.server_bytes(piece).unwrap());
+                }
+                assert!(rig.is_at_rest());
+            }
+            out
+        };
+        let (to_server, to_client) = play(&[usize::MAX]);
+        prop_assert_eq!(play(&lengths), (to_server.clone(), to_client.clone()));
+        prop_assert!(frontend(&to_server).contains(&"Query begin; execute pgweir_2; commit".into()));
+        prop_assert!(backend(&to_client).contains(&"ERROR 42601: wrong for \"q\"".into()));
+    }
+}

@@ -187,7 +187,16 @@ fn texts_that_change_the_session_pin_in_both_protocols_and_in_both_namings() {
         rig.client(&[query("listen a")]);
         assert_eq!(rig.client.pinned(), Some(PinReason::Listen));
         let mut rig = Rig::with(naming);
-        rig.client(&[parse("", "load 'a'"), bind("", ""), execute("")]);
+        rig.client(&[
+            parse("", "create temp table a (b int)"),
+            bind("", ""),
+            execute(""),
+        ]);
+        assert_eq!(rig.client.pinned(), Some(PinReason::TemporaryTable));
+        let mut rig = Rig::with(naming);
+        rig.client(&[query("load 'a'")]);
+        assert_eq!(rig.client.pinned(), None);
+        rig.server(&[complete("LOAD"), ready(b'I')]);
         assert_eq!(rig.client.pinned(), Some(PinReason::Load));
     }
 }
@@ -239,6 +248,31 @@ fn a_statement_that_was_cancelled_for_its_time_is_told_so() {
             "Ready I"
         ]
     );
+}
+
+#[test]
+fn what_the_cancel_of_a_late_statement_hits_behind_it_is_told_so_and_nothing_else_is() {
+    const BY_USER: &str = "canceling statement due to user request";
+    const BY_TIME: &str = "ERROR 57014: canceling statement due to statement timeout";
+    let cancelled = || error("57014", BY_USER);
+    let mut rig = Rig::new();
+    rig.client(&[query("select 1"), query("select 2"), query("select 3")]);
+    rig.flow.on_statement_timeout();
+    // The late one has ended by itself just then.
+    rig.server(&[complete("SELECT 1"), ready(b'I')]);
+    assert!(!rig.flow.is_timed_out());
+    assert_eq!(rig.server(&[cancelled(), ready(b'I')]), [BY_TIME, "Ready I"]);
+    assert_eq!(rig.server(&[cancelled(), ready(b'I')]), [BY_TIME, "Ready I"]);
+    // What is sent later is cancelled by the client alone.
+    rig.client(&[query("select 4")]);
+    let by_user = "ERROR 57014: canceling statement due to user request";
+    assert_eq!(rig.server(&[cancelled(), ready(b'I')]), [by_user, "Ready I"]);
+    // Another error is what it is.
+    rig.client(&[query("select 5"), query("select 6")]);
+    rig.flow.on_statement_timeout();
+    let answer = [error("22012", "division by zero"), ready(b'I')];
+    assert_eq!(rig.server(&answer), ["ERROR 22012: division by zero", "Ready I"]);
+    assert_eq!(rig.server(&[cancelled(), ready(b'I')]), [BY_TIME, "Ready I"]);
 }
 
 #[test]

@@ -12,12 +12,12 @@ use crate::protocol::Parameters;
 
 /// The settings under which a statement was prepared, without those that change nothing about it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Meaning {
+pub struct Basis {
     hash: u64,
     settings: Parameters,
 }
 
-impl Meaning {
+impl Basis {
     /// None where nothing differs from the connection's own.
     #[must_use]
     pub fn of(settings: &Parameters) -> Option<Arc<Self>> {
@@ -45,21 +45,34 @@ impl Meaning {
     }
 }
 
-/// The meaning of a client's settings, as long as they are the same.
+/// What a client's settings come to, as long as they are the same. In a box: most clients have none that matter.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Known(Option<Box<Found>>);
+
+#[derive(Debug)]
+struct Found {
     of: Arc<Parameters>,
-    meaning: Option<Arc<Meaning>>,
+    basis: Option<Arc<Basis>>,
 }
 
 impl Known {
-    /// The meaning of these settings, which is found once.
-    pub fn of(&mut self, settings: &Arc<Parameters>) -> Option<&Arc<Meaning>> {
-        if !Arc::ptr_eq(&self.of, settings) {
-            self.meaning = Meaning::of(settings);
-            self.of = Arc::clone(settings);
+    /// Of these settings; found once.
+    pub fn of(&mut self, settings: &Arc<Parameters>) -> Option<&Arc<Basis>> {
+        if settings.is_empty() {
+            self.0 = None;
+            return None;
         }
-        self.meaning.as_ref()
+        let is_known = self
+            .0
+            .as_ref()
+            .is_some_and(|found| Arc::ptr_eq(&found.of, settings));
+        if !is_known {
+            self.0 = Some(Box::new(Found {
+                of: Arc::clone(settings),
+                basis: Basis::of(settings),
+            }));
+        }
+        self.0.as_ref()?.basis.as_ref()
     }
 }
 

@@ -1,0 +1,377 @@
+//! Judges the body of a function or procedure: what a call of it may do to the session beyond its transaction.
+//!
+//! Settings that can be told by name are followed; where a body runs texts that it was given, anything may happen.
+
+use super::lexer::{Piece, Placed, pieces};
+use super::{
+    Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, is_word, set,
+};
+
+/// What a body in this language may do.
+#[must_use]
+pub fn judge(language: &[u8], body: &[u8]) -> Effects {
+    let mut effects = Effects::default();
+    match language {
+        b"sql" => Reader::new(Language::Sql, &mut effects).text(body, Place::Statements),
+        b"plpgsql" => Reader::new(Language::Procedural, &mut effects).text(body, Place::Statements),
+        b"plpython3u" | b"plperl" | b"plperlu" | b"pltcl" | b"pltclu" | b"plv8" => {
+            foreign(body, &mut effects)
+        }
+        // What stands there may be the name of something that lies elsewhere.
+        _ => unknown(&mut effects),
+    }
+    effects
+}
+
+impl Effects {
+    /// Adds what another text does. Says whether that was more.
+    pub fn take_in(&mut self, other: &Self) -> bool {
+        let before = (self.pins, self.settings, self.release, self.sets.len());
+        self.pins = self.pins.union(other.pins);
+        self.settings = self.settings.max(other.settings);
+        self.release = self.release.max(other.release);
+        if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
+            for name in &other.sets {
+                if !self.sets.contains(name) {
+                    self.sets.push(name.clone());
+                }
+            }
+        }
+        if self.sets.len() > SETS_MAX {
+            self.pins.insert(PinReason::Setting);
+        }
+        before != (self.pins, self.settings, self.release, self.sets.len())
+    }
+}
+
+/// Sets something that cannot be told.
+fn unknown(effects: &mut Effects) {
+    effects.pins.insert(PinReason::Setting);
+    effects.settings = effects.settings.max(SettingEffect::Local);
+}
+
+/// A body in a language that is not SQL's own: its words, whatever they stand for.
+fn foreign(body: &[u8], effects: &mut Effects) {
+    for word in body.split(|byte| !is_word(*byte)) {
+        if is_any(word, &RUNNING) || is_any(word, &["set", "reset", "set_config"]) {
+            unknown(effects);
+        }
+        called(word, &[], effects);
+        if is_any(word, &["temp", "temporary"]) {
+            effects.pins.insert(PinReason::TemporaryTable);
+        }
+        effects
+            .pins
+            .extend(is(word, "listen").then_some(PinReason::Listen));
+    }
+}
+
+/// A name anywhere in a body.
+fn called(word: &[u8], rest: &[u8], effects: &mut Effects) {
+    if is(word, "setseed") {
+        effects.pins.insert(PinReason::Seed);
+    }
+    if memchr::memchr(b'_', word).is_none() {
+        return;
+    }
+    if is(word, "pg_temp") {
+        effects.pins.insert(PinReason::TemporaryTable);
+    }
+    let word = word.to_ascii_lowercase();
+    for (head, tail, what) in &UNDERSCORED {
+        let at = memchr::memmem::find_iter(&word, tail)
+            .find(|at| word.get(..*at).is_some_and(|it| it.ends_with(head.as_bytes())));
+        match (at, what) {
+            (None, _) | (Some(_), Called::SetsIfUpdated) => {}
+            (Some(_), Called::Sets) if is(&word, "set_config") && is_call(rest) => {
+                effects.on_set(set::call(rest))
+            }
+            // A function of somebody's own, which is judged by its own body; or the name of a column.
+            (Some(_), Called::Sets) => {}
+            (Some(_), Called::Pins(reason)) => effects.pins.insert(*reason),
+            (Some(_), Called::Releases) => effects.release = Release::Maybe,
+        }
+    }
+}
+
+fn is_call(rest: &[u8]) -> bool {
+    let mut words = super::Words::new(rest);
+    words.skip_blanks();
+    words.rest.first() == Some(&b'(')
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Sql,
+    Procedural,
+}
+
+/// What a text inside of a body is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Statements, as they stand.
+    Statements,
+    /// A statement that is put together, from its beginning.
+    Pieces,
+    /// A later piece of one.
+    Continued,
+    /// Perhaps nothing that is ever run.
+    Words,
+}
+
+struct Reader<'e> {
+    language: Language,
+    effects: &'e mut Effects,
+    depth: usize,
+}
+
+impl<'e> Reader<'e> {
+    fn new(language: Language, effects: &'e mut Effects) -> Self {
+        Self {
+            language,
+            effects,
+            depth: 0,
+        }
+    }
+
+    fn text(&mut self, text: &[u8], place: Place) {
+        if self.depth >= DEPTH_MAX {
+            return unknown(self.effects);
+        }
+        self.depth += 1;
+        let pieces = pieces(text);
+        for (at, placed) in pieces.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|at| pieces.get(at));
+            match &placed.piece {
+                Piece::Word(word) => {
+                    called(word, placed.rest, self.effects);
+                    self.word(word, placed, before, place);
+                    if is(word, "pg_settings") && is_updated(&pieces, at) {
+                        // That sets.
+                        unknown(self.effects);
+                    }
+                    let runs = self.language == Language::Procedural && place == Place::Statements;
+                    if runs && is(word, "execute") {
+                        self.dynamic(&pieces, at + 1);
+                    }
+                }
+                Piece::Quoted(name) => {
+                    called(name, placed.rest, self.effects);
+                    if before.is_some_and(|before| before.is_sign(b'&')) {
+                        // A name in code points.
+                        unknown(self.effects);
+                    }
+                }
+                Piece::Literal(value) => self.text(value, Place::Words),
+                Piece::Sign(_) => {}
+            }
+        }
+        self.depth -= 1;
+    }
+
+    fn word(&mut self, word: &[u8], placed: &Placed<'_>, before: Option<&Placed<'_>>, place: Place) {
+        let is_behind = |known: &[&str]| {
+            before.is_some_and(|before| matches!(before.piece, Piece::Word(word) if is_any(word, known)))
+        };
+        if place == Place::Words {
+            return;
+        }
+        if is_any(word, &["temp", "temporary"])
+            && is_behind(&["create", "local", "global", "into", "replace"])
+        {
+            self.effects.pins.insert(PinReason::TemporaryTable);
+        }
+        if is(word, "hold") && is_behind(&["with"]) {
+            self.effects.pins.insert(PinReason::Cursor);
+        }
+        let begins = match before {
+            None => place != Place::Continued,
+            Some(before) => {
+                before.is_sign(b';')
+                    || before.is_sign(b'>')
+                    || is_behind(&["begin", "then", "else", "loop", "atomic"])
+            }
+        };
+        if begins {
+            self.statement(word, placed.rest, place);
+        }
+    }
+
+    fn statement(&mut self, word: &[u8], rest: &[u8], place: Place) {
+        match word {
+            _ if is(word, "set") && (place == Place::Statements || names_whole(rest)) => {
+                self.effects.on_set(set::set(rest));
+            }
+            _ if is(word, "reset") && place == Place::Statements => {
+                let is_all = pieces(rest.get(..RESET_LEN_MAX).unwrap_or(rest))
+                    .first()
+                    .is_some_and(|first| first.is_word("all"));
+                if is_all {
+                    unknown(self.effects);
+                } else {
+                    self.effects.on_set(set::reset(rest));
+                }
+            }
+            _ if is_any(word, &["set", "reset"]) => unknown(self.effects),
+            _ if is(word, "listen") => self.effects.pins.insert(PinReason::Listen),
+            _ if is(word, "load") => self.effects.pins.insert(PinReason::Load),
+            _ if is_any(word, &["prepare", "deallocate"]) => self.effects.pins.insert(PinReason::Prepare),
+            _ if is_any(word, &["close", "drop", "discard"]) => self.effects.release = Release::Maybe,
+            _ => {}
+        }
+    }
+
+    /// `EXECUTE` of a text, which begins with the piece at this place.
+    fn dynamic(&mut self, pieces: &[Placed<'_>], at: usize) {
+        let Some(first) = pieces.get(at) else { return };
+        // GRANT EXECUTE ON …, CREATE TRIGGER … EXECUTE FUNCTION …
+        if ["on", "function", "procedure"]
+            .iter()
+            .any(|word| first.is_word(word))
+        {
+            return;
+        }
+        let Piece::Word(variable) = first.piece else {
+            return self.expression(pieces, at);
+        };
+        let is_followed = |sign| pieces.get(at + 1).is_some_and(|next| next.is_sign(sign));
+        if is_followed(b'(') || is_followed(b'.') || is_followed(b'|') {
+            return self.expression(pieces, at);
+        }
+        let mut assigned = 0;
+        for (place, placed) in pieces.iter().enumerate() {
+            if !placed.is_word_of(variable) {
+                continue;
+            }
+            let is_behind =
+                |known| place > 0 && pieces.get(place - 1).is_some_and(|before| before.is_word(known));
+            if ["into", "for", "foreach"].into_iter().any(is_behind) {
+                return unknown(self.effects);
+            }
+            if let Some(value) = assignment(pieces, place + 1) {
+                assigned += 1;
+                self.expression(pieces, value);
+            }
+        }
+        if assigned == 0 {
+            unknown(self.effects);
+        }
+    }
+
+    /// An expression that gives a statement.
+    fn expression(&mut self, pieces: &[Placed<'_>], start: usize) {
+        let mut at = start;
+        while pieces.get(at).is_some_and(|placed| {
+            placed.is_sign(b'(')
+                || placed.is_word("format")
+                || placed.is_word("concat")
+                || placed.is_word("pg_catalog")
+                || placed.is_sign(b'.')
+        }) {
+            at += 1;
+        }
+        let Some(Piece::Literal(value)) = pieces.get(at).map(|placed| &placed.piece) else {
+            return unknown(self.effects);
+        };
+        let first = value
+            .split(|byte| !is_word(*byte))
+            .find(|word| !word.is_empty())
+            .unwrap_or_default();
+        if !is_any(first, &HARMLESS) && !is_any(first, &TOLD) {
+            return unknown(self.effects);
+        }
+        self.text(value, Place::Pieces);
+        for placed in pieces.iter().skip(at + 1) {
+            match &placed.piece {
+                Piece::Sign(b';') => break,
+                Piece::Literal(value) => self.text(value, Place::Continued),
+                Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(_) => {}
+            }
+        }
+    }
+}
+
+impl Placed<'_> {
+    fn is_word_of(&self, name: &[u8]) -> bool {
+        matches!(self.piece, Piece::Word(word) if word.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Where the value stands that a variable is given by what follows on its name: `v := …`, `v = …`, `v text := …`.
+fn assignment(pieces: &[Placed<'_>], at: usize) -> Option<usize> {
+    for place in at..at + DECLARATION_LEN_MAX {
+        let placed = pieces.get(place)?;
+        match placed.piece {
+            Piece::Sign(b'=') => return Some(place + 1),
+            Piece::Word(word) if is(word, "default") => return Some(place + 1),
+            Piece::Sign(b':') | Piece::Word(_) => {}
+            Piece::Sign(_) | Piece::Quoted(_) | Piece::Literal(_) => return None,
+        }
+    }
+    None
+}
+
+/// Whether `UPDATE` stands before the name of a table.
+fn is_updated(pieces: &[Placed<'_>], at: usize) -> bool {
+    let before = pieces.get(at.saturating_sub(NAME_PIECES_MAX)..at);
+    before.is_some_and(|before| before.iter().any(|placed| placed.is_word("update")))
+}
+
+/// Whether what follows on `SET`, in a text that is put together, names the setting to its end.
+fn names_whole(rest: &[u8]) -> bool {
+    let pieces = pieces(rest);
+    let mut named = 0;
+    for placed in &pieces {
+        match placed.piece {
+            Piece::Word(word) if named == 0 && is_any(word, &OF_ONE_WORD) => return true,
+            Piece::Word(word) if is(word, "to") && named > 0 => return true,
+            Piece::Sign(b'=') => return named > 0,
+            Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(b'.') => named += 1,
+            Piece::Literal(_) | Piece::Sign(_) => return false,
+        }
+    }
+    false
+}
+
+/// First words behind `SET` that tell what is set.
+const OF_ONE_WORD: [&str; 7] = [
+    "local",
+    "role",
+    "time",
+    "names",
+    "schema",
+    "transaction",
+    "constraints",
+];
+/// First words of statements that change no session.
+const HARMLESS: [&str; 24] = [
+    "select", "insert", "update", "delete", "merge", "with", "values", "table", "create", "alter", "drop",
+    "truncate", "analyze", "vacuum", "refresh", "copy", "comment", "grant", "revoke", "lock", "explain",
+    "notify", "reindex", "unlisten",
+];
+/// First words of statements that are looked into further.
+const TOLD: [&str; 6] = ["set", "reset", "listen", "load", "prepare", "deallocate"];
+/// What runs a text in other languages.
+const RUNNING: [&str; 10] = [
+    "execute",
+    "prepare",
+    "eval",
+    "exec",
+    "spi_exec",
+    "spi_exec_query",
+    "spi_query",
+    "spi_prepare",
+    "spi_execp",
+    "cursor",
+];
+/// Texts within texts.
+const DEPTH_MAX: usize = 4;
+/// A variable's name, its type and modifiers before its value.
+const DECLARATION_LEN_MAX: usize = 6;
+/// `UPDATE ONLY schema.` before a table's name.
+const NAME_PIECES_MAX: usize = 4;
+/// What is looked at behind a `RESET`.
+const RESET_LEN_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use super::super::Pins;
+use super::*;
+use PinReason::{AdvisoryLock, Cursor, Listen, Load, Prepare, Seed, Session, Setting, TemporaryTable};
+
+fn names(effects: &Effects) -> Vec<&str> {
+    effects.sets.iter().map(|name| &**name).collect()
+}
+
+const FOLLOWED: &[(&str, &str, &[&str])] = &[
+    (
+        "sql",
+        "CREATE RULE r AS ON SELECT TO v DO INSTEAD SELECT set_config('a.b'::text, 'x'::text, false) AS set_config;",
+        &["a.b"],
+    ),
+    (
+        "sql",
+        "SELECT set_config('app.tenant', $1, false)",
+        &["app.tenant"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN PERFORM set_config('a.b', x, false); END",
+        &["a.b"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN SET search_path = a, b; RESET work_mem; END",
+        &["search_path", "work_mem"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN IF a THEN SET ROLE none; ELSE SET work_mem TO 1; END IF; END",
+        &["role", "work_mem"],
+    ),
+    (
+        "plpgsql",
+        "<<here>> BEGIN LOOP SET work_mem = 1; END LOOP; END",
+        &["work_mem"],
+    ),
+    ("plpgsql", "BEGIN /* ' */ SET a.b = 1; -- it's\nEND", &["a.b"]),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SET work_mem = ' || quote_literal(v); END",
+        &["work_mem"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE format('SET app.x TO %L', v); END",
+        &["app.x"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SET ROLE ' || quote_ident(v); END",
+        &["role"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE $q$SELECT set_config('a.b', $1, false)$q$ USING v; END",
+        &["a.b"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT set_config(''a.b'', $1, false)' USING v; END",
+        &["a.b"],
+    ),
+    (
+        "plpgsql",
+        "DECLARE q text := 'SET a.b = 1'; BEGIN EXECUTE q; END",
+        &["a.b"],
+    ),
+    (
+        "plpgsql",
+        "BEGIN UPDATE t SET a = 1; SET LOCAL work_mem = 1; SET TimeZone = 'UTC'; END",
+        &[],
+    ),
+    (
+        "plpgsql",
+        "BEGIN PERFORM set_config('a.b', x, true); RAISE NOTICE 'set it'; END",
+        &[],
+    ),
+    ("plpgsql", "BEGIN EXECUTE 'SET LOCAL ' || x; END", &[]),
+];
+
+#[test]
+fn settings_are_followed_by_name() {
+    for (language, body, expected) in FOLLOWED {
+        let effects = judge(language.as_bytes(), body.as_bytes());
+        assert_eq!(names(&effects), *expected, "{body}");
+        assert_eq!(effects.pins, Pins::NONE, "{body}");
+    }
+}
+
+const PINNING: &[(&str, &str, PinReason)] = &[
+    ("sql", "SELECT set_config($1, $2, false)", Setting),
+    (
+        "sql",
+        "UPDATE pg_settings SET setting = '1' WHERE name = 'work_mem'",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN EXECUTE $1; END", Setting),
+    ("plpgsql", "BEGIN EXECUTE query; END", Setting),
+    (
+        "plpgsql",
+        "DECLARE q text; BEGIN SELECT t INTO q FROM x; EXECUTE q; END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "DECLARE q text := 'SELECT 1'; BEGIN q := $1; EXECUTE q; END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN EXECUTE 'SET ' || name || ' = 1'; END", Setting),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SET app' || name || ' = 1'; END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE format('SET app.%I = %L', a, b); END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN EXECUTE 'RESET ' || name; END", Setting),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT 1' || '; SET ' || name; END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN RESET ALL; END", Setting),
+    (
+        "plpgsql",
+        "BEGIN PERFORM U&\"\\0073et_config\"('a', 'b', false); END",
+        Setting,
+    ),
+    ("plperl", "spi_exec_query($_[0]);", Setting),
+    ("java", "com.example.Main.run", Setting),
+    ("sql", "SELECT pg_advisory_lock(42)", AdvisoryLock),
+    (
+        "sql",
+        "SELECT pg_catalog.\"pg_try_advisory_lock_shared\"(42)",
+        AdvisoryLock,
+    ),
+    (
+        "plpgsql",
+        "BEGIN CREATE TEMP TABLE t (a int); END",
+        TemporaryTable,
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'CREATE TEMPORARY TABLE ' || n || ' (a int)'; END",
+        TemporaryTable,
+    ),
+    (
+        "plpgsql",
+        "BEGIN CREATE TABLE pg_temp.t (a int); END",
+        TemporaryTable,
+    ),
+    ("plpgsql", "BEGIN LISTEN news; END", Listen),
+    ("plpgsql", "BEGIN LOAD 'x'; END", Load),
+    ("plpgsql", "BEGIN EXECUTE 'PREPARE p AS SELECT 1'; END", Prepare),
+    ("sql", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", Cursor),
+    ("sql", "SELECT setseed(0.5)", Seed),
+    ("sql", "SELECT dblink_connect('a', 'b')", Session),
+];
+
+#[test]
+fn what_cannot_be_told_pins() {
+    for (language, body, expected) in PINNING {
+        let effects = judge(language.as_bytes(), body.as_bytes());
+        assert_eq!(effects.pins, Pins::of(*expected), "{body}");
+    }
+}
+
+#[test]
+fn most_bodies_are_harmless() {
+    for body in [
+        "",
+        "BEGIN RETURN NEW; END",
+        "BEGIN NEW.updated_at := now(); UPDATE t SET a = 1 WHERE b = 2; RETURN NEW; END",
+        "BEGIN EXECUTE format('INSERT INTO %I VALUES ($1)', name) USING NEW; RETURN NULL; END",
+        "DECLARE q text; BEGIN q := 'CREATE TABLE ' || name || ' ()'; EXECUTE q; END",
+        "BEGIN GRANT EXECUTE ON FUNCTION f() TO web; END",
+        "BEGIN PERFORM pg_advisory_xact_lock(1); END",
+        "DECLARE temp int; BEGIN temp := 1; INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2; END",
+        "BEGIN RETURN current_setting('app.tenant'); END",
+        "BEGIN SELECT setting FROM pg_settings; END",
+        "'",
+        "$$",
+        "\"",
+        "E'\\",
+        "/*",
+        "$a$ x",
+    ] {
+        assert!(judge(b"plpgsql", body.as_bytes()).are_none(), "{body}");
+    }
+}

@@ -1,0 +1,323 @@
+//! Finds the names of prepared statements in SQL: `PREPARE`, `EXECUTE` (alone, explained, or filling a new table) and
+//! `DEALLOCATE`.
+//!
+//! A lexer, not a parser: it finds where a name stands. Whether the rest is right is for the server to say. What it is not sure
+//! of it leaves alone.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::sql_lexer::{Lexer, Token};
+
+/// What a statement does with the name of a prepared statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Prepare,
+    Execute,
+    Deallocate,
+}
+
+/// The name in one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mention {
+    pub verb: Verb,
+    /// The name as it is written, quotes included.
+    pub name: Range<usize>,
+    /// What is prepared, behind `AS`. Empty for the other verbs.
+    pub body: Range<usize>,
+}
+
+impl Mention {
+    /// The name as the server reads it.
+    #[must_use]
+    pub fn name<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        name_of(text.get(self.name.clone()).unwrap_or_default())
+    }
+
+    /// What follows on the name: parameter types and body.
+    #[must_use]
+    pub fn definition<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        text.get(self.name.end..self.body.end).unwrap_or_default()
+    }
+}
+
+/// The name in a text that is one statement and mentions one.
+#[must_use]
+pub fn only(text: &[u8]) -> Option<Mention> {
+    if !begins(text) {
+        return None;
+    }
+    let mut statements = Statements::new(text);
+    let mention = statements.next()?.mention?;
+    let is_alone = statements.is_sure() && statements.next().is_none() && statements.is_sure();
+    is_alone.then_some(mention)
+}
+
+/// The names in a text of several statements. None when it is not sure, or there are more than it looks for.
+#[must_use]
+pub fn all(text: &[u8]) -> Option<Vec<Mention>> {
+    if !mentions(text) {
+        return None;
+    }
+    let mut statements = Statements::new(text);
+    let mut found: Vec<Mention> = Vec::new();
+    for statement in statements.by_ref() {
+        found.extend(statement.mention);
+        if found.len() > MENTIONS_MAX {
+            return None;
+        }
+    }
+    (statements.is_sure() && !found.is_empty()).then_some(found)
+}
+
+/// Whether a text begins with a word that may lead to a name; also when that is not to be seen yet.
+#[must_use]
+pub fn begins(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    match text.first() {
+        None => true,
+        // A comment: what stands behind it is looked for by the lexer.
+        Some(b'-' | b'/') => Lexer::new(text)
+            .next()
+            .is_none_or(|first| is_verb(first.bytes(text))),
+        Some(first) => FIRST_LETTERS.contains(first) && is_verb(text),
+    }
+}
+
+/// Whether one of the words stands at the beginning of a text, or what there is of it is the beginning of one.
+fn is_verb(text: &[u8]) -> bool {
+    let starts = |verb: &str| {
+        let len = verb.len().min(text.len());
+        let pair = text.get(..len).zip(verb.as_bytes().get(..len));
+        pair.is_some_and(|(text, verb)| text.eq_ignore_ascii_case(verb))
+    };
+    VERBS.iter().any(|verb| starts(verb))
+}
+
+/// A quick look for the words that a text of several statements must hold.
+fn mentions(text: &[u8]) -> bool {
+    let is_at = |at: usize, word: &str| {
+        let found = text.get(at..at + word.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    memchr::memchr(b';', text).is_some()
+        && (memchr::memchr2_iter(b'x', b'X', text).any(|at| at > 0 && is_at(at - 1, "execute"))
+            || memchr::memchr2_iter(b'd', b'D', text).any(|at| is_at(at, "deallocate")))
+}
+
+/// The statements of a text.
+struct Statements<'a> {
+    text: &'a [u8],
+    lexer: Lexer<'a>,
+}
+
+struct Statement {
+    mention: Option<Mention>,
+}
+
+impl<'a> Statements<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            lexer: Lexer::new(text),
+        }
+    }
+
+    fn is_sure(&self) -> bool {
+        self.lexer.is_sure()
+    }
+
+    /// The next token of the present statement.
+    fn token(&mut self) -> Option<Token> {
+        self.lexer.next_in_statement()
+    }
+
+    fn is(&self, token: &Token, word: &str) -> bool {
+        token.is_word() && token.bytes(self.text).eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    fn is_any(&self, token: &Token, words: &[&str]) -> bool {
+        words.iter().any(|word| self.is(token, word))
+    }
+
+    fn mention(&mut self, first: &Token) -> Option<Mention> {
+        if self.is(first, "prepare") {
+            return self.prepare();
+        }
+        if self.is(first, "deallocate") {
+            return self.deallocate();
+        }
+        if self.is(first, "explain") {
+            let first = self.behind_options()?;
+            return self.execute(&first);
+        }
+        self.execute(first)
+    }
+
+    fn prepare(&mut self) -> Option<Mention> {
+        let name = self.name()?;
+        let mut depth = 0_usize;
+        loop {
+            let token = self.token()?;
+            match token.bytes(self.text) {
+                b"(" => depth += 1,
+                b")" => depth = depth.saturating_sub(1),
+                _ if depth == 0 && self.is(&token, "as") => break,
+                _ => {}
+            }
+        }
+        let mut body = self.token()?.range;
+        while let Some(token) = self.token() {
+            body.end = token.range.end;
+        }
+        Some(Mention {
+            verb: Verb::Prepare,
+            name,
+            body,
+        })
+    }
+
+    fn deallocate(&mut self) -> Option<Mention> {
+        let mut token = self.token()?;
+        if self.is(&token, "prepare") {
+            // Which may also be the name.
+            token = self.token().unwrap_or(token);
+        }
+        if self.is(&token, "all") || !token.is_name() {
+            return None;
+        }
+        Some(Mention {
+            verb: Verb::Deallocate,
+            name: token.range,
+            body: 0..0,
+        })
+    }
+
+    /// `EXECUTE`, or `CREATE TABLE … AS EXECUTE`.
+    fn execute(&mut self, first: &Token) -> Option<Mention> {
+        if self.is(first, "create") {
+            self.filling()?;
+        } else if !self.is(first, "execute") {
+            return None;
+        }
+        Some(Mention {
+            verb: Verb::Execute,
+            name: self.name()?,
+            body: 0..0,
+        })
+    }
+
+    /// Passes over the options of an `EXPLAIN`; the first word of what is explained.
+    fn behind_options(&mut self) -> Option<Token> {
+        let mut token = self.token()?;
+        if token.bytes(self.text) == b"(" {
+            let mut depth = 1_usize;
+            while depth > 0 {
+                match self.token()?.bytes(self.text) {
+                    b"(" => depth += 1,
+                    b")" => depth -= 1,
+                    _ => {}
+                }
+            }
+            return self.token();
+        }
+        while self.is_any(&token, &["analyze", "analyse", "verbose"]) {
+            token = self.token()?;
+        }
+        Some(token)
+    }
+
+    /// Passes over the beginning of a `CREATE TABLE` that is filled by a statement.
+    fn filling(&mut self) -> Option<()> {
+        let mut token = self.token()?;
+        while self.is_any(&token, &["temp", "temporary", "local", "global", "unlogged"]) {
+            token = self.token()?;
+        }
+        if !self.is(&token, "table") {
+            return None;
+        }
+        let mut depth = 0_usize;
+        let mut is_behind_as = false;
+        loop {
+            let token = self.token()?;
+            if is_behind_as && self.is(&token, "execute") {
+                return Some(());
+            }
+            match token.bytes(self.text) {
+                b"(" => depth += 1,
+                b")" => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            is_behind_as = depth == 0 && self.is(&token, "as");
+        }
+    }
+
+    fn name(&mut self) -> Option<Range<usize>> {
+        let token = self.token()?;
+        let is_other = self.is(&token, "transaction");
+        (token.is_name() && !is_other).then_some(token.range)
+    }
+}
+
+impl Iterator for Statements<'_> {
+    type Item = Statement;
+
+    fn next(&mut self) -> Option<Statement> {
+        let first = self.lexer.next_beginning()?;
+        let mention = self.mention(&first);
+        while self.token().is_some() {}
+        Some(Statement { mention })
+    }
+}
+
+/// A name as the server reads it: folded unless quoted, and cut.
+fn name_of(written: &[u8]) -> Cow<'_, [u8]> {
+    let inner = written
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
+    let name = match inner {
+        Some(inner) if memchr::memchr(b'"', inner).is_some() => Cow::Owned(without_doubled(inner)),
+        Some(inner) => Cow::Borrowed(inner),
+        None if written.iter().any(u8::is_ascii_uppercase) => Cow::Owned(written.to_ascii_lowercase()),
+        None => Cow::Borrowed(written),
+    };
+    let len = cut_len(&name);
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(name.get(..len).unwrap_or(name)),
+        Cow::Owned(mut name) => {
+            name.truncate(len);
+            Cow::Owned(name)
+        }
+    }
+}
+
+fn without_doubled(inner: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(inner.len());
+    let mut rest = inner.iter();
+    while let Some(byte) = rest.next() {
+        name.push(*byte);
+        if *byte == b'"' {
+            rest.next();
+        }
+    }
+    name
+}
+
+/// How much of a name counts: up to 63 bytes, and whole characters (`truncate_identifier` in
+/// `src/backend/parser/scansup.c`).
+fn cut_len(name: &[u8]) -> usize {
+    let max = super::statement::key(name).len();
+    if max == name.len() {
+        return max;
+    }
+    let is_inside = |at: &usize| name.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    (0..=max).rev().find(|at| !is_inside(at)).unwrap_or(max)
+}
+
+const VERBS: [&str; 5] = ["prepare", "execute", "deallocate", "explain", "create"];
+const FIRST_LETTERS: &[u8] = b"pPeEdDcC";
+/// Names in one text: what is pasted together by drivers has a hundred or so.
+const MENTIONS_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests;
