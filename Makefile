@@ -1,7 +1,7 @@
 # The steps of CI have the same names here.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential ci
+.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential suites ci
 
 CARGO ?= cargo
 SEED ?=
@@ -11,6 +11,8 @@ SCRIPT ?=
 FUZZ_SECONDS ?= 20
 # Rounds, and seconds of each run, of the comparison.
 BENCH ?= --rounds 3 --seconds 5
+# Which suites of drivers; all of them unless named.
+SUITES ?=
 
 help:
 	@echo 'make demo        a private PostgreSQL cluster with pgweir in front; Ctrl-C removes it'
@@ -21,6 +23,7 @@ help:
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
 	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
 	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
+	@echo 'make suites      test suites of drivers, direct against through pgweir (SUITES="asyncpg"; all of them unless named)'
 	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, test'
 
 setup:
@@ -67,6 +70,10 @@ differential:
 	@scripts/setup.sh build test
 	$(if $(SEED),DIFFERENTIAL_SEED=$(SEED)) DIFFERENTIAL_SCRIPT='$(SCRIPT)' $(CARGO) test --locked --test differential -- \
 		$(if $(SEED),random_histories) $(if $(SCRIPT),--nocapture --skip random_histories)
+
+suites:
+	@scripts/setup.sh build test
+	@scripts/suites.sh $(SUITES)
 
 # The tests last, so that their count is the last line.
 ci: check test-threads fuzz-smoke test

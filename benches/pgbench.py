@@ -133,7 +133,7 @@ class Bench:
         }
         flags = [f"--{name}={value}" for name, value in settings.items()]
         self.spawn("postgres", self.as_account([self.postgres_bin / "postgres", "-D", data, "-p", str(port), *flags]))
-        self.wait_for(port, "postgres")
+        self.wait_for(port, "postgres", "postgres")
         run([*self.client("psql"), "-X", "-q", "-d", url(port, "postgres"), "-c", f"CREATE DATABASE {DATABASE}"])
         say(f"filling it (scale {self.options.scale})")
         run([*self.client("pgbench"), "-i", "-q", "-s", str(self.options.scale), url(port)])
@@ -258,11 +258,10 @@ log_stats = 0
         self.processes.append(process)
         return process
 
-    def wait_for(self, port, name):
+    def wait_for(self, port, name, database=DATABASE):
         """Until a query is answered there."""
         process = next(process for process in self.processes if process.log_name == name)
         deadline = time.monotonic() + START_SECONDS_MAX
-        database = "postgres" if name == "postgres" else DATABASE
         command = [*self.client("psql"), "-X", "-q", "-A", "-t", "-d", url(port, database), "-c", "SELECT 1"]
         while True:
             try:
