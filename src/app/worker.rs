@@ -103,6 +103,7 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
                 console.hub.answers.close_asker(&pool.database);
             }
         }
+        Mail::Vacate(database) => vacate(&console.hub, worker, &database),
         Mail::Cancel {
             process_id,
             secret,
@@ -125,6 +126,19 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
             context.log_slow.set(console.hub.directory.load().log_slow);
             answer(&console.hub, worker, inquiry);
         }
+    }
+}
+
+/// Closes the idle connections to a database that is being dropped or copied; used ones follow when they are at rest.
+fn vacate(hub: &Hub, worker: &Worker, database: &str) {
+    if !hub.registry.vacate(database) {
+        return;
+    }
+    // Its successor may be another in what clients are told.
+    hub.greetings.forget();
+    for index in 0..worker.post.workers() {
+        // A worker that does not hear of it now looks at its connections within a second.
+        let _ = worker.post.try_send(index, Mail::Inquiry(Inquiry::TidyUp));
     }
 }
 
@@ -151,6 +165,7 @@ fn answer(hub: &Hub, worker: &Rc<Worker>, inquiry: Inquiry) {
             let _ = reply.send(rows);
         }
         Inquiry::Recheck => worker.renew(),
+        Inquiry::TidyUp => worker.tidy_up(worker.clock.now()),
         Inquiry::Found(shared) => worker.pool(&shared).recheck(),
         Inquiry::Drain => worker.seats().iter().for_each(|seat| seat.poke(Poke::Drain)),
         Inquiry::Kill => worker.seats().iter().for_each(|seat| seat.poke(Poke::Kill)),

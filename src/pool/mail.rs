@@ -29,6 +29,8 @@ pub enum Mail {
     Loan(Arc<PoolShared>, Option<Box<ServerConn>>),
     /// The worker is asked to close its longest idle connection that counts against these accounts.
     Evict { pool: Arc<PoolShared> },
+    /// A database of this name on a server is to be free of connections. For a worker itself, which tells the others.
+    Vacate(Arc<str>),
     /// A `CancelRequest` for one of its clients.
     Cancel {
         process_id: u32,
@@ -46,6 +48,8 @@ pub enum Inquiry {
     Servers(oneshot::Sender<Vec<ServerRow>>),
     /// Pools were paused, resumed, replaced or given other settings: look at the queues again.
     Recheck,
+    /// Idle connections have become too old: look at them before the next tick.
+    TidyUp,
     /// A pool that exists before it has clients.
     Found(Arc<PoolShared>),
     /// Every client is to leave at its next rest.

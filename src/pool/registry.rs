@@ -1,4 +1,4 @@
-//! Every pool there is, and the accounts they share. Asked at logins and reloads, never by a query.
+//! Every pool there is, and the accounts they share. Asked at logins and reloads, by a query only if it drops a database.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -156,6 +156,21 @@ impl Registry {
     pub fn is_paused(&self, database: Option<&str>) -> bool {
         let inner = self.lock();
         database.map_or(inner.all_paused, |database| inner.paused.contains(database))
+    }
+
+    /// Connections to a database of this name on a server are closed at their next rest. Says whether there is a pool of them.
+    #[must_use]
+    pub fn vacate(&self, database: &str) -> bool {
+        let inner = self.lock();
+        let mut found = false;
+        for pool in inner.pools.values() {
+            if *pool.target.load().database == *database {
+                pool.renew();
+                pool.welcome.store(None);
+                found = true;
+            }
+        }
+        found
     }
 
     /// Server connections open to a database, or to all.

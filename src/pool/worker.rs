@@ -13,7 +13,7 @@ use super::clock::{Clock, micros};
 use super::derive::Deriver;
 use super::ledger::Starving;
 use super::local::LocalPool;
-use super::mail::Post;
+use super::mail::{Mail, Post};
 use super::seat::{Occupant, Phase, Poke, Seat};
 use super::shared::PoolShared;
 
@@ -235,6 +235,13 @@ impl Worker {
         self.recheck();
     }
 
+    /// A client drops a database, or copies it: connections to it that nobody uses are to go. The server waits for that,
+    /// and if the letter is lost it says what is in the way.
+    pub fn ask_to_vacate(&self, database: &[u8]) {
+        let database = String::from_utf8_lossy(database).into();
+        let _ = self.post.try_send(self.index, Mail::Vacate(database));
+    }
+
     /// Something has changed that queues may have waited for.
     pub fn recheck(&self) {
         for pool in self.pools() {
@@ -288,10 +295,15 @@ impl Worker {
                 seat.poke(Poke::Deadline);
             }
         }
+        self.tidy_up(now);
+        self.forget_unused();
+    }
+
+    /// Closes idle connections that are too old, and opens what is missing.
+    pub fn tidy_up(&self, now: u64) {
         for pool in self.pools() {
             pool.tidy_up(now);
         }
-        self.forget_unused();
     }
 }
 

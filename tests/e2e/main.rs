@@ -13,6 +13,7 @@ mod client_logins;
 mod client_tls;
 mod clients;
 mod console;
+mod databases;
 mod faults;
 mod footprint;
 mod harness;

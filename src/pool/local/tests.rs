@@ -129,7 +129,11 @@ impl House {
             Mail::Conn(_, conn) => pool.on_conn(conn),
             Mail::Lend { to, .. } => pool.on_lend(to),
             Mail::Loan(_, conn) => pool.on_loan(conn),
-            Mail::Client(..) | Mail::Evict { .. } | Mail::Cancel { .. } | Mail::Inquiry(_) => {
+            Mail::Client(..)
+            | Mail::Evict { .. }
+            | Mail::Cancel { .. }
+            | Mail::Vacate(_)
+            | Mail::Inquiry(_) => {
                 panic!("{letter:?}")
             }
         }

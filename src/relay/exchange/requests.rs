@@ -63,6 +63,9 @@ impl Exchange {
                 .map_err(|error| Farewell::Told(Report::from(&error)))?;
             consumed = passed.consumed;
             self.leaves |= passed.next == Next::Goodbye;
+            if let Some(database) = self.flow.take_vacated() {
+                client.context.worker.ask_to_vacate(&database);
+            }
             if self.flow.owes_fakes(&parties) {
                 let mut fakes = Outbox::new();
                 self.flow.answer_fakes(&[], &mut fakes, &mut parties);

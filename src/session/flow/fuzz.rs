@@ -275,7 +275,7 @@ impl Exchange {
                 self.interventions = u32::from(self.block != Block::None);
                 self.flow = self.listening.flow(self.naming, &self.server);
             }
-            Err(flow) => self.flow = flow,
+            Err(flow) => self.flow = *flow,
         }
     }
 

@@ -190,6 +190,7 @@ impl Flow {
         run: Run,
         parties: &mut Parties<'_>,
     ) {
+        self.note_vacated(&statement.effects, statement.text());
         self.note_suspects(statement.text(), parties);
         if self.heed_bind(portal, statement) {
             let mut effects = statement.effects.clone();

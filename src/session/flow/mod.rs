@@ -27,7 +27,7 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{CatalogEffect, Effects, SchemaEffect, SettingEffect};
+use super::screen::{CatalogEffect, DatabaseEffect, Effects, SchemaEffect, SettingEffect, vacated};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::{Sharing, StatementCache};
@@ -74,13 +74,15 @@ pub struct Flow {
     pub tally: Tally,
 }
 
-/// What is remembered of statements that name others.
+/// What is remembered of statements that name others, and of other rare things.
 #[derive(Debug, Default)]
 struct Sql {
     /// Portals whose execution does something about prepared statements.
     acts: Vec<(Box<[u8]>, Act)>,
     /// The error of what was sent ahead of the query that comes next: the body of its `ErrorResponse`.
     ahead_error: Option<Box<[u8]>>,
+    /// A database that the client wants to be free of connections.
+    vacated: Option<Box<[u8]>>,
 }
 
 /// How prepared statements are named on the server.
@@ -298,9 +300,9 @@ impl Flow {
     ///
     /// # Errors
     /// It is not: the exchange goes on, or its connection is closed.
-    pub fn into_rest(self, server: &mut ServerState) -> Result<Rest, Self> {
+    pub fn into_rest(self, server: &mut ServerState) -> Result<Rest, Box<Self>> {
         if !self.is_at_rest(server) {
-            return Err(self);
+            return Err(Box::new(self));
         }
         server.pipeline.shrink();
         Ok(Rest { server: server.id })
@@ -371,6 +373,11 @@ impl Flow {
         self.own_error.take()
     }
 
+    /// The database that the client is dropping, renaming or copying, once: the server waits until nobody is connected to it.
+    pub fn take_vacated(&mut self) -> Option<Box<[u8]>> {
+        self.sql.as_mut()?.vacated.take()
+    }
+
     /// Sends a query of our own ahead of the client's; its answers go nowhere.
     pub fn inject_query(&mut self, sql: &str, server: &mut ServerState, out: &mut Vec<u8>) {
         super::client::query(sql, out);
@@ -425,6 +432,15 @@ impl Flow {
             self.on_altering();
         }
         client.note(effects);
+    }
+
+    /// Takes note of a database that a text wants to itself.
+    fn note_vacated(&mut self, effects: &Effects, text: Option<&[u8]>) {
+        if effects.database == DatabaseEffect::MayVacate
+            && let Some(database) = text.and_then(vacated)
+        {
+            self.sql.get_or_insert_default().vacated = Some(database);
+        }
     }
 
     /// The same for what the names in a text stand for.

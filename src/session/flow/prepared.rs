@@ -82,7 +82,9 @@ impl Flow {
         }
         self.tally.client_parses += 1;
         let text = split_cstr(message.body).map_or(message.body, |(_, text)| text);
-        self.note(&screen(text), parties.client);
+        let effects = screen(text);
+        self.note(&effects, parties.client);
+        self.note_vacated(&effects, Some(text));
         self.note_suspects(Some(text), parties);
         if !message.is_whole() {
             Self::taint(parties.server);

@@ -216,6 +216,7 @@ impl Flow {
             Heed::Followed => effects.pins = effects.pins.without(Pins::of(PinReason::Listen)),
             Heed::Plain => {}
         }
+        self.note_vacated(&effects, text);
         self.note_suspects(Some(message.body), parties);
         if is_followed {
             self.on_sequences(effects.sequences, Kind::Query, message, out, parties);

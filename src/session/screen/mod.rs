@@ -3,12 +3,14 @@
 //! A screen, not a parser: a false alarm costs a client its share of the pooling, a miss would cost another client its settings.
 
 mod body;
+mod database;
 mod lexer;
 mod pins;
 mod sequence;
 mod set;
 
 pub use body::judge;
+pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
 pub use sequence::SequenceEffect;
 
@@ -79,6 +81,7 @@ pub struct Effects {
     pub release: Release,
     pub channels: ChannelEffect,
     pub catalog: CatalogEffect,
+    pub database: DatabaseEffect,
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
 }
@@ -179,6 +182,9 @@ impl Effects {
             self.on_lost_words(&words);
             return;
         };
+        if self.database == DatabaseEffect::default() {
+            self.database = DatabaseEffect::of(first, &words);
+        }
         match_word(self, first, &mut words);
         self.on_lost_words(&words);
         if is_any(first, &["commit", "end", "prepare"]) {
