@@ -22,6 +22,20 @@ pub async fn query(conn: &mut ServerConn, sql: &str) -> Result<Rows, Trouble> {
 /// # Errors
 /// The server's error, or the loss of the connection.
 pub async fn query_within(conn: &mut ServerConn, sql: &str, max: usize) -> Result<Rows, Trouble> {
+    answer_to(conn, sql, max).await.map(|answer| answer.rows)
+}
+
+/// The same for a client's own sake: what the server remarks on it, as messages for the client.
+///
+/// # Errors
+/// The server's error, or the loss of the connection.
+pub async fn remarks(conn: &mut ServerConn, sql: &str) -> Result<Vec<u8>, Trouble> {
+    answer_to(conn, sql, ANSWER_LEN_MAX)
+        .await
+        .map(|answer| answer.notices)
+}
+
+async fn answer_to(conn: &mut ServerConn, sql: &str, max: usize) -> Result<Answer, Trouble> {
     let mut request = Vec::new();
     crate::session::client::query(sql, &mut request);
     // A simple query destroys the unnamed statement, whoever's it was.
@@ -55,7 +69,9 @@ pub async fn query_with(conn: &mut ServerConn, sql: &str, values: &[&str]) -> Re
     write::bare(&mut request, tag::SYNC);
     // Our own unnamed statement takes the place of whoever's was there.
     conn.state.statements.unnamed = None;
-    talk(conn, &request, ANSWER_LEN_MAX).await
+    talk(conn, &request, ANSWER_LEN_MAX)
+        .await
+        .map(|answer| answer.rows)
 }
 
 /// What went wrong.
@@ -76,7 +92,7 @@ impl Trouble {
     }
 }
 
-async fn talk(conn: &mut ServerConn, request: &[u8], max: usize) -> Result<Rows, Trouble> {
+async fn talk(conn: &mut ServerConn, request: &[u8], max: usize) -> Result<Answer, Trouble> {
     conn.stream
         .write_all(request)
         .await
@@ -90,9 +106,10 @@ async fn talk(conn: &mut ServerConn, request: &[u8], max: usize) -> Result<Rows,
         while let Some(len) = answer.on_message(conn)? {
             conn.carry.drain(..len);
             if answer.is_ready {
-                return answer
-                    .error
-                    .map_or(Ok(answer.rows), |report| Err(Trouble::Error(report)));
+                return match answer.error {
+                    None => Ok(answer),
+                    Some(report) => Err(Trouble::Error(report)),
+                };
             }
         }
         let count = conn.stream.read(&mut buf).await.unwrap_or(0);
@@ -106,8 +123,10 @@ async fn talk(conn: &mut ServerConn, request: &[u8], max: usize) -> Result<Rows,
 #[derive(Default)]
 struct Answer {
     rows: Rows,
+    /// Bytes of the rows.
     bytes: usize,
     max: usize,
+    notices: Vec<u8>,
     error: Option<Report>,
     is_ready: bool,
 }
@@ -128,6 +147,12 @@ impl Answer {
                 }
                 self.rows
                     .push(row(body).ok_or_else(|| lost("The server broke the protocol."))?);
+            }
+            tag::NOTICE_RESPONSE => {
+                let message = conn.carry.get(..head.len()).unwrap_or_default();
+                if self.notices.len() + message.len() <= NOTICES_LEN_MAX {
+                    self.notices.extend_from_slice(message);
+                }
             }
             tag::ERROR_RESPONSE => {
                 let fields = ErrorFields::read(body);
@@ -183,3 +208,5 @@ pub(super) fn lost(detail: &'static str) -> Trouble {
 const READ_LEN: usize = 4096;
 /// An answer to a question of ours: a password, a few settings.
 const ANSWER_LEN_MAX: usize = 1024 * 1024;
+/// Remarks on a few settings; they are kept for the next login with the same. What is more is missed.
+const NOTICES_LEN_MAX: usize = 4 * 1024;

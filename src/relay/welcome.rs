@@ -34,6 +34,8 @@ pub struct Greetings {
 struct Greeting {
     settings: Parameters,
     reported: Parameters,
+    /// What the server remarked on the settings: messages, as they are sent.
+    notices: Vec<u8>,
 }
 
 /// The pool a login leads to. Refused with what the client is told.
@@ -119,16 +121,20 @@ pub fn startup_settings(login: &ClientLogin) -> Parameters {
 /// # Errors
 /// What ends the login.
 pub async fn greet(client: &mut Client, greetings: &Greetings) -> Result<Parameters, Farewell> {
-    // A name for the log changes nothing else: it need not be tried.
+    // A name for the log changes nothing else: it need not be tried, unless the server makes another of it.
     let mut tried = Parameters::clone(&client.session.startup);
-    let application_name = tried.value(APPLICATION_NAME).map(str::to_owned);
-    tried.remove(APPLICATION_NAME);
+    let name = tried.value(APPLICATION_NAME).filter(|name| is_plain(name));
+    let application_name = name.map(str::to_owned);
+    if application_name.is_some() {
+        tried.remove(APPLICATION_NAME);
+    }
     let shared = Arc::clone(&client.pool.shared);
     let known = if tried.is_empty() {
         let reported = shared.welcome.load_full();
         reported.map(|reported| Greeting {
             settings: Parameters::new(),
             reported: (*reported).clone(),
+            notices: Vec::new(),
         })
     } else {
         greetings.find(shared.id, &tried)
@@ -145,12 +151,18 @@ pub async fn greet(client: &mut Client, greetings: &Greetings) -> Result<Paramet
         greeting.settings.set(APPLICATION_NAME, &name);
         greeting.reported.set(APPLICATION_NAME, &name);
     }
+    client.owed.extend_from_slice(&greeting.notices);
     client.session = if greeting.settings.is_empty() {
         ClientSession::starting(Arc::clone(&client.context.no_settings))
     } else {
         ClientSession::new(greeting.settings)
     };
     Ok(greeting.reported)
+}
+
+/// Whether every server takes a name as it is: of others it replaces characters, or cuts the end off.
+fn is_plain(name: &str) -> bool {
+    name.len() <= NAME_LEN_MAX && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Tries the settings on a server.
@@ -165,10 +177,11 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
     };
     let conn = lease.conn();
     let session = ClientSession::new(tried.clone());
+    let mut notices = Vec::new();
     if let Some(sql) = settings::difference(&session, &mut conn.state) {
         let limit = client.settings().connect_timeout;
         let limit = if limit.is_zero() { TRIAL_MAX } else { limit };
-        let Ok(tried) = tokio::time::timeout(limit, converse::query(conn, &sql)).await else {
+        let Ok(tried) = tokio::time::timeout(limit, converse::remarks(conn, &sql)).await else {
             return Err(Farewell::Told(
                 Report::fatal(
                     SqlState::CONNECTION_FAILURE,
@@ -177,12 +190,15 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
                 .with_hint("Connect again."),
             ));
         };
-        if let Err(trouble) = tried {
-            let report = trouble.report().clone().into_fatal();
-            if matches!(trouble, converse::Trouble::Error(_)) {
-                give_back(lease);
+        match tried {
+            Ok(remarks) => notices = remarks,
+            Err(trouble) => {
+                let report = trouble.report().clone().into_fatal();
+                if matches!(trouble, converse::Trouble::Error(_)) {
+                    give_back(lease);
+                }
+                return Err(Farewell::Told(report));
             }
-            return Err(Farewell::Told(report));
         }
         settings::on_applied(&session, &mut conn.state);
     }
@@ -194,7 +210,11 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
         }
     }
     give_back(lease);
-    Ok(Greeting { settings, reported })
+    Ok(Greeting {
+        settings,
+        reported,
+        notices,
+    })
 }
 
 fn give_back(mut lease: Lease) {
@@ -280,6 +300,8 @@ impl Greetings {
 }
 
 const APPLICATION_NAME: &str = "application_name";
+/// `NAMEDATALEN` of PostgreSQL, less the zero at the end.
+const NAME_LEN_MAX: usize = 63;
 /// As PostgreSQL 18 has it (`MAX_CANCEL_KEY_LENGTH` allows 256).
 const SECRET_LEN_3_2: usize = 32;
 const GREETINGS_MAX: usize = 1024;

@@ -363,3 +363,38 @@ fn bad_startups_end_in_the_servers_own_codes_and_nobody_else_notices() {
     assert_eq!(slow.value("SELECT 3"), "3");
     assert_eq!(tags(&bystander.query("COMMIT")), "CZ");
 }
+
+#[test]
+fn an_application_name_is_told_as_the_server_has_it() {
+    for major in MAJORS {
+        let postgres = Postgres::major(major);
+        let pgweir = in_mode(&postgres, "transaction");
+        let long = "n".repeat(70);
+        for name in [long.as_str(), "n\u{f6}", "tab\there", "plain"] {
+            let names = [
+                ("user", "postgres"),
+                ("database", "app"),
+                ("application_name", name),
+            ];
+            let direct = [("user", "postgres"), ("database", "postgres"), names[2]];
+            let told = |port, parameters| {
+                let (mut wire, frames) = begin(port, PROTOCOL_3_0, parameters);
+                let name = frames
+                    .iter()
+                    .filter_map(Frame::parameter)
+                    .find(|(name, _)| name == "application_name");
+                let notices: Vec<String> = frames
+                    .iter()
+                    .filter(|frame| frame.tag == tag::NOTICE_RESPONSE)
+                    .map(Frame::message)
+                    .collect();
+                (name, notices, wire.value("SHOW application_name"))
+            };
+            let expected = told(postgres.port(), &direct);
+            // Once the settings are tried, then they are known.
+            for _ in 0..2 {
+                assert_eq!(told(pgweir.port(), &names), expected, "{major} {name}");
+            }
+        }
+    }
+}
