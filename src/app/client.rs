@@ -171,7 +171,9 @@ async fn visit(console: &Arc<Console>, context: &Rc<Context>, mut newcomer: Newc
         key: cancel_key(process_id, &login),
         database: admin::DATABASE.into(),
         user: login.request.user.as_str().into(),
-        application_name: startup.value("application_name").unwrap_or_default().into(),
+        application_name: startup
+            .value("application_name")
+            .map_or_else(|| Arc::clone(&context.no_name), Into::into),
         address,
         local: stream.socket().local_addr(),
         is_tls: stream.is_tls(),

@@ -24,6 +24,8 @@ pub struct Context {
     pub memory: Arc<Memory>,
     /// The settings of all who ask for none: with one set for all, a comparison of pointers tells that nothing differs.
     pub no_settings: Arc<Parameters>,
+    /// The name of all who give none.
+    pub no_name: Arc<str>,
     /// Statements that take longer are logged; zero is off.
     pub log_slow: Cell<Duration>,
 }
@@ -49,6 +51,7 @@ impl Context {
             cache: RefCell::new(StatementCache::sharing(index, Arc::clone(texts) as _)),
             memory,
             no_settings: Arc::default(),
+            no_name: "".into(),
             log_slow: Cell::new(Duration::ZERO),
         })
     }

@@ -174,8 +174,13 @@ impl Teller {
     /// Several statements in one text.
     fn text(&mut self) {
         let count = 2 + self.random.below(3);
-        let statements: Vec<String> = (0..count).map(|_| self.statement()).collect();
-        self.say(&format!(":: {}", statements.join("; ")));
+        // A statement that is prepared in such a text keeps its client on its connection.
+        let is_movable = |text: &String| {
+            let pinning = ["PREPARE ", "EXECUTE ", "DEALLOCATE p"];
+            !pinning.iter().any(|verb| text.starts_with(verb))
+        };
+        let statements: Vec<String> = (0..count).map(|_| self.statement()).filter(is_movable).collect();
+        self.say(&format!(":: SELECT 1; {}", statements.join("; ")));
     }
 
     /// Several statements up to one Sync, or two.
@@ -225,6 +230,10 @@ impl Teller {
             0..=13 => self.setting(),
             14..=17 => {
                 let name = self.random.pick(SETTINGS);
+                if name.contains('.') {
+                    // Once a connection has known such a name, it is empty and no longer unknown.
+                    return format!("SELECT coalesce(current_setting('{name}', true), '')");
+                }
                 format!("SHOW {name}")
             }
             18..=20 => self.random.pick(TEXTS).to_owned(),
@@ -298,6 +307,8 @@ impl Teller {
         let name = self.random.pick(&["p1", "p2", "p3"]);
         let text = self.random.pick(TEXTS);
         match self.random.below(5) {
+            // Under a name that is taken, the name is told to be, before the text is looked at.
+            0..=1 if text.contains("nothing") => format!("EXECUTE {name}"),
             0..=1 => format!("PREPARE {name} AS {text}"),
             2..=3 => format!("EXECUTE {name}"),
             _ => format!("DEALLOCATE {name}"),
@@ -342,8 +353,7 @@ const TEXTS: &[&str] = &[
     "SELECT place FROM public.t",
     "SELECT place FROM t",
     "SELECT current_user, current_setting('work_mem')",
-    "SELECT '2020-01-01 00:00'::timestamptz",
-    "SELECT '01/02/2003'::date",
+    "SELECT 'a constant'",
     "SELECT coalesce(current_setting('app.tenant', true), '')",
     "SELECT nothing",
     "INSERT INTO public.t VALUES ('inserted') RETURNING place",

@@ -46,19 +46,30 @@ fn play_all(scripts: &[Script]) {
     let mut ground = Ground::new();
     let mut different = Vec::new();
     for script in scripts {
+        let mut is_different = false;
         for run in script.runs() {
             let name = format!("{} ({})", script.name, run.as_str());
             match compare(&mut ground, script, run) {
                 Outcome::Same => println!("same       {name}"),
+                Outcome::Different(_) if script.differs.is_some() => {
+                    println!("KNOWN      {name}");
+                    ground.forget_connections();
+                    is_different = true;
+                    break;
+                }
                 Outcome::Meaningless => panic!("{name}: one session is in a block while another acts"),
                 Outcome::Different(report) => {
                     println!("DIFFERENT  {name}\n{report}");
                     ground.forget_connections();
+                    is_different = true;
                     different.push(name);
                     // The other ways to play it mostly differ alike, and every wait for a connection takes its time.
                     break;
                 }
             }
+        }
+        if script.differs.is_some() && !is_different {
+            different.push(format!("{} is said to differ, and does not", script.name));
         }
     }
     assert!(

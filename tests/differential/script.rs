@@ -3,6 +3,7 @@
 //! ```text
 //! == the name of a script
 //! @pool 3                 server connections, where a client is expected to keep one; 1 else
+//! @differs reason          it is known to differ, in some way to play it; when it does no more, that is a failure
 //! @few                    a pool whose server connections keep two prepared statements
 //! # a comment
 //! setup: SQL              before the script, at PostgreSQL itself, for both sides
@@ -29,6 +30,8 @@ use crate::message::Message;
 pub(crate) struct Script {
     pub(crate) name: String,
     pub(crate) pool: Pool,
+    /// Why it is known to differ.
+    pub(crate) differs: Option<String>,
     pub(crate) setup: Vec<String>,
     pub(crate) steps: Vec<Step>,
 }
@@ -120,6 +123,7 @@ impl Script {
         let mut script = Self {
             name: name.to_owned(),
             pool: Pool::Size(1),
+            differs: None,
             setup: Vec::new(),
             steps: Vec::new(),
         };
@@ -134,6 +138,8 @@ impl Script {
     fn add(&mut self, line: &str) -> Option<()> {
         if let Some(size) = line.strip_prefix("@pool ") {
             self.pool = Pool::Size(size.parse().ok()?);
+        } else if let Some(reason) = line.strip_prefix("@differs ") {
+            self.differs = Some(reason.to_owned());
         } else if line == "@few" {
             self.pool = Pool::FewStatements;
         } else if let Some(sql) = line.strip_prefix("setup: ") {

@@ -59,7 +59,7 @@ impl Exchange {
                     self.transaction_since = client.context.worker.now();
                 }
                 self.timeouts = Timeouts::of(client.settings());
-                if self.stage == Stage::Preparing {
+                if matches!(self.stage, Stage::Preparing | Stage::Inquiring) {
                     return None;
                 }
                 let is_busy = self.flow.is_busy(&self.lease.conn().state);
@@ -141,15 +141,15 @@ impl Exchange {
         let conn = self.lease.conn();
         let is_busy = self.flow.is_busy(&conn.state);
         let in_block = conn.state.transaction != TransactionState::Idle;
-        let longest = limit(self.timeouts.transaction);
-        if !longest.is_zero() && (is_busy || in_block) && self.transaction_since + micros(longest) <= now {
-            return Some(End::Leave(Farewell::transaction_too_long()));
-        }
         if self.stage == Stage::Inquiring {
             return Some(End::Leave(Farewell::Told(Report::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "terminating connection: the server did not say what became of the session's settings",
             ))));
+        }
+        let longest = limit(self.timeouts.transaction);
+        if !longest.is_zero() && (is_busy || in_block) && self.transaction_since + micros(longest) <= now {
+            return Some(End::Leave(Farewell::transaction_too_long()));
         }
         if self.is_holding() && self.stage != Stage::Cancelling {
             // The request under way may hit the present statement, or the client has asked for more and we do not listen:

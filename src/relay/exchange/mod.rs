@@ -187,7 +187,8 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if !client.owes() {
+            // The answer to our own question has nothing for a client that reads slowly.
+            if !client.owes() || self.stage == Stage::Inquiring {
                 match self.poll_server(client, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,

@@ -407,7 +407,8 @@ impl Flow {
             self.doing = Doing::Nothing;
             self.settling = Settling::Done;
             self.early_syncs = 0;
-            if state == TransactionState::Idle && parties.client.inquiry.is_none() {
+            let is_told = !parties.client.pins.contains(PinReason::Setting);
+            if state == TransactionState::Idle && parties.client.inquiry.is_none() && is_told {
                 self.certainty = Certainty::Known;
             }
         }

@@ -141,6 +141,8 @@ impl Flow {
         };
         let place = match &entry.answer {
             Answer::Moved(moves) => Place::Moved(moves.as_slice()),
+            // A text that the server looks at once more is the client's own.
+            Answer::Skip if entry.kind == Kind::Parse => Place::Kept,
             Answer::Skip | Answer::Complete(_) => Place::Unknown,
             Answer::Forward
             | Answer::Ahead

@@ -400,10 +400,11 @@ impl Flow {
 
     /// What the server has answered, once; none if it could not.
     pub fn take_findings(&mut self, client: &mut ClientSession) -> Option<Findings> {
-        self.certainty = Certainty::Known;
         let error = self.own_error.take();
         let findings = client.inquiry.take()?.into_findings();
-        findings.filter(|_| error.is_none())
+        let findings = findings.filter(|_| error.is_none())?;
+        self.certainty = Certainty::Known;
+        Some(findings)
     }
 
     /// Statements that are met from now on rest on the client's settings.
