@@ -167,7 +167,7 @@ fn a_block_ends_when_nobody_knows_whether_a_cancel_may_still_hit_it() {
     let frames = wire.query("SELECT 1");
     assert_eq!(sqlstate(&frames), "08006");
     assert_eq!(frames.last().unwrap().transaction_state(), 'E');
-    assert!(pgweir.log_contains("a cancel request was not taken in time"));
+    pgweir.wait_for_log("a cancel request was not taken in time", 1);
     proxy.admit();
     assert_eq!(sqlstate(&wire.query("SELECT 2")), "25P02");
     assert_eq!(wire.query("ROLLBACK").last().unwrap().transaction_state(), 'I');
