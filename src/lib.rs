@@ -9,6 +9,7 @@ pub mod protocol;
 pub mod auth;
 // Floor 2: conversations, without sockets or clocks.
 pub mod session;
+pub mod topology;
 // Floor 3: sockets and TLS.
 pub mod net;
 // Floor 4: server connections.

@@ -20,6 +20,7 @@ use source::{Code, Complaint, File, has_word, numbered, repository};
 const FLOORS: &[(&str, u32)] = &[
     ("protocol", 0),
     ("auth", 1),
+    ("topology", 1),
     ("session", 2),
     ("net", 3),
     ("pool", 4),

@@ -1,0 +1,340 @@
+//! Where a read goes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::sight::{Bound, Sight};
+use super::view::{Role, ServerView, View};
+
+/// What is set for a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub reads: Reads,
+    pub consistency: Consistency,
+    pub balancing: Balancing,
+}
+
+/// `reads`: who takes reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// Replicas; the primary when none is usable.
+    #[default]
+    Replica,
+    ReplicaOnly,
+    /// The primary as one among them.
+    Any,
+    Primary,
+}
+
+/// `read_consistency`: what a session may miss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Nothing that it has written or seen.
+    #[default]
+    Session,
+    None,
+}
+
+/// `load_balancing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balancing {
+    #[default]
+    RoundRobin,
+    LeastConnections,
+    Random,
+}
+
+/// A server for a read, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its place; none: nobody may take it now.
+    pub server: Option<usize>,
+    pub why: Why,
+}
+
+/// Why a read goes where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was this replica's turn.
+    Turn,
+    /// The session was there last, and nobody else is known to have come as far.
+    Stays,
+    /// No replica is known to have replayed what the session has written or seen.
+    NotReplayed,
+    /// No replica takes reads.
+    NoReplica,
+    /// `reads = "primary"`.
+    ReadsPrimary,
+}
+
+/// How busy servers are, by place.
+pub type Load<'a> = &'a dyn Fn(usize) -> u32;
+
+/// Chooses for a read. `turn` counts the reads that were free to choose, over all workers.
+pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, load: Load<'_>) -> Choice {
+    if rules.reads == Reads::Primary {
+        return at(view.primary, Why::ReadsPrimary);
+    }
+    let bound = match rules.consistency {
+        Consistency::Session => sight.bound(view),
+        Consistency::None => Bound::AtLeast(super::Lsn::default()),
+    };
+    let least = match bound {
+        Bound::AtLeast(lsn) => lsn,
+        Bound::Stay(place) if view.servers.get(place).is_some_and(takes_reads) => {
+            return at(Some(place), Why::Stays);
+        }
+        Bound::Stay(_) | Bound::Primary => return instead(view, rules, Why::NotReplayed),
+    };
+    let is_free = |place: usize, server: &ServerView| {
+        let is_any = rules.reads == Reads::Any && view.primary == Some(place);
+        // Without a need there is none to prove.
+        let is_fresh = least.0 == 0 || server.latest().is_some_and(|lsn| lsn >= least);
+        is_any || (takes_reads(server) && is_fresh && server.timeline_is(view))
+    };
+    match pick(view, rules.balancing, turn, load, is_free) {
+        Some(place) => at(Some(place), Why::Turn),
+        None if view.servers.iter().any(takes_reads) => instead(view, rules, Why::NotReplayed),
+        None => instead(view, rules, Why::NoReplica),
+    }
+}
+
+fn at(server: Option<usize>, why: Why) -> Choice {
+    Choice { server, why }
+}
+
+/// The primary, where it may stand in for replicas.
+fn instead(view: &View, rules: Rules, why: Why) -> Choice {
+    match rules.reads {
+        Reads::ReplicaOnly => at(None, why),
+        Reads::Replica | Reads::Any | Reads::Primary => at(view.primary, why),
+    }
+}
+
+fn takes_reads(server: &ServerView) -> bool {
+    server.role == Role::Replica && server.is_usable
+}
+
+impl ServerView {
+    /// Whether it follows the timeline that is written now. Where nobody writes, any will do.
+    fn timeline_is(&self, view: &View) -> bool {
+        view.primary_timeline().is_none_or(|now| now == self.timeline)
+    }
+}
+
+/// One of those that are free, by weight.
+fn pick(
+    view: &View,
+    balancing: Balancing,
+    turn: &AtomicU64,
+    load: Load<'_>,
+    is_free: impl Fn(usize, &ServerView) -> bool,
+) -> Option<usize> {
+    let free = || {
+        let all = view.servers.iter().enumerate();
+        all.filter(|(place, server)| is_free(*place, server))
+            .map(|(place, server)| (place, u64::from(server.weight.max(1))))
+    };
+    let total: u64 = free().map(|(_, weight)| weight).sum();
+    if total == 0 {
+        return None;
+    }
+    let place_of = |mut rest: u64| {
+        free().find_map(|(place, weight)| {
+            if rest < weight {
+                return Some(place);
+            }
+            rest -= weight;
+            None
+        })
+    };
+    match balancing {
+        Balancing::RoundRobin => place_of(turn.fetch_add(1, Ordering::Relaxed) % total),
+        Balancing::Random => place_of(scatter(turn.fetch_add(1, Ordering::Relaxed)) % total),
+        Balancing::LeastConnections => {
+            // Among equals by turn, so that one that is idle does not take all.
+            let first = usize::try_from(turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
+            let count = view.servers.len().max(1);
+            free()
+                .min_by_key(|(place, weight)| {
+                    let scaled = u64::from(load(*place)).saturating_mul(1000) / weight;
+                    (scaled, (place + count - first % count) % count)
+                })
+                .map(|(place, _)| place)
+        }
+    }
+}
+
+/// A number that looks like any other (the finalizer of `splitmix64`).
+fn scatter(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lsn, Sample};
+    use super::*;
+
+    fn server(role: Role, lsn: u64) -> ServerView {
+        ServerView {
+            name: "host:5432".into(),
+            role,
+            is_usable: true,
+            instance: 1,
+            timeline: 1,
+            weight: 1,
+            samples: vec![Sample {
+                asked_at: 100,
+                lsn: Lsn(lsn),
+            }],
+        }
+    }
+
+    fn view(lsns: &[u64]) -> View {
+        let mut servers = vec![server(Role::Primary, 1000)];
+        servers.extend(lsns.iter().map(|lsn| server(Role::Replica, *lsn)));
+        View {
+            primary: Some(0),
+            servers,
+        }
+    }
+
+    fn ask(view: &View, sight: &mut Sight, turn: &AtomicU64) -> (Option<usize>, Why) {
+        let choice = choose(view, Rules::default(), sight, turn, &|_| 0);
+        (choice.server, choice.why)
+    }
+
+    #[test]
+    fn reads_that_are_free_to_choose_go_round() {
+        let (view, turn) = (view(&[5, 5, 5]), AtomicU64::new(0));
+        let mut counts = [0; 4];
+        for _ in 0..30_000 {
+            counts[ask(&view, &mut Sight::default(), &turn).0.unwrap()] += 1;
+        }
+        assert_eq!(counts, [0, 10_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn a_weight_is_a_share_of_the_reads() {
+        let (mut view, turn) = (view(&[5, 5]), AtomicU64::new(0));
+        view.servers[2].weight = 3;
+        let mut counts = [0; 3];
+        for _ in 0..400 {
+            counts[ask(&view, &mut Sight::default(), &turn).0.unwrap()] += 1;
+        }
+        assert_eq!(counts, [0, 100, 300]);
+    }
+
+    #[test]
+    fn after_a_write_reads_go_to_the_primary_until_a_replica_has_replayed_it() {
+        let (mut view, turn) = (view(&[5, 5]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(0, &view, 150);
+        // Nobody has asked the primary since.
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+        view.servers[0].push(Sample {
+            asked_at: 200,
+            lsn: Lsn(1500),
+        });
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+        view.servers[2].push(Sample {
+            asked_at: 200,
+            lsn: Lsn(1500),
+        });
+        for _ in 0..4 {
+            assert_eq!(ask(&view, &mut sight, &turn), (Some(2), Why::Turn));
+        }
+    }
+
+    #[test]
+    fn a_session_stays_where_it_has_read_until_it_is_known_how_far_that_was() {
+        let (mut view, turn) = (view(&[7, 5]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(1, &view, 150);
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Stays));
+        for (place, lsn) in [(1, 9), (2, 8)] {
+            view.servers[place].push(Sample {
+                asked_at: 200,
+                lsn: Lsn(lsn),
+            });
+        }
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Turn));
+        view.servers[2].push(Sample {
+            asked_at: 300,
+            lsn: Lsn(9),
+        });
+        let places: Vec<_> = (0..2).map(|_| ask(&view, &mut sight, &turn).0.unwrap()).collect();
+        assert!(places.contains(&1) && places.contains(&2));
+    }
+
+    #[test]
+    fn a_replica_that_was_started_again_proves_anew_what_it_has() {
+        let (mut view, turn) = (view(&[2000]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(1, &view, 150);
+        view.servers[1].instance = 2;
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+    }
+
+    #[test]
+    fn after_a_change_of_timeline_the_new_one_must_be_sampled() {
+        let (mut view, turn) = (view(&[2000]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.raise(Lsn(1800), 1);
+        assert_eq!(ask(&view, &mut sight, &turn).0, Some(1));
+        view.servers[0].timeline = 2;
+        view.servers[0].samples = Vec::new();
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+        view.servers[0].push(Sample {
+            asked_at: 300,
+            lsn: Lsn(1700),
+        });
+        // The replica is still on the old one.
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+        view.servers[1].timeline = 2;
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Turn));
+    }
+
+    #[test]
+    fn without_consistency_any_usable_replica_will_do() {
+        let (view, turn) = (view(&[5]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(0, &view, 150);
+        let rules = Rules {
+            consistency: Consistency::None,
+            ..Rules::default()
+        };
+        assert_eq!(choose(&view, rules, &mut sight, &turn, &|_| 0).server, Some(1));
+    }
+
+    #[test]
+    fn without_replicas_the_primary_reads_unless_that_is_forbidden() {
+        let (mut view, turn) = (view(&[5]), AtomicU64::new(0));
+        view.servers[1].is_usable = false;
+        let mut sight = Sight::default();
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NoReplica));
+        let rules = Rules {
+            reads: Reads::ReplicaOnly,
+            ..Rules::default()
+        };
+        assert_eq!(choose(&view, rules, &mut sight, &turn, &|_| 0).server, None);
+    }
+
+    #[test]
+    fn the_one_with_the_fewest_connections_is_taken_and_equals_take_turns() {
+        let (view, turn) = (view(&[5, 5]), AtomicU64::new(0));
+        let rules = Rules {
+            balancing: Balancing::LeastConnections,
+            ..Rules::default()
+        };
+        let mut sight = Sight::default();
+        let busy = |place: usize| u32::from(place == 1);
+        assert_eq!(choose(&view, rules, &mut sight, &turn, &busy).server, Some(2));
+        let places: Vec<_> = (0..6)
+            .map(|_| choose(&view, rules, &mut sight, &turn, &|_| 0).server.unwrap())
+            .collect();
+        assert!(places.contains(&1) && places.contains(&2));
+    }
+}

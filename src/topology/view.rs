@@ -1,0 +1,76 @@
+//! What is known of the servers of one database at a moment.
+
+use std::sync::Arc;
+
+use super::lsn::Lsn;
+
+/// All of them, in the order of the configuration. Never changed: the next look makes another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The place of the primary; none while there is none, or more than one.
+    pub primary: Option<usize>,
+    pub servers: Vec<ServerView>,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerView {
+    /// Its host and port.
+    pub name: Arc<str>,
+    pub role: Role,
+    /// Whether it takes reads: it was heard of, and is not too far behind.
+    pub is_usable: bool,
+    /// Changes when the server may have started anew, and with it may have gone back: a standby that starts again shows what it
+    /// has on disk first.
+    pub instance: u32,
+    pub timeline: u32,
+    /// The part of the reads it takes, among replicas that are free to choose from; at least 1.
+    pub weight: u32,
+    /// How far it had come, oldest first: what it has written, or replayed. At most `SAMPLES_MAX`, of this instance and
+    /// timeline alone.
+    pub samples: Vec<Sample>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Not heard of yet, or lost.
+    #[default]
+    Unknown,
+    Primary,
+    Replica,
+}
+
+/// A position that was asked for at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When the question was sent; microseconds.
+    pub asked_at: u64,
+    pub lsn: Lsn,
+}
+
+impl ServerView {
+    /// The latest position.
+    #[must_use]
+    pub fn latest(&self) -> Option<Lsn> {
+        self.samples.last().map(|sample| sample.lsn)
+    }
+
+    /// A position that contains everything that was there at a time: that of the first question asked later.
+    #[must_use]
+    pub fn position_after(&self, time: u64) -> Option<Lsn> {
+        let first = self.samples.partition_point(|sample| sample.asked_at <= time);
+        self.samples.get(first).map(|sample| sample.lsn)
+    }
+
+    /// Takes up a sample; the oldest gives way.
+    pub fn push(&mut self, sample: Sample) {
+        if self.samples.len() >= SAMPLES_MAX {
+            self.samples.remove(0);
+        }
+        self.samples.push(sample);
+    }
+}
+
+/// Samples that are remembered of a server. A session that comes back later takes the oldest of them for its own, which only
+/// makes it wait for more than it has seen.
+pub const SAMPLES_MAX: usize = 64;
