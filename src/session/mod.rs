@@ -4,6 +4,7 @@
 //! connection and is lent to an exchange (`Flow`). That split is what keeps clients apart.
 
 pub mod basis;
+pub mod batch;
 pub mod begin;
 pub mod client;
 pub mod error;

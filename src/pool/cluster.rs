@@ -1,0 +1,64 @@
+//! The servers of one database, as the workers see them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::topology::{Rules, View};
+
+/// One for each database that has replicas. Whoever looks after the servers publishes views; whoever routes reads them, without
+/// a lock.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    view: ArcSwap<View>,
+    rules: ArcSwap<Rules>,
+    /// Reads that were free to choose, of all workers.
+    pub turn: AtomicU64,
+    /// Somebody was kept from replicas, since none was known to have come far enough.
+    awaited: AtomicBool,
+}
+
+impl Cluster {
+    #[must_use]
+    pub fn new(view: View, rules: Rules) -> Arc<Self> {
+        Arc::new(Self {
+            view: ArcSwap::from_pointee(view),
+            rules: ArcSwap::from_pointee(rules),
+            ..Self::default()
+        })
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        **self.rules.load()
+    }
+
+    /// Something else is known from now on.
+    pub fn publish(&self, view: View) {
+        self.view.store(Arc::new(view));
+    }
+
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// A session waits for replicas to come further.
+    pub fn await_replay(&self) {
+        if !self.awaited.load(Ordering::Relaxed) {
+            self.awaited.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one has, since this was asked last.
+    #[must_use]
+    pub fn take_awaited(&self) -> bool {
+        self.awaited.swap(false, Ordering::Relaxed)
+    }
+}
