@@ -8,6 +8,7 @@ pub mod protocol;
 // Floor 1: proofs of identity.
 pub mod auth;
 // Floor 2: conversations, without sockets or clocks.
+pub mod plan;
 pub mod session;
 pub mod topology;
 // Floor 3: sockets and TLS.

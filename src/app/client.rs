@@ -28,6 +28,7 @@ use crate::relay::handshake::{Arrival, Handshake, Newcomer};
 use crate::relay::hub::{Hub, Presence};
 use crate::relay::lookup::Lookup;
 use crate::relay::memory::shortage;
+use crate::relay::route::Routing;
 use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
@@ -239,6 +240,7 @@ struct Place {
     presence: Presence,
     admission: Admission,
     pool: Rc<LocalPool>,
+    routing: Option<Box<Routing>>,
     process_id: u32,
 }
 
@@ -261,11 +263,19 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
         &hub.registry,
     )?;
     let pool = context.worker.pool(&shared);
+    let routing = welcome::find_routing(
+        &newcomer.login,
+        newcomer.verifier.as_ref(),
+        &directory,
+        &hub.registry,
+        &context.worker,
+    );
     let process_id = context.worker.reserve().ok_or_else(too_many)?;
     Ok(Place {
         presence,
         admission,
         pool,
+        routing,
         process_id,
     })
 }
@@ -313,6 +323,7 @@ async fn greet(
         pending: None,
         begun_at: 0,
         ears: None,
+        routing: place.routing,
         is_replication,
     };
     let mut current = Current::Idle;

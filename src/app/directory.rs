@@ -127,6 +127,7 @@ fn entry(config: &Arc<Config>, database: &Database) -> Result<DatabaseEntry, Tls
             .clone()
             .map_or_else(|| listed_secret(config, url.user.as_deref()), ServerSecret::Plain),
         reread: Some(reread),
+        replicas: None,
     })
 }
 

@@ -305,7 +305,7 @@ fn found_pools(hub: &Arc<Hub>) {
             continue;
         }
         let target = entry.target(name, user, entry.secret.clone());
-        let _ = hub.registry.pool(name, user, || (settings, target));
+        let _ = hub.registry.pool(name, user, 0, || (settings, target));
     }
     for pool in hub.registry.pools() {
         if pool.settings().min_pool_size > 0 {

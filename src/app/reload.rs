@@ -48,7 +48,8 @@ pub(super) async fn apply(hub: &Hub, directory: Directory) {
 }
 
 fn update(pool: &PoolShared, before: &Directory, directory: &Directory) -> Change {
-    let Some(entry) = directory.database(&pool.database) else {
+    let entry = directory.database(&pool.database).and_then(|entry| entry.at(pool.place));
+    let Some(entry) = entry else {
         return Change::Retire;
     };
     if entry.user.as_deref().is_some_and(|user| *user != *pool.user) {
@@ -77,7 +78,7 @@ fn update(pool: &PoolShared, before: &Directory, directory: &Directory) -> Chang
 fn passed_through(pool: &PoolShared, before: &Directory, directory: &Directory) -> Option<ServerSecret> {
     let listed = directory.users.get(&*pool.user).and_then(Option::as_ref);
     listed.and_then(stored_secret).or_else(|| {
-        let was_passed = before.database(&pool.database)?.passes_through(&pool.user);
+        let was_passed = before.database(&pool.database)?.at(pool.place)?.passes_through(&pool.user);
         was_passed.then(|| pool.target.load().secret.clone())
     })
 }

@@ -58,7 +58,12 @@ async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>) {
         Arc::clone(&hub.registry.starving),
         Arc::clone(&hub.deriver),
     );
-    let context = Context::new(Rc::clone(&worker), &hub.texts, Arc::clone(&hub.memory));
+    let context = Context::new(
+        Rc::clone(&worker),
+        &hub.texts,
+        &hub.plans,
+        Arc::clone(&hub.memory),
+    );
     context.log_slow.set(hub.directory.load().log_slow);
     let mut own = JoinSet::new();
     own.spawn_local(Rc::clone(&worker).tick());

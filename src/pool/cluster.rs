@@ -7,6 +7,26 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::topology::{Rules, View};
 
+use super::knowledge::Knowledge;
+
+/// What is shared about a database with replicas.
+#[derive(Debug)]
+pub struct Realm {
+    pub cluster: Cluster,
+    pub knowledge: Knowledge,
+}
+
+impl Realm {
+    /// `id` is unique in the process.
+    #[must_use]
+    pub fn new(id: u64, view: View) -> Self {
+        Self {
+            cluster: Cluster::new(view),
+            knowledge: Knowledge::new(id),
+        }
+    }
+}
+
 /// One for each database that has replicas. Whoever looks after the servers publishes views; whoever routes reads them, without
 /// a lock.
 #[derive(Debug, Default)]
@@ -21,12 +41,11 @@ pub struct Cluster {
 
 impl Cluster {
     #[must_use]
-    pub fn new(view: View, rules: Rules) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(view: View) -> Self {
+        Self {
             view: ArcSwap::from_pointee(view),
-            rules: ArcSwap::from_pointee(rules),
             ..Self::default()
-        })
+        }
     }
 
     /// What is known now.

@@ -5,12 +5,14 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod cluster;
 pub mod conn;
 pub mod connect;
 pub mod converse;
 pub mod derive;
 pub mod desk;
 pub mod inbox;
+pub mod knowledge;
 pub mod lease;
 pub mod ledger;
 pub mod listener;

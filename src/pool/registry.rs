@@ -8,10 +8,13 @@ use arc_swap::ArcSwap;
 
 use super::catalog::Catalog;
 use super::clock::Clock;
+use super::cluster::Realm;
 use super::ledger::{Account, Accounts, Starving};
 use super::settings::PoolSettings;
 use super::shared::{Founding, OUTSIDE, PoolShared};
 use super::target::Target;
+
+use crate::topology::View;
 
 /// All pools of the process.
 #[derive(Debug)]
@@ -27,8 +30,10 @@ struct Inner {
     next_id: u64,
     all_paused: bool,
     paused: HashSet<String>,
-    /// By the name clients know the database by, and the user's name on the server.
-    pools: HashMap<(Arc<str>, Arc<str>), Arc<PoolShared>>,
+    /// By the name clients know the database by, the user's name on the server, and which of the database's servers that is.
+    pools: HashMap<(Arc<str>, Arc<str>, usize), Arc<PoolShared>>,
+    /// Of databases with replicas.
+    realms: HashMap<Arc<str>, Arc<Realm>>,
     databases: HashMap<Arc<str>, Arc<Account>>,
     catalogs: HashMap<Arc<str>, Arc<Catalog>>,
     users: HashMap<Arc<str>, Arc<Account>>,
@@ -63,16 +68,18 @@ impl Registry {
         })
     }
 
-    /// The pool of a database and a user on its server; founded when it is asked for first.
+    /// The pool of a database and a user on one of its servers, by the server's place; founded when it is asked for first.
     pub fn pool(
         &self,
         database: &str,
         user: &str,
+        place: usize,
         found: impl FnOnce() -> (PoolSettings, Target),
     ) -> Arc<PoolShared> {
         let inner = &mut *self.lock();
         let (database, user): (Arc<str>, Arc<str>) = (database.into(), user.into());
-        if let Some(pool) = inner.pools.get(&(Arc::clone(&database), Arc::clone(&user))) {
+        let key = (Arc::clone(&database), Arc::clone(&user), place);
+        if let Some(pool) = inner.pools.get(&key) {
             return Arc::clone(pool);
         }
         if inner.pools.len() >= POOLS_MAX {
@@ -89,6 +96,7 @@ impl Registry {
             id: inner.next_id,
             database: Arc::clone(&database),
             user: Arc::clone(&user),
+            place,
             accounts,
             settings,
             target,
@@ -97,7 +105,7 @@ impl Registry {
         };
         let pool = Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)));
         pool.set_paused(inner.all_paused || inner.paused.contains(&*database));
-        inner.pools.insert((database, user), Arc::clone(&pool));
+        inner.pools.insert(key, Arc::clone(&pool));
         pool
     }
 
@@ -125,6 +133,7 @@ impl Registry {
             id: OUTSIDE,
             database,
             user,
+            place: 0,
             accounts,
             settings,
             target,
@@ -132,6 +141,23 @@ impl Registry {
             catalog: Arc::default(),
         };
         Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)))
+    }
+
+    /// What is known of a database with replicas; founded when it is asked for first.
+    pub fn realm(&self, database: &str, found: impl FnOnce() -> View) -> Arc<Realm> {
+        let inner = &mut *self.lock();
+        if let Some(realm) = inner.realms.get(database) {
+            return Arc::clone(realm);
+        }
+        inner.next_id += 1;
+        let realm = Arc::new(Realm::new(inner.next_id, found()));
+        inner.realms.insert(database.into(), Arc::clone(&realm));
+        realm
+    }
+
+    /// Forgets a database that has no replicas any more.
+    pub fn forget_realm(&self, database: &str) {
+        self.lock().realms.remove(database);
     }
 
     /// Stops or goes on lending connections: of one database, or of all. Holds for pools that are founded later, too.
@@ -190,7 +216,7 @@ impl Registry {
     #[must_use]
     pub fn pools(&self) -> Vec<Arc<PoolShared>> {
         let mut pools: Vec<_> = self.lock().pools.values().map(Arc::clone).collect();
-        pools.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
+        pools.sort_by(|a, b| (&a.database, &a.user, a.place).cmp(&(&b.database, &b.user, b.place)));
         pools
     }
 
@@ -325,7 +351,7 @@ mod tests {
         let registry = Registry::new(1, Clock::starting_at(Instant::now()));
         let found = |database: &str| {
             let _ = registry.profile(database, "app", PoolSettings::default);
-            registry.pool(database, "app", || (PoolSettings::default(), Target::nowhere()))
+            registry.pool(database, "app", 0, || (PoolSettings::default(), Target::nowhere()))
         };
         let used = found("used");
         for index in 0..PROFILES_MAX + 10 {

@@ -11,6 +11,7 @@ use crate::protocol::{Parameters, Report};
 use super::catalog::Catalog;
 use super::clock::{Clock, micros};
 use super::desk::Desk;
+use super::knowledge::Defaults;
 use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
 use super::settings::PoolSettings;
 use super::target::Target;
@@ -22,6 +23,8 @@ pub struct PoolShared {
     pub id: u64,
     pub database: Arc<str>,
     pub user: Arc<str>,
+    /// Which of the database's servers it goes to: 0 is that of its URL, the others are its replicas in their order.
+    pub place: usize,
     pub clock: Clock,
     accounts: Accounts,
     starving: Arc<Starving>,
@@ -37,6 +40,8 @@ pub struct PoolShared {
     failure: Mutex<Failure>,
     /// The values a server reported at its last login: what a new client is told.
     pub welcome: ArcSwapOption<Parameters>,
+    /// What its sessions begin with, as far as that decides where statements go.
+    pub defaults: ArcSwapOption<Defaults>,
     /// Cancel requests under way to its connections.
     pub cancelling: Arc<AtomicU32>,
     /// Who listens to what.
@@ -101,6 +106,7 @@ pub struct Founding {
     pub id: u64,
     pub database: Arc<str>,
     pub user: Arc<str>,
+    pub place: usize,
     pub accounts: Accounts,
     pub settings: PoolSettings,
     pub target: Target,
@@ -115,6 +121,7 @@ impl PoolShared {
             id: founding.id,
             database: founding.database,
             user: founding.user,
+            place: founding.place,
             clock,
             accounts: founding.accounts,
             starving,
@@ -127,6 +134,7 @@ impl PoolShared {
             cells: (0..founding.workers).map(|_| Arc::default()).collect(),
             failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),
+            defaults: ArcSwapOption::empty(),
             cancelling: Arc::default(),
             desk: Desk::default(),
             listener: Arc::default(),
@@ -222,6 +230,12 @@ impl PoolShared {
     #[must_use]
     pub fn open_in_all(&self) -> u32 {
         self.open() + self.listener.open()
+    }
+
+    /// Connections that work for a client, in the whole process.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.cells().map(|cell| cell.active.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether more connections are to stay than these settings allow: the pool was made smaller.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::pool::conn::ServerConn;
+use crate::pool::lease::Lease;
 use crate::pool::shared::add;
 use crate::session::flow::Tally;
 
@@ -16,14 +16,15 @@ pub(super) struct Since {
 }
 
 /// Adds what has been done since the last time, and the time that it took until now.
-pub(super) fn settle(client: &Client, conn: &ServerConn, tally: &mut Tally, since: Since, now: u64) {
+pub(super) fn settle(client: &Client, lease: &mut Lease, tally: &mut Tally, since: Since, now: u64) {
     client.seat.statements.set(client.session.statements.len());
+    let conn = lease.conn();
     let statements = conn.state.statements.len();
     conn.info.statements.store(statements, Ordering::Relaxed);
     let done = std::mem::take(tally);
     // The count of steps goes on.
     tally.steps = done.steps;
-    let stats = &client.pool.numbers().stats;
+    let stats = &lease.pool().numbers().stats;
     add(&stats.queries, done.queries.into());
     add(&stats.transactions, done.transactions.into());
     add(&stats.client_parses, done.client_parses.into());

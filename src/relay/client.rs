@@ -22,6 +22,9 @@ use super::ears::{self, Ears};
 use super::exchange::Exchange;
 use super::farewell::Farewell;
 use super::memory;
+use super::planning::Planning;
+use super::plans::Asking;
+use super::route::{self, Route, Routing};
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Client {
     pub begun_at: u64,
     /// What it listens to, if somebody else listens for it. In a box: most clients never listen.
     pub ears: Option<Box<Ears>>,
+    /// Where its batches go, if there is a choice. In a box: mostly there is none.
+    pub routing: Option<Box<Routing>>,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
 }
@@ -69,13 +74,31 @@ impl Settings {
     }
 }
 
+/// What asking for a server comes to.
+enum Asked {
+    Turn(Turn),
+    /// The end of the batch has not come.
+    Cut,
+    Refused(Box<Report>),
+}
+
+/// Who serves what stands next.
+enum Found {
+    Pool(Rc<LocalPool>),
+    Cut,
+    Unplanned(Planning),
+    Nobody(Box<Report>),
+}
+
 /// What an idle client's turn comes to.
 #[derive(Debug)]
 pub enum Turn {
     /// It has asked for something, and a server connection is at work for it.
     Serve,
-    /// It has asked for something (that is in `carry`), and has to wait for a server connection.
-    Wait,
+    /// It has asked for something (that is in `carry`), and has to wait for a connection of this pool.
+    Wait(Rc<LocalPool>),
+    /// It has asked for something (that is in `carry`) of which nobody knows yet where it goes.
+    Plan(Planning),
     Leave(Farewell),
 }
 
@@ -220,7 +243,14 @@ impl Client {
             let report = match self.pending.take() {
                 Some(report) => report,
                 None if self.context.memory.is_short() => Box::new(memory::shortage()),
-                None => return Some(self.ask(rest, begun, out, cx)),
+                None => match self.ask(rest, begun, out, cx) {
+                    Asked::Turn(turn) => return Some(turn),
+                    Asked::Cut => {
+                        self.carry.extend_from_slice(rest);
+                        return None;
+                    }
+                    Asked::Refused(report) => report,
+                },
             };
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
@@ -256,16 +286,25 @@ impl Client {
     }
 
     /// The client needs a server connection for what stands next.
-    fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Turn {
+    fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Asked {
         let now = self.context.worker.now();
         self.seat.request_at.set(now);
-        let Some(lease) = self.pool.try_lease() else {
-            self.carry = self.context.take_spare();
-            self.carry.extend_from_slice(input);
-            return Turn::Wait;
+        let found = if self.routing.is_some() {
+            self.find_way(input, cx)
+        } else {
+            Found::Pool(Rc::clone(&self.pool))
+        };
+        let lease = match found {
+            Found::Pool(pool) => match pool.try_lease() {
+                Some(lease) => lease,
+                None => return self.stand_back(input, Turn::Wait(pool)),
+            },
+            Found::Cut => return Asked::Cut,
+            Found::Unplanned(planning) => return self.stand_back(input, Turn::Plan(planning)),
+            Found::Nobody(report) => return Asked::Refused(report),
         };
         let mut exchange = Exchange::begin(lease, self, now);
-        match exchange.on_client_input(self, input, out, cx) {
+        Asked::Turn(match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {
                 self.carry
                     .extend_from_slice(input.get(consumed..).unwrap_or_default());
@@ -276,7 +315,43 @@ impl Client {
                 exchange.abandon(self);
                 Turn::Leave(farewell)
             }
+        })
+    }
+
+    /// A replica that was chosen cannot be had: what waits in `carry` goes to the primary. False: there is nowhere else.
+    pub fn turn_to_primary(&mut self) -> bool {
+        self.routing.as_mut().is_some_and(|routing| routing.turn_to_primary())
+    }
+
+    /// Keeps the input for later.
+    fn stand_back(&mut self, input: &[u8], turn: Turn) -> Asked {
+        self.carry = self.context.take_spare();
+        self.carry.extend_from_slice(input);
+        Asked::Turn(turn)
+    }
+
+    /// Where the batch that stands next goes, of a client that has a choice.
+    fn find_way(&mut self, input: &[u8], cx: &TaskContext<'_>) -> Found {
+        let context = Rc::clone(&self.context);
+        let Some(routing) = &mut self.routing else {
+            return Found::Pool(Rc::clone(&self.pool));
+        };
+        let (way, text) = match routing.decide(&self.session, input, &context.plans) {
+            Route::Go(way) => (way, None),
+            Route::Cut => return Found::Cut,
+            Route::Unplanned(text) => (routing.to_primary(), Some(text)),
+        };
+        if let Some(text) = text {
+            match context.plans.ask(routing.scope(), &self.session, text, cx.waker()) {
+                Asking::Waits(answer) => return Found::Unplanned(Planning::new(answer)),
+                Asking::Refused => {}
+            }
         }
+        let Some(place) = way.place else {
+            return Found::Nobody(Box::new(route::nobody()));
+        };
+        routing.set_out(way, input, || context.take_spare());
+        routing.pool(place).map_or_else(|| Found::Pool(Rc::clone(&self.pool)), |pool| Found::Pool(Rc::clone(pool)))
     }
 
     /// How much of an input of this length is the rest of a message that is passed over.

@@ -11,6 +11,7 @@ use crate::session::Outbox;
 use crate::session::statement::StatementCache;
 
 use super::memory::Memory;
+use super::plans::{Plans, SharedPlans};
 use super::texts::Texts;
 
 /// One worker's tools. Borrowed for one pass at a time, never across a wait.
@@ -21,6 +22,7 @@ pub struct Context {
     /// Small buffers for what clients have sent while they wait for a connection.
     spare: RefCell<Vec<Vec<u8>>>,
     pub cache: RefCell<StatementCache>,
+    pub plans: Plans,
     pub memory: Arc<Memory>,
     /// The settings of all who ask for none: with one set for all, a comparison of pointers tells that nothing differs.
     pub no_settings: Arc<Parameters>,
@@ -39,7 +41,12 @@ pub struct Scratch {
 
 impl Context {
     #[must_use]
-    pub fn new(worker: Rc<Worker>, texts: &Arc<Texts>, memory: Arc<Memory>) -> Rc<Self> {
+    pub fn new(
+        worker: Rc<Worker>,
+        texts: &Arc<Texts>,
+        plans: &Arc<SharedPlans>,
+        memory: Arc<Memory>,
+    ) -> Rc<Self> {
         let index = u16::try_from(worker.index).unwrap_or(u16::MAX);
         Rc::new(Self {
             worker,
@@ -49,6 +56,7 @@ impl Context {
             }),
             spare: RefCell::default(),
             cache: RefCell::new(StatementCache::sharing(index, Arc::clone(texts) as _)),
+            plans: Plans::new(plans),
             memory,
             no_settings: Arc::default(),
             no_name: "".into(),

@@ -9,11 +9,13 @@ use crate::auth::{Hba, Method, Mock, Verifier};
 use crate::net::addr::{ClientAddr, ServerAddr};
 use crate::net::keepalive::Keepalive;
 use crate::net::tls::{ClientTls, ServerTls};
+use crate::plan::Patterns;
 use crate::pool::settings::PoolSettings;
 use crate::pool::target::{Reread, SessionAttrs, Target};
 use crate::protocol::startup::Replication;
 use crate::session::login::{BindingRule, ServerSecret};
 use crate::session::startup::ClientRequest;
+use crate::topology::{Role, Rules, ServerView, View};
 
 /// The directory, as it stands between two reloads.
 pub struct Directory {
@@ -128,9 +130,57 @@ pub struct DatabaseEntry {
     pub binding_rule: BindingRule,
     pub secret: ServerSecret,
     pub reread: Option<Reread>,
+    /// In a box: most databases have none.
+    pub replicas: Option<Box<ReplicaEntries>>,
+}
+
+/// The replicas of a database, and what is set for using them.
+#[derive(Clone, Debug)]
+pub struct ReplicaEntries {
+    /// In the order of the configuration; their places begin with 1.
+    pub servers: Vec<ReplicaEntry>,
+    pub rules: Rules,
+    pub functions: Patterns,
+}
+
+/// One replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaEntry {
+    pub server: DatabaseEntry,
+    pub weight: u32,
+}
+
+impl ReplicaEntries {
+    /// What is known before anybody was asked: which servers there are.
+    #[must_use]
+    pub fn view(&self, primary: &DatabaseEntry) -> View {
+        let unknown = |entry: &DatabaseEntry, weight| ServerView {
+            name: entry.hosts.first().map_or_else(|| "".into(), |host| host.to_string().into()),
+            role: Role::Unknown,
+            is_usable: false,
+            instance: 0,
+            timeline: 0,
+            weight,
+            samples: Vec::new(),
+        };
+        let replicas = self.servers.iter().map(|replica| unknown(&replica.server, replica.weight));
+        View {
+            primary: None,
+            servers: std::iter::once(unknown(primary, 1)).chain(replicas).collect(),
+        }
+    }
 }
 
 impl DatabaseEntry {
+    /// The server at a place.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&Self> {
+        let Some(before) = place.checked_sub(1) else {
+            return Some(self);
+        };
+        Some(&self.replicas.as_ref()?.servers.get(before)?.server)
+    }
+
     /// Whether this user of ours is the same on the server, and what it has logged in with here is needed there.
     #[must_use]
     pub fn passes_through(&self, user: &str) -> bool {

@@ -14,6 +14,7 @@ use crate::pool::registry::Registry;
 use super::answers::Answers;
 use super::directory::Directory;
 use super::memory::Memory;
+use super::plans::SharedPlans;
 use super::texts::Texts;
 use super::welcome::Greetings;
 
@@ -27,6 +28,7 @@ pub struct Hub {
     pub answers: Answers,
     pub greetings: Greetings,
     pub texts: Arc<Texts>,
+    pub plans: Arc<SharedPlans>,
     pub memory: Arc<Memory>,
     pub control: mpsc::Sender<Control>,
     /// The wall clock at the clock's zero.
@@ -76,6 +78,7 @@ impl Hub {
             answers: Answers::default(),
             greetings: Greetings::default(),
             texts: Arc::default(),
+            plans: SharedPlans::new(),
             memory: Arc::default(),
             control: parts.control,
             started: parts.started,

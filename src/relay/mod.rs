@@ -14,6 +14,10 @@ pub mod hub;
 pub mod lookup;
 mod lost;
 pub mod memory;
+pub mod planner;
+pub mod planning;
+pub mod plans;
+pub mod route;
 mod slow;
 pub mod texts;
 pub mod wait;
@@ -28,6 +32,7 @@ use crate::protocol::Report;
 use client::{Client, Turn};
 use exchange::{End, Exchange};
 use farewell::Farewell;
+use planning::{Planned, Planning};
 use wait::{Place, Waited};
 
 /// Serves a logged-in client until it leaves. `current` is what it begins with: a replication client has an exchange already.
@@ -48,6 +53,8 @@ pub enum Current {
     Idle,
     /// In the queue of its pool.
     Waiting(Place),
+    /// Nobody knows yet where its request goes.
+    Planning(Planning),
     Serving(Exchange),
 }
 
@@ -57,8 +64,12 @@ fn poll_turns(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'
         let done = match current {
             Current::Idle => match ready!(client.poll_idle(current, cx)) {
                 Turn::Serve => Ok(()),
-                Turn::Wait => {
-                    *current = Current::Waiting(Place::take(client));
+                Turn::Wait(pool) => {
+                    *current = Current::Waiting(Place::take(client, pool));
+                    Ok(())
+                }
+                Turn::Plan(planning) => {
+                    *current = Current::Planning(planning);
                     Ok(())
                 }
                 Turn::Leave(farewell) => Err(farewell),
@@ -69,11 +80,19 @@ fn poll_turns(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'
                 *current = Current::Idle;
                 on_waited(client, current, waited, cx)
             }
+            Current::Planning(planning) => {
+                let planned = ready!(planning.poll(client, cx));
+                *current = Current::Idle;
+                match planned {
+                    Planned::Done => Ok(()),
+                    Planned::Not(waited) => on_waited(client, current, waited, cx),
+                }
+            }
             Current::Serving(exchange) => {
                 let end = ready!(exchange.poll(client, cx));
                 match std::mem::take(current) {
                     Current::Serving(exchange) => conclude(client, exchange, end, cx),
-                    Current::Idle | Current::Waiting(_) => Ok(()),
+                    Current::Idle | Current::Waiting(_) | Current::Planning(_) => Ok(()),
                 }
             }
         };
@@ -101,6 +120,13 @@ fn on_waited(
                     return Err(farewell);
                 }
             }
+        }
+        Waited::Failed(report) => {
+            // A replica that cannot be had is no reason for an error, while there is a primary.
+            if !client.turn_to_primary() {
+                refuse(client, &report);
+            }
+            client.enter_idle(client.context.worker.now());
         }
         Waited::Refused(report) => {
             refuse(client, &report);
@@ -135,6 +161,7 @@ fn conclude(
             exchange.finish(client);
             refuse(client, &report);
         }
+        End::Elsewhere => exchange.retreat(client),
         End::Lost(words) => exchange.bury(client, words.as_ref()).map_or(Ok(()), Err)?,
         End::Leave(farewell) => {
             if exchange.is_at_rest() {

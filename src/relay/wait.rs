@@ -19,6 +19,8 @@ use super::farewell::Farewell;
 #[derive(Debug)]
 pub enum Waited {
     Leased(Lease),
+    /// No connection can be had.
+    Failed(Report),
     /// The client's request is to be refused.
     Refused(Report),
     Leave(Farewell),
@@ -27,7 +29,8 @@ pub enum Waited {
 /// Waits for a server connection, first come, first served. Cancel-safe: dropped early, the client is in no queue, and a
 /// connection granted meanwhile goes to the next.
 pub async fn wait(client: &mut Client) -> Waited {
-    let place = Place::take(client);
+    let pool = Rc::clone(&client.pool);
+    let place = Place::take(client, pool);
     poll_fn(|cx| place.poll(client, cx)).await
 }
 
@@ -40,15 +43,15 @@ pub struct Place {
 }
 
 impl Place {
-    /// Puts the client into the queue of its pool.
-    pub fn take(client: &mut Client) -> Self {
+    /// Puts the client into the queue of a pool.
+    pub fn take(client: &mut Client, pool: Rc<LocalPool>) -> Self {
         let since = client.context.worker.now();
         let timeout = client.settings().pool_timeout;
         client.seat.enter(Phase::Waiting, since);
         client.seat.deadline.set(clock::deadline(since, timeout));
         client.context.worker.enter_busy(&client.seat);
         let place = Self {
-            pool: Rc::clone(&client.pool),
+            pool,
             seat: Rc::clone(&client.seat),
             since,
         };
@@ -67,7 +70,7 @@ impl Place {
         self.seat.register(cx);
         match self.seat.take_grant() {
             Some(Grant::Conn(conn)) => return Poll::Ready(Waited::Leased(self.pool.lease(conn))),
-            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Refused(report)),
+            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Failed(report)),
             None => {}
         }
         match self.seat.take_poke() {
@@ -111,7 +114,7 @@ impl Drop for Place {
 }
 
 /// Notices a client that leaves while it waits. What it says meanwhile is kept, within a limit.
-fn watch(client: &mut Client, cx: &mut TaskContext<'_>) -> io::Result<()> {
+pub(super) fn watch(client: &mut Client, cx: &mut TaskContext<'_>) -> io::Result<()> {
     while client.carry.len() < WAITING_LEN_MAX {
         match client.poll_read_more(cx) {
             Poll::Pending => break,

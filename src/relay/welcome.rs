@@ -11,6 +11,7 @@ use crate::pool::lease::Lease;
 use crate::pool::local::LocalPool;
 use crate::pool::registry::{Admission, Crowded, Registry};
 use crate::pool::shared::PoolShared;
+use crate::pool::worker::Worker;
 use crate::protocol::startup::{ProtocolVersion, Replication};
 use crate::protocol::{Parameters, Report, SqlState};
 use crate::session::flow::{Flow, Naming};
@@ -19,7 +20,8 @@ use crate::session::startup::{ClientLogin, Evidence};
 use crate::session::{ClientSession, Hygiene, settings};
 
 use super::client::Client;
-use super::directory::Directory;
+use super::directory::{DatabaseEntry, Directory};
+use super::route::Routing;
 use super::farewell::Farewell;
 use super::wait::{self, Waited};
 
@@ -66,19 +68,56 @@ pub fn find_pool(
         Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
             .with_detail(format!("The limit {what} is reached."))
     })?;
-    let server_user = entry.user.as_deref().unwrap_or(&request.user);
+    let pool = pool_at(0, login, verifier, directory, registry, (database, entry));
+    Ok((pool, admission))
+}
+
+/// The way of a client of a database with replicas; none if it has none.
+#[must_use]
+pub fn find_routing(
+    login: &ClientLogin,
+    verifier: Option<&Verifier>,
+    directory: &Directory,
+    registry: &Registry,
+    worker: &Rc<Worker>,
+) -> Option<Box<Routing>> {
+    let (database, entry) = directory.asked_for(&login.request)?;
+    let replicas = entry.replicas.as_ref()?;
+    if is_replication(login) {
+        return None;
+    }
+    let realm = registry.realm(database, || replicas.view(entry));
+    let pools = (0..=replicas.servers.len()).filter_map(|place| {
+        let server = entry.at(place)?;
+        let shared = pool_at(place, login, verifier, directory, registry, (database, server));
+        Some(worker.pool(&shared))
+    });
+    Routing::new(realm, pools.collect())
+}
+
+/// The pool of a login on one of its database's servers.
+fn pool_at(
+    place: usize,
+    login: &ClientLogin,
+    verifier: Option<&Verifier>,
+    directory: &Directory,
+    registry: &Registry,
+    (database, entry): (&str, &DatabaseEntry),
+) -> Arc<PoolShared> {
+    let user = &login.request.user;
+    let server_user = entry.user.as_deref().unwrap_or(user);
     // Nobody's secret is used for another user.
-    let secret = if entry.passes_through(&request.user) {
+    let secret = if entry.passes_through(user) {
         secret_of(login, verifier, directory)
     } else {
         ServerSecret::None
     };
-    let pool = registry.pool(database, server_user, || {
-        let target = entry.target(database, &request.user, secret.clone());
+    let pool = registry.pool(database, server_user, place, || {
+        let target = entry.target(database, user, secret.clone());
         ((directory.settings)(database, server_user), target)
     });
     keep_secret(&pool, &secret);
-    Ok((pool, admission))
+    pool
 }
 
 /// What the client's own login leaves to log in to a server with.
@@ -171,7 +210,7 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
         Some(lease) => lease,
         None => match wait::wait(client).await {
             Waited::Leased(lease) => lease,
-            Waited::Refused(report) => return Err(Farewell::Told(report.into_fatal())),
+            Waited::Failed(report) | Waited::Refused(report) => return Err(Farewell::Told(report.into_fatal())),
             Waited::Leave(farewell) => return Err(farewell),
         },
     };

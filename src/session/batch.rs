@@ -41,6 +41,22 @@ pub fn extent(input: &[u8]) -> Extent {
     }
 }
 
+/// The length of what can be passed on alone at the beginning of an endless batch: what stands before the message that makes it
+/// endless, or else that message as far as it has come.
+#[must_use]
+pub fn first(input: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(rest) = input.get(at..)
+        && let Ok(Some(head)) = Head::read_frontend(rest)
+        && rest.len() >= head.len()
+        && matches!(head.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE)
+    {
+        at += head.len();
+    }
+    let of_it = || Head::read_frontend(input).ok().flatten().map_or(input.len(), |head| head.len());
+    if at == 0 { of_it() } else { at }
+}
+
 /// One thing that a batch asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked<'a> {

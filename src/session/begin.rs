@@ -46,6 +46,14 @@ impl Modes {
         }
     }
 
+    /// Whether the block only reads, at an isolation that a standby has (`TransactionStmt` is checked in
+    /// `check_XactIsoLevel`, `src/backend/commands/variable.c`).
+    #[must_use]
+    pub fn only_reads(self) -> bool {
+        let has = |mode| self.0.contains(&Some(mode));
+        has(Mode::ReadOnly) && !has(Mode::Serializable)
+    }
+
     /// None: there is one of that kind already. Which of them counts is left to the server.
     fn add(&mut self, mode: Mode) -> Option<()> {
         let is_known = |known: &Option<Mode>| known.is_some_and(|known| known.kind() == mode.kind());

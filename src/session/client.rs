@@ -301,6 +301,11 @@ impl ClientSession {
         } else {
             Local::Between
         };
+        self.take_back(pipeline);
+    }
+
+    /// Takes back whatever the requests in flight were going to change.
+    pub fn take_back(&mut self, pipeline: &mut Pipeline) {
         while let Some(entry) = pipeline.pop_latest() {
             self.undo(entry.client_undo);
         }

@@ -25,7 +25,7 @@ impl Exchange {
         let conn = self.lease.conn();
         let count = match conn.stream.poll_read(cx, read) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(End::Lost(None))),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(self.on_server_lost(client))),
             Poll::Ready(Ok(count)) => count,
         };
         let came = read.get(..count).unwrap_or_default();
@@ -57,6 +57,9 @@ impl Exchange {
     ) -> Option<End> {
         out.reset();
         let (Input::Scratch(input) | Input::Held(input)) = source;
+        if client.routing.is_some() && self.is_failed_by_replica(client, input) {
+            return Some(End::Elsewhere);
+        }
         let conn = self.lease.conn();
         let heard = {
             let mut cache = client.context.cache.borrow_mut();
@@ -69,6 +72,9 @@ impl Exchange {
         };
         if self.flow.take_altered() {
             client.pool.shared.accounts().database.on_altered();
+            if let Some(routing) = &client.routing {
+                routing.on_altered();
+            }
         }
         let heard = match heard {
             Ok(heard) => heard,
@@ -83,11 +89,14 @@ impl Exchange {
             // Before anybody hears of it.
             conn.state.definitions = Definitions::AsKnown;
             client.pool.shared.catalog.on_changed();
+            if let Some(routing) = &client.routing {
+                routing.on_altered();
+            }
         }
         let ends = self.is_over(client);
         let bytes = out.bytes(input);
         add(
-            &client.pool.numbers().stats.sent,
+            &self.lease.pool().numbers().stats.sent,
             u64::try_from(bytes.len()).unwrap_or(0),
         );
         if ends && heard.end.is_none() && matches!(source, Input::Scratch(_)) && !self.leaves {

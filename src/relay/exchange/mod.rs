@@ -7,6 +7,7 @@ mod answers;
 mod deadlines;
 mod hold;
 mod requests;
+mod routed;
 
 use std::io;
 use std::task::{Context as TaskContext, Poll};
@@ -92,6 +93,8 @@ pub enum End {
     Answered(usize),
     /// The client could not be served: its request, in `carry`, is to be refused.
     Refused(Report),
+    /// The replica has failed a batch of which nothing was answered: the primary carries it out.
+    Elsewhere,
     /// The server connection is gone. The server's last words, if there were any.
     Lost(Option<Ending>),
     Leave(Farewell),
@@ -208,6 +211,12 @@ impl Exchange {
                     return Poll::Ready(end);
                 }
             }
+            if client.routing.is_some() && self.must_judge(client) {
+                match self.judge(client, cx) {
+                    Ok(judged) => moved |= judged,
+                    Err(end) => return Poll::Ready(end),
+                }
+            }
             if moved && self.flow.is_held() && !self.is_holding() && self.stage != Stage::Inquiring {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
@@ -280,6 +289,7 @@ impl Exchange {
         client.seat.pins.set(Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
         let now = client.context.worker.now();
+        self.arrive(client, now);
         self.settle(client, now);
         self.end_slow(client);
         client.enter_idle(now);
@@ -296,8 +306,7 @@ impl Exchange {
             busy: self.busy_since,
             transaction: self.transaction_since,
         };
-        let conn = self.lease.conn();
-        account::settle(client, conn, &mut self.flow.tally, since, now);
+        account::settle(client, &mut self.lease, &mut self.flow.tally, since, now);
     }
 
     fn listens_to_client(&mut self) -> bool {

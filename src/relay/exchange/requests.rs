@@ -33,6 +33,9 @@ impl Exchange {
         cx: &mut TaskContext<'_>,
     ) -> Result<usize, Farewell> {
         out.reset();
+        // A replica is given nothing that was not judged.
+        let judged = client.routing.as_ref().map_or(usize::MAX, |routing| routing.judged());
+        let input = input.get(..judged).unwrap_or(input);
         let conn = self.lease.conn();
         if client.pool.shared.sequences.load(Ordering::Relaxed) {
             conn.state.sequences.usage = SequenceUse::Read;
@@ -88,6 +91,9 @@ impl Exchange {
                 seen.store(true, Ordering::Relaxed);
             }
         }
+        if let Some(routing) = &mut client.routing {
+            routing.on_passed(consumed);
+        }
         self.send(out.bytes(input), cx);
         Ok(consumed)
     }
@@ -118,7 +124,7 @@ impl Exchange {
             Poll::Ready(Ok(count)) => count,
         };
         add(
-            &client.pool.numbers().stats.received,
+            &self.lease.pool().numbers().stats.received,
             u64::try_from(count).unwrap_or(0),
         );
         let came = read.get(..count).unwrap_or_default();

@@ -1,0 +1,33 @@
+//! stub
+use std::fmt;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan { class: Class, reason: Reason }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class { Read, Write, Session, Begin(Access), Modes(Access), Within, Execute }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access { Unstated, ReadOnly, Primary }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Literals { Free, Fixed }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason;
+impl fmt::Display for Reason { fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str("?") } }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling { Standard, Other }
+#[derive(Debug, Clone, Default)]
+pub struct Catalog;
+#[derive(Debug, Clone, Default)]
+pub struct Patterns;
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> { pub catalog: &'a Catalog, pub search_path: &'a [Box<str>], pub functions: &'a Patterns, pub spelling: Spelling }
+pub const STACK_LEN: usize = 1 << 26;
+pub fn plan(text: &[u8], _c: &Circumstances<'_>) -> Plan {
+    let class = if text.to_ascii_lowercase().starts_with(b"select") { Class::Read } else { Class::Write };
+    Plan { class, reason: Reason }
+}
+pub fn normalise(text: &[u8], out: &mut Vec<u8>) { out.extend_from_slice(text); }
+impl Plan {
+    pub fn class(&self) -> Class { self.class }
+    pub fn reason(&self) -> &Reason { &self.reason }
+    pub fn literals(&self) -> Literals { Literals::Free }
+    pub fn footprint(&self) -> usize { 100 }
+}

@@ -1,0 +1,190 @@
+//! What is known of a database that decides where its statements go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::plan::{self, Catalog, Circumstances, Patterns, Plan, Spelling};
+
+/// One for each database that has replicas, shared by all its pools.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    /// Unique in the process.
+    id: u64,
+    /// How often the catalog was read.
+    reads: AtomicU64,
+    /// Counts what was changed, as far as that is known. Plans are of one count.
+    changes: AtomicU64,
+    known: ArcSwapOption<Known>,
+    functions: ArcSwap<Patterns>,
+}
+
+/// What a session of a user begins with on a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// As `SHOW search_path` shows it.
+    pub search_path: Box<str>,
+    /// Whom `$user` means there.
+    pub user: Box<str>,
+    /// `standard_conforming_strings` is on, and `client_encoding` is `UTF8`.
+    pub is_standard: bool,
+}
+
+/// What was read at one time. Never changed.
+#[derive(Debug)]
+pub struct Known {
+    /// Unique in the process.
+    pub stamp: u64,
+    /// What had been changed by then.
+    changes: u64,
+    catalog: Catalog,
+    functions: Arc<Patterns>,
+}
+
+impl Knowledge {
+    /// `id` tells it from that of other databases.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self {
+            id,
+            ..Self::default()
+        }
+    }
+
+    /// What is known now; nothing while it is known to be old.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Known>> {
+        let known = self.known.load_full()?;
+        (known.changes == self.changes()).then_some(known)
+    }
+
+    /// Names what is known now, so that plans can be told from those of another time.
+    #[must_use]
+    pub fn stamp(&self) -> Option<u64> {
+        let known = self.known.load();
+        let known = known.as_ref()?;
+        (known.changes == self.changes()).then_some(known.stamp)
+    }
+
+    /// To be asked before the catalog is read.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Something was changed: until it is read again, nothing is known.
+    pub fn on_changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The catalog was read, after `changes` changes.
+    pub fn learn(&self, catalog: Catalog, changes: u64) {
+        let known = Known {
+            stamp: (self.id << READS_BITS) | (self.reads.fetch_add(1, Ordering::Relaxed) & ((1 << READS_BITS) - 1)),
+            changes,
+            catalog,
+            functions: self.functions.load_full(),
+        };
+        self.known.store(Some(Arc::new(known)));
+    }
+
+    /// `read_only_functions` and `write_functions`, from now on.
+    pub fn set_functions(&self, functions: Patterns) {
+        self.functions.store(Arc::new(functions));
+        self.on_changed();
+    }
+}
+
+impl Known {
+    /// The plan of a text under a search path, as it is set, of a user.
+    #[must_use]
+    pub fn plan(&self, text: &[u8], path: &str, user: &str, spelling: Spelling) -> Plan {
+        let search_path = schemas(path, user);
+        let circumstances = Circumstances {
+            catalog: &self.catalog,
+            search_path: &search_path,
+            functions: &self.functions,
+            spelling,
+        };
+        plan::plan(text, &circumstances)
+    }
+}
+
+/// The schemas of a `search_path`, as `SplitIdentifierString` reads it (`src/backend/utils/adt/varlena.c`). One that cannot be read has none.
+fn schemas(path: &str, user: &str) -> Vec<Box<str>> {
+    let mut found = Vec::new();
+    let mut rest = path.trim_start();
+    while !rest.is_empty() {
+        let (name, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            let Some((name, after)) = quoted_name(quoted) else {
+                return Vec::new();
+            };
+            (name, after)
+        } else {
+            let end = rest.find([',', ' ', '\t', '\n', '\r', '\x0c']).unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            (name.to_lowercase(), after)
+        };
+        found.push(if name == "$user" { user.into() } else { name.into() });
+        rest = after.trim_start();
+        match rest.strip_prefix(',') {
+            Some(next) => rest = next.trim_start(),
+            None if rest.is_empty() => {}
+            None => return Vec::new(),
+        }
+    }
+    found
+}
+
+/// A name up to its closing quote, and what follows.
+fn quoted_name(input: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = input;
+    loop {
+        let end = rest.find('"')?;
+        name.push_str(rest.get(..end)?);
+        rest = rest.get(end + 1..)?;
+        match rest.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, rest)),
+        }
+    }
+}
+
+/// A stamp is an id and a count of reads, of so many bits: at one a second they last for ages.
+const READS_BITS: u32 = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_path_is_read_as_postgresql_reads_it() {
+        let read = |path: &str| schemas(path, "Ann").iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(read("\"$user\", public"), ["Ann", "public"]);
+        assert_eq!(read("App,  \"B\"\"c, d\" , $user"), ["app", "B\"c, d", "Ann"]);
+        assert_eq!(read(""), [""; 0]);
+        assert_eq!(read("\"open"), [""; 0]);
+        assert_eq!(read("a b"), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_known_after_it() {
+        let knowledge = Knowledge::default();
+        assert_eq!(knowledge.stamp(), None);
+        let before = knowledge.changes();
+        knowledge.learn(Catalog::default(), before);
+        let stamp = knowledge.stamp();
+        assert!(stamp.is_some());
+        knowledge.on_changed();
+        assert_eq!(knowledge.stamp(), None);
+        knowledge.learn(Catalog::default(), before);
+        assert_eq!(knowledge.stamp(), None);
+        knowledge.learn(Catalog::default(), knowledge.changes());
+        assert!(knowledge.stamp().is_some_and(|new| Some(new) != stamp));
+    }
+}
