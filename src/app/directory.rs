@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::auth::scram::SCRAM_ITERATIONS_DEFAULT;
 use crate::auth::{Mock, StandIn, Verifier};
-use crate::config::{ChannelBinding, Config, Database, Disk, HostOrder, TargetSession};
+use crate::config::{ChannelBinding, Config, Database, Disk, HostOrder, ServerUrl, TargetSession};
 use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
 use crate::pool::target::{Reread, SessionAttrs};
-use crate::relay::directory::{AuthQuery, DatabaseEntry, Directory};
+use crate::plan::Patterns;
+use crate::relay::directory::{AuthQuery, DatabaseEntry, Directory, ReplicaEntries, ReplicaEntry};
 use crate::session::login::{BindingRule, ServerSecret};
 
 /// Makes the directory. Certificates and keys are read here.
@@ -96,7 +97,39 @@ fn mock(secret: [u8; 32], users: &HashMap<String, Option<Verifier>>, is_asked: b
 }
 
 fn entry(config: &Arc<Config>, database: &Database) -> Result<DatabaseEntry, TlsFileError> {
-    let url = &database.url;
+    let again = database.clone();
+    let mut entry = server(config, &database.url, move || again.url_again(&Disk).ok())?;
+    let Some(replicas) = &database.replicas else {
+        return Ok(entry);
+    };
+    let mut servers = Vec::new();
+    for replica in &replicas.servers {
+        let (again, directory) = (replica.clone(), database.directory.clone());
+        let again = move || again.url_again(&directory, &Disk).ok();
+        servers.push(ReplicaEntry {
+            server: server(config, &replica.url, again)?,
+            weight: replica.weight,
+        });
+    }
+    let patterns = |patterns: &[String]| patterns.iter().map(String::as_str).collect::<Vec<_>>();
+    entry.replicas = Some(Box::new(ReplicaEntries {
+        servers,
+        rules: replicas.rules,
+        health: replicas.health,
+        functions: Patterns::new(
+            patterns(&replicas.read_only_functions),
+            patterns(&replicas.write_functions),
+        ),
+    }));
+    Ok(entry)
+}
+
+/// One server. `again` reads its URL where it came from.
+fn server(
+    config: &Arc<Config>,
+    url: &ServerUrl,
+    again: impl Fn() -> Option<ServerUrl> + Send + Sync + 'static,
+) -> Result<DatabaseEntry, TlsFileError> {
     let mut parameters = Vec::new();
     let mut add = |name: &str, value: &Option<String>| {
         parameters.extend(value.iter().map(|value| (name.to_owned(), value.clone())));
@@ -104,10 +137,9 @@ fn entry(config: &Arc<Config>, database: &Database) -> Result<DatabaseEntry, Tls
     add("options", &url.options);
     add("application_name", &url.application_name);
     add("client_encoding", &url.client_encoding);
-    let (again, users) = (database.clone(), Arc::clone(config));
+    let users = Arc::clone(config);
     let reread = Reread(Arc::new(move |user: &str| {
-        let url = again.url_again(&Disk).ok()?;
-        if let Some(password) = url.password {
+        if let Some(password) = again()?.password {
             return Some(ServerSecret::Plain(password));
         }
         stored_secret(&users.users.get(user)?.verifier_again(&Disk)?)

@@ -110,6 +110,7 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
         url: server,
         source: SecretSource::fixed(url),
         pool: Default::default(),
+        replicas: None,
         directory: Default::default(),
     };
     config.databases.insert(name, database);

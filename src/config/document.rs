@@ -310,7 +310,7 @@ impl<'a> Written<'a> {
         }
     }
 
-    fn item(&self, item: &'a toml::Spanned<DeValue<'a>>) -> Self {
+    pub(super) fn item(&self, item: &'a toml::Spanned<DeValue<'a>>) -> Self {
         let place = Place::File(item.span().start);
         Self {
             place,

@@ -13,6 +13,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzz;
 mod problem;
+mod replicas;
 mod rows;
 mod secret;
 mod sections;
@@ -32,6 +33,7 @@ use crate::auth::{Hba, Method, Verifier};
 use crate::net::addr::PORT_DEFAULT;
 use crate::net::{ClientTlsSettings, Keepalive, ListenAddr, ServerTlsSettings, TlsMode};
 use crate::pool::settings::{PoolOverrides, PoolSettings};
+use crate::topology::{Health, Rules};
 
 pub use environment::Environment;
 pub use files::{Disk, Files};
@@ -346,8 +348,39 @@ pub struct Database {
     /// The URL as it was written, to be read again when a file in it may have changed.
     pub source: SecretSource,
     pub pool: PoolOverrides,
+    /// In a box: most have none.
+    pub replicas: Option<Box<Replicas>>,
     /// Where relative paths of the URL start.
     pub directory: PathBuf,
+}
+
+/// The replicas of a database, and how they are used.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replicas {
+    pub servers: Vec<Replica>,
+    pub rules: Rules,
+    pub health: Health,
+    /// Patterns of functions that are judged safe for a replica, whatever the catalog says.
+    pub read_only_functions: Vec<String>,
+    /// Patterns of functions that are judged to write.
+    pub write_functions: Vec<String>,
+}
+
+/// One replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    pub url: ServerUrl,
+    /// The URL as it was written.
+    pub source: SecretSource,
+    pub weight: u32,
+}
+
+impl Replica {
+    /// The same of a replica; relative paths start in `directory`.
+    pub fn url_again(&self, directory: &Path, files: &dyn Files) -> Result<ServerUrl, SecretError> {
+        let text = self.source.text(files)?;
+        ServerUrl::parse(&text, directory).map_err(SecretError::Url)
+    }
 }
 
 impl Database {

@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use crate::auth::{FileError, Hba, Method, Verifier, users_file};
 use crate::config::document::{Place, Reader, Written, entries};
+use crate::config::replicas::{REPLICA_KEYS, ReplicaKeys};
 use crate::config::settings::{self, POOL_KEYS, SECTIONS, TOP_KEYS, set};
 use crate::config::url::TLS_MODES;
 use crate::config::{
@@ -266,17 +267,19 @@ fn databases(reader: &mut Reader<'_>, config: &mut Config, section: &Written<'_>
 }
 
 fn database(reader: &mut Reader<'_>, named: &Written<'_>, table: &DeTable<'_>) -> Option<Database> {
-    let known: Vec<&str> = ["url"].into_iter().chain(POOL_KEYS).collect();
+    let known: Vec<&str> = ["url"].into_iter().chain(POOL_KEYS).chain(REPLICA_KEYS).collect();
     let mut pool = PoolOverrides::default();
+    let mut replicas = ReplicaKeys::default();
     let mut url = None;
     for written in entries(table, &named.path) {
         if written.name == "url" {
             reader.remember(&written);
             url = Some(server_url(reader, &written));
-        } else if !settings::read_pool(reader, &mut pool, &written) {
+        } else if !replicas.read(reader, &written) && !settings::read_pool(reader, &mut pool, &written) {
             reader.unknown(&written, &known);
         }
     }
+    let replicas = replicas.finish(reader, &named.path);
     if url.is_none() {
         // A database of shards has no URL, and its own problem says so.
         if !table.contains_key("shards") {
@@ -292,11 +295,12 @@ fn database(reader: &mut Reader<'_>, named: &Written<'_>, table: &DeTable<'_>) -
         url,
         source,
         pool,
+        replicas,
         directory: reader.directory.clone(),
     })
 }
 
-fn server_url(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(SecretSource, ServerUrl)> {
+pub(super) fn server_url(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(SecretSource, ServerUrl)> {
     let source = reader.source(written)?;
     let text = source
         .text(reader.sources.files)

@@ -82,6 +82,9 @@ pub(super) fn not_here(name: &str) -> Option<String> {
             "\"{name}\" may stand only at the top level, before the first [section]"
         ));
     }
+    if super::replicas::REPLICA_KEYS.contains(&name) {
+        return Some(format!("\"{name}\" may stand only under [databases.NAME]"));
+    }
     if POOL_KEYS.contains(&name) {
         return Some(format!(
             "\"{name}\" may stand only at the top level, under [databases.NAME] and under [users.NAME]"
@@ -191,46 +194,7 @@ const POOL_MODES: [(&str, PoolMode); 3] = [
 ];
 
 /// What other versions know, and what happens in this one.
-const NOT_AVAILABLE: [(&str, &str); 18] = [
-    (
-        "read_replicas",
-        "every statement goes to the servers of \"url\"; take it out",
-    ),
-    (
-        "load_balancing",
-        "there are no replicas to choose from; take it out, or write load_balance_hosts=random in the URL",
-    ),
-    (
-        "reads",
-        "every statement goes to the servers of \"url\"; take it out",
-    ),
-    (
-        "read_consistency",
-        "every statement goes to the servers of \"url\"; take it out",
-    ),
-    ("max_replica_lag", "replicas are not read from; take it out"),
-    (
-        "health_check_interval",
-        "a server is looked at when a connection is opened; take it out",
-    ),
-    (
-        "read_only_functions",
-        "every statement goes to the servers of \"url\"; take it out",
-    ),
-    (
-        "write_functions",
-        "every statement goes to the servers of \"url\"; take it out",
-    ),
-    ("lsn_poll_interval", "replicas are not read from; take it out"),
-    (
-        "failover_timeout",
-        "statements wait for a server as long as \"pool_timeout\" says; name several hosts in the URL with \
-         target_session_attrs=primary",
-    ),
-    (
-        "failover_threshold",
-        "a server is lost when a connection to it cannot be opened; take it out",
-    ),
+const NOT_AVAILABLE: [(&str, &str); 7] = [
     (
         "shard_key",
         "a database is on one server; give each shard a [databases.NAME] of its own",

@@ -31,3 +31,5 @@ impl Plan {
     pub fn literals(&self) -> Literals { Literals::Free }
     pub fn footprint(&self) -> usize { 100 }
 }
+
+impl Patterns { pub fn new<'a>(_r: impl IntoIterator<Item = &'a str>, _w: impl IntoIterator<Item = &'a str>) -> Self { Self } }

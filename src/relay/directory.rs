@@ -15,7 +15,7 @@ use crate::pool::target::{Reread, SessionAttrs, Target};
 use crate::protocol::startup::Replication;
 use crate::session::login::{BindingRule, ServerSecret};
 use crate::session::startup::ClientRequest;
-use crate::topology::{Role, Rules, ServerView, View};
+use crate::topology::{Health, Role, Rules, ServerView, View};
 
 /// The directory, as it stands between two reloads.
 pub struct Directory {
@@ -140,6 +140,7 @@ pub struct ReplicaEntries {
     /// In the order of the configuration; their places begin with 1.
     pub servers: Vec<ReplicaEntry>,
     pub rules: Rules,
+    pub health: Health,
     pub functions: Patterns,
 }
 

@@ -7,11 +7,13 @@
 //! to a question that was asked after something had happened there contains it.
 
 pub mod choice;
+pub mod health;
 pub mod lsn;
 pub mod sight;
 pub mod view;
 
 pub use choice::{Balancing, Choice, Consistency, Load, Reads, Rules, Why};
+pub use health::Health;
 pub use lsn::Lsn;
 pub use sight::Sight;
 pub use view::{Role, Sample, ServerView, View};
