@@ -111,14 +111,13 @@ fn entry(config: &Arc<Config>, database: &Database) -> Result<DatabaseEntry, Tls
             weight: replica.weight,
         });
     }
-    let patterns = |patterns: &[String]| patterns.iter().map(String::as_str).collect::<Vec<_>>();
     entry.replicas = Some(Box::new(ReplicaEntries {
         servers,
         rules: replicas.rules,
         health: replicas.health,
         functions: Patterns::new(
-            patterns(&replicas.read_only_functions),
-            patterns(&replicas.write_functions),
+            replicas.read_only_functions.iter().map(String::as_str),
+            replicas.write_functions.iter().map(String::as_str),
         ),
     }));
     Ok(entry)

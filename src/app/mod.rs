@@ -7,6 +7,7 @@ mod directory;
 mod logging;
 mod memory;
 mod reload;
+mod wards;
 mod worker;
 
 use std::future::pending;
@@ -33,6 +34,7 @@ use crate::pool::worker::WORKERS_MAX;
 use crate::relay::hub::{Control, Hub, Parts, Shutdown};
 
 use alarm::{Alarm, Gone};
+use wards::Wards;
 
 pub use logging::Log;
 
@@ -48,6 +50,7 @@ pub struct App {
     acceptors: JoinSet<()>,
     /// What runs beside the workers for as long as the process does.
     own: JoinSet<()>,
+    wards: Wards,
     mock_secret: [u8; 32],
     drain_timeout: std::time::Duration,
     max_memory: watch::Sender<Option<u64>>,
@@ -101,6 +104,8 @@ impl App {
             let alarm = Alarm::new(format!("worker {index}"), &alarms);
             worker::spawn(Arc::clone(&console), index, mail, alarm)?;
         }
+        let mut wards = Wards::new(&alarms);
+        wards.set(&hub, &hub.directory.load())?;
         found_pools(&hub);
         let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
         let mut acceptors = JoinSet::new();
@@ -114,6 +119,7 @@ impl App {
             bell,
             acceptors,
             own,
+            wards,
             mock_secret,
             drain_timeout,
             max_memory,
@@ -207,6 +213,9 @@ impl App {
         self.drain_timeout = config.drain_timeout;
         self.max_memory.send_replace(config.max_memory);
         reload::apply(&self.hub, directory).await;
+        self.wards
+            .set(&self.hub, &self.hub.directory.load())
+            .map_err(|error| error.to_string())?;
         found_pools(&self.hub);
         tracing::info!("configuration reloaded");
         Ok(())

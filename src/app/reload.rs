@@ -30,7 +30,9 @@ pub(super) async fn apply(hub: &Hub, directory: Directory) {
         match update(&pool, &before, &directory) {
             Change::Retire => {
                 hub.registry.retire(&pool);
-                tell(hub, || Inquiry::KillDatabase(Arc::clone(&pool.database))).await;
+                if pool.place == 0 {
+                    tell(hub, || Inquiry::KillDatabase(Arc::clone(&pool.database))).await;
+                }
             }
             Change::Renew => pool.renew(),
             Change::Keep => {}

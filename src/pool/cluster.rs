@@ -1,7 +1,7 @@
 //! The servers of one database, as the workers see them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -35,8 +35,8 @@ pub struct Cluster {
     rules: ArcSwap<Rules>,
     /// Reads that were free to choose, of all workers.
     pub turn: AtomicU64,
-    /// Somebody was kept from replicas, since none was known to have come far enough.
-    awaited: AtomicBool,
+    /// Until when somebody is taken to wait for replicas, none being known to have come far enough. Microseconds on the clock.
+    awaited_until: AtomicU64,
 }
 
 impl Cluster {
@@ -68,16 +68,20 @@ impl Cluster {
         self.rules.store(Arc::new(rules));
     }
 
-    /// A session waits for replicas to come further.
-    pub fn await_replay(&self) {
-        if !self.awaited.load(Ordering::Relaxed) {
-            self.awaited.store(true, Ordering::Relaxed);
+    /// A session waits for replicas to come further, at `now`.
+    pub fn await_replay(&self, now: u64) {
+        let until = now.saturating_add(AWAITED_FOR);
+        if self.awaited_until.load(Ordering::Relaxed) < until.saturating_sub(AWAITED_FOR / 2) {
+            self.awaited_until.store(until, Ordering::Relaxed);
         }
     }
 
-    /// Whether one has, since this was asked last.
+    /// Whether one has, lately.
     #[must_use]
-    pub fn take_awaited(&self) -> bool {
-        self.awaited.swap(false, Ordering::Relaxed)
+    pub fn is_awaited(&self, now: u64) -> bool {
+        now < self.awaited_until.load(Ordering::Relaxed)
     }
 }
+
+/// How long servers are asked often after a session has waited; microseconds.
+const AWAITED_FOR: u64 = 1_000_000;

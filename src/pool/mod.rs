@@ -11,6 +11,7 @@ pub mod connect;
 pub mod converse;
 pub mod derive;
 pub mod desk;
+pub mod health;
 pub mod inbox;
 pub mod knowledge;
 pub mod lease;

@@ -155,9 +155,15 @@ impl Registry {
         realm
     }
 
-    /// Forgets a database that has no replicas any more.
-    pub fn forget_realm(&self, database: &str) {
-        self.lock().realms.remove(database);
+    /// The servers of a database are others now: who has come before uses that of its URL alone, until it comes again.
+    pub fn close_realm(&self, database: &str) {
+        let realm = self.lock().realms.remove(database);
+        if let Some(realm) = realm {
+            realm.cluster.publish(View {
+                primary: Some(0),
+                servers: Vec::new(),
+            });
+        }
     }
 
     /// Stops or goes on lending connections: of one database, or of all. Holds for pools that are founded later, too.

@@ -336,7 +336,7 @@ impl Client {
         let Some(routing) = &mut self.routing else {
             return Found::Pool(Rc::clone(&self.pool));
         };
-        let (way, text) = match routing.decide(&self.session, input, &context.plans) {
+        let (way, text) = match routing.decide(&self.session, input, &context.plans, context.worker.recent()) {
             Route::Go(way) => (way, None),
             Route::Cut => return Found::Cut,
             Route::Unplanned(text) => (routing.to_primary(), Some(text)),

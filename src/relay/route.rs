@@ -104,7 +104,7 @@ impl Routing {
     }
 
     /// Decides for the batch at the beginning of `input`.
-    pub fn decide(&mut self, session: &ClientSession, input: &[u8], plans: &Plans) -> Route {
+    pub fn decide(&mut self, session: &ClientSession, input: &[u8], plans: &Plans, now: u64) -> Route {
         let view = self.realm.cluster.view();
         if std::mem::replace(&mut self.refuge, Refuge::None) == Refuge::Primary {
             return Route::Go(self.to_primary());
@@ -140,7 +140,7 @@ impl Routing {
         }
         let Choice { server, why } = self.choose(&view);
         if why == Why::NotReplayed {
-            self.realm.cluster.await_replay();
+            self.realm.cluster.await_replay(now);
         }
         let lane = if server.is_some() && server == view.primary {
             Lane::Open

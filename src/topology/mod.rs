@@ -11,9 +11,11 @@ pub mod health;
 pub mod lsn;
 pub mod sight;
 pub mod view;
+pub mod watch;
 
 pub use choice::{Balancing, Choice, Consistency, Load, Reads, Rules, Why};
 pub use health::Health;
 pub use lsn::Lsn;
 pub use sight::Sight;
 pub use view::{Role, Sample, ServerView, View};
+pub use watch::{Answer, Conflict, Watch};

@@ -1,0 +1,119 @@
+//! A thread beside the workers that looks after the servers of databases with replicas.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::Builder;
+
+use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::pool::health::{self, Ward};
+use crate::pool::settings::PoolSettings;
+use crate::relay::directory::{DatabaseEntry, Directory, ReplicaEntries};
+use crate::relay::hub::Hub;
+use crate::topology::{ServerView, View};
+
+use super::alarm::{Alarm, Gone};
+
+/// Where it learns what to look after. The thread begins when there is something, and lasts as long as the process.
+#[derive(Debug)]
+pub(super) struct Wards {
+    alarms: mpsc::Sender<Gone>,
+    lists: Option<mpsc::UnboundedSender<Vec<Ward>>>,
+}
+
+impl Wards {
+    /// `alarms`: who is told should the thread be gone.
+    pub(super) fn new(alarms: &mpsc::Sender<Gone>) -> Self {
+        Self {
+            alarms: alarms.clone(),
+            lists: None,
+        }
+    }
+
+    /// From now on these databases are looked after, and no others.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn set(&mut self, hub: &Hub, directory: &Directory) -> io::Result<()> {
+        let mut wards = Vec::new();
+        for (name, entry) in &directory.databases {
+            match &entry.replicas {
+                Some(replicas) => wards.push(ward(hub, directory, name, entry, replicas)),
+                None => hub.registry.close_realm(name),
+            }
+        }
+        if self.lists.is_none() {
+            if wards.is_empty() {
+                return Ok(());
+            }
+            self.lists = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
+        }
+        if let Some(lists) = &self.lists {
+            // Were the thread gone, the alarm would have rung.
+            let _ = lists.send(wards);
+        }
+        Ok(())
+    }
+}
+
+fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
+    let (sender, mut lists) = mpsc::unbounded_channel::<Vec<Ward>>();
+    let work = move || -> io::Result<()> {
+        let runtime = RuntimeBuilder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())?;
+        let _alarm = alarm;
+        runtime.block_on(async move {
+            let mut tasks = JoinSet::new();
+            while let Some(wards) = lists.recv().await {
+                tasks.shutdown().await;
+                for ward in wards {
+                    tasks.spawn_local(health::look_after(ward));
+                }
+            }
+        });
+        Ok(())
+    };
+    Builder::new().name("health".to_owned()).spawn(move || {
+        if let Err(error) = work() {
+            tracing::error!("nobody looks after the servers: {error}");
+        }
+    })?;
+    Ok(sender)
+}
+
+fn ward(hub: &Hub, directory: &Directory, name: &str, entry: &DatabaseEntry, replicas: &ReplicaEntries) -> Ward {
+    let view = replicas.view(entry);
+    let mut realm = hub.registry.realm(name, || view.clone());
+    if servers_of(&realm.cluster.view()) != servers_of(&view) {
+        // Who has come before knows other servers by their places.
+        hub.registry.close_realm(name);
+        realm = hub.registry.realm(name, || view);
+    }
+    realm.cluster.set_rules(replicas.rules);
+    realm.knowledge.set_functions(replicas.functions.clone());
+    let servers = (0..=replicas.servers.len()).filter_map(|place| {
+        let server = entry.at(place)?;
+        let user = server.user.as_deref().unwrap_or_default();
+        let settings = PoolSettings {
+            pool_size: 1,
+            ..(directory.settings)(name, user)
+        };
+        let target = server.target(name, user, server.secret.clone());
+        Some(hub.registry.outside(name, user, settings, target))
+    });
+    Ward {
+        realm,
+        health: replicas.health,
+        servers: servers.collect(),
+        deriver: Arc::clone(&hub.deriver),
+        clock: hub.registry.clock,
+    }
+}
+
+fn servers_of(view: &View) -> Vec<(Arc<str>, u32)> {
+    let of = |server: &ServerView| (Arc::clone(&server.name), server.weight);
+    view.servers.iter().map(of).collect()
+}

@@ -1,0 +1,168 @@
+//! Asking the servers of a database how they are, each on a connection of its own.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::protocol::startup::Replication;
+use crate::topology::{Answer, Conflict, Health, Lsn, Watch};
+
+use super::clock::Clock;
+use super::cluster::Realm;
+use super::conn::ServerConn;
+use super::connect::{self, Order};
+use super::converse::{self, Rows};
+use super::derive::Deriver;
+use super::shared::PoolShared;
+
+/// The servers of one database, and how they are reached.
+#[derive(Debug)]
+pub struct Ward {
+    pub realm: Arc<Realm>,
+    pub health: Health,
+    /// By place: pools beside those of clients, each for one connection.
+    pub servers: Vec<Arc<PoolShared>>,
+    pub deriver: Arc<Deriver>,
+    pub clock: Clock,
+}
+
+/// Asks the servers until this is dropped. Each is asked by itself, so that one that hangs delays nobody.
+pub async fn look_after(ward: Ward) {
+    let view = (**ward.realm.cluster.view()).clone();
+    let watch = Rc::new(RefCell::new(Watch::new(view, ward.health)));
+    let ward = Rc::new(ward);
+    let mut askers = JoinSet::new();
+    for place in 0..ward.servers.len() {
+        askers.spawn_local(ask_on(Rc::clone(&ward), Rc::clone(&watch), place));
+    }
+    while askers.join_next().await.is_some() {}
+}
+
+async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, place: usize) {
+    let Some(shared) = ward.servers.get(place) else {
+        return;
+    };
+    let mut conn = None;
+    let mut number = 0;
+    loop {
+        let limit = ward.health.check_interval.max(ANSWER_MIN);
+        let answer = timeout(limit, ask(&ward, shared, &mut conn, &mut number)).await;
+        match answer {
+            Ok(Some(answer)) => watch.borrow_mut().on_answer(place, &answer),
+            Ok(None) => watch.borrow_mut().on_failure(place),
+            Err(_) => {
+                conn = None;
+                watch.borrow_mut().on_failure(place);
+            }
+        }
+        publish(&ward, &watch.borrow());
+        rest(&ward).await;
+    }
+}
+
+/// Tells the workers, if there is something to tell.
+fn publish(ward: &Ward, watch: &Watch) {
+    let cluster = &ward.realm.cluster;
+    let before = cluster.view();
+    if **before == *watch.view() {
+        return;
+    }
+    if before.primary != watch.view().primary {
+        let name = |place: Option<usize>| {
+            let server = place.and_then(|place| watch.view().servers.get(place));
+            server.map_or_else(|| "none".to_owned(), |server| server.name.to_string())
+        };
+        tracing::warn!(
+            primary = name(watch.view().primary),
+            before = name(before.primary),
+            "the primary is another now"
+        );
+        if watch.conflict() == Conflict::TwoPrimaries {
+            tracing::error!("two servers take writes on the same timeline: writes are refused until one of them does not");
+        }
+    }
+    cluster.publish(watch.view().clone());
+}
+
+/// Until it is time to ask again: sooner while sessions wait for replicas.
+async fn rest(ward: &Ward) {
+    let Health {
+        check_interval,
+        poll_interval,
+        ..
+    } = ward.health;
+    let mut rested = Duration::ZERO;
+    while rested < check_interval {
+        let pause = poll_interval.min(check_interval - rested);
+        sleep(pause).await;
+        rested += pause;
+        if ward.realm.cluster.is_awaited(ward.clock.now()) {
+            return;
+        }
+    }
+}
+
+/// One question. None: there was no answer.
+async fn ask(
+    ward: &Ward,
+    shared: &Arc<PoolShared>,
+    conn: &mut Option<Box<ServerConn>>,
+    number: &mut u64,
+) -> Option<Answer> {
+    if conn.is_none() {
+        *number += 1;
+        let slot = shared.try_open(false).ok()?;
+        let order = Order {
+            shared,
+            extra: &[],
+            replication: Replication::None,
+        };
+        match connect::open(&order, &ward.deriver, *number, slot).await {
+            Ok(opened) => *conn = Some(opened),
+            Err(failure) => {
+                tracing::debug!(database = &*shared.database, "cannot ask a server how it is: {failure}");
+                return None;
+            }
+        }
+    }
+    let asked_at = shared.clock.now();
+    let rows = match converse::query(conn.as_mut()?, QUESTION).await {
+        Ok(rows) => rows,
+        Err(trouble) => {
+            tracing::debug!(database = &*shared.database, "a server did not say how it is: {}", trouble.report());
+            *conn = None;
+            return None;
+        }
+    };
+    read(&rows, asked_at)
+}
+
+fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
+    let row = rows.first()?;
+    let value = |index: usize| std::str::from_utf8(row.get(index)?.as_deref()?).ok();
+    Some(Answer {
+        asked_at,
+        is_in_recovery: value(0)? == "t",
+        timeline: value(1)?.parse().ok()?,
+        lsn: value(2)?.parse::<Lsn>().ok()?,
+        started_at: value(3)?.parse().ok()?,
+    })
+}
+
+/// What was inserted, not what was written: with `synchronous_commit = off` a commit is told before it is written. The timeline of a
+/// standby is that of the connection it receives from, where that may be seen, else of what it has on disk.
+const QUESTION: &str = "SELECT r, \
+    CASE WHEN r THEN COALESCE((SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
+        (SELECT GREATEST(min_recovery_end_timeline, (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())) \
+         FROM pg_catalog.pg_control_recovery())) \
+    ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
+    CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
+    (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint \
+    FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
+
+/// A server has at least so long to answer.
+const ANSWER_MIN: Duration = Duration::from_secs(1);

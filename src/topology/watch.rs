@@ -1,0 +1,302 @@
+//! From what servers answer to a [`View`].
+
+use std::time::Duration;
+
+use super::health::Health;
+use super::lsn::Lsn;
+use super::view::{Role, Sample, View};
+
+/// Looks after the servers of one database: told what they have answered, it says what follows.
+#[derive(Debug)]
+pub struct Watch {
+    health: Health,
+    view: View,
+    /// What is known beside the view, by place.
+    states: Vec<State>,
+    conflict: Conflict,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// Questions without an answer in a row.
+    failures: u32,
+    standing: Standing,
+    started_at: i64,
+}
+
+/// Whether a replica keeps up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    Current,
+    /// It was over the limit, and is not far enough under it yet.
+    Behind,
+}
+
+/// Whether it is clear who is primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    None,
+    /// Two servers take writes, on the same timeline: nobody can say which of them is right.
+    TwoPrimaries,
+}
+
+/// What a server has said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// When it was asked; microseconds.
+    pub asked_at: u64,
+    pub is_in_recovery: bool,
+    pub timeline: u32,
+    /// What it has written, or replayed.
+    pub lsn: Lsn,
+    /// `pg_postmaster_start_time()`, microseconds.
+    pub started_at: i64,
+}
+
+impl Watch {
+    /// Begins with servers of which nothing is known.
+    #[must_use]
+    pub fn new(view: View, health: Health) -> Self {
+        Self {
+            health,
+            states: vec![State::default(); view.servers.len()],
+            view,
+            conflict: Conflict::None,
+        }
+    }
+
+    /// Other settings from now on.
+    pub fn set_health(&mut self, health: Health) {
+        self.health = health;
+    }
+
+    /// A server has answered.
+    pub fn on_answer(&mut self, place: usize, answer: &Answer) {
+        let (Some(server), Some(state)) = (self.view.servers.get_mut(place), self.states.get_mut(place)) else {
+            return;
+        };
+        state.failures = 0;
+        let role = if answer.is_in_recovery {
+            Role::Replica
+        } else {
+            Role::Primary
+        };
+        // A standby that is promoted goes on from where it was; one that starts anew may show less than before.
+        let has_restarted = state.started_at != answer.started_at;
+        let goes_back = server.latest().is_some_and(|latest| answer.lsn < latest);
+        if has_restarted || goes_back {
+            server.instance = server.instance.wrapping_add(1);
+        }
+        if has_restarted || goes_back || server.timeline != answer.timeline {
+            server.samples.clear();
+        }
+        state.started_at = answer.started_at;
+        server.role = role;
+        server.timeline = answer.timeline;
+        server.push(Sample {
+            asked_at: answer.asked_at,
+            lsn: answer.lsn,
+        });
+        self.elect();
+        self.judge(answer.asked_at);
+    }
+
+    /// A server has not answered.
+    pub fn on_failure(&mut self, place: usize) {
+        let Some(state) = self.states.get_mut(place) else {
+            return;
+        };
+        state.failures = state.failures.saturating_add(1);
+        if state.failures >= self.health.failover_threshold
+            && let Some(server) = self.view.servers.get_mut(place)
+        {
+            server.role = Role::Unknown;
+            server.is_usable = false;
+        }
+        self.elect();
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    #[must_use]
+    pub fn conflict(&self) -> Conflict {
+        self.conflict
+    }
+
+    /// How long a server is asked less often, or is not heard of.
+    #[must_use]
+    pub fn is_lost(&self, place: usize) -> bool {
+        let is_unknown = |server: &super::ServerView| server.role == Role::Unknown;
+        self.view.servers.get(place).is_none_or(is_unknown)
+    }
+
+    /// The primary is whoever is out of recovery, on the highest timeline.
+    fn elect(&mut self) {
+        let primaries = || {
+            let all = self.view.servers.iter().enumerate();
+            all.filter(|(_, server)| server.role == Role::Primary)
+        };
+        let highest = primaries().map(|(_, server)| server.timeline).max();
+        let mut first = primaries().filter(|(_, server)| Some(server.timeline) == highest);
+        let primary = first.next().map(|(place, _)| place);
+        let is_alone = first.next().is_none();
+        self.conflict = if is_alone {
+            Conflict::None
+        } else {
+            Conflict::TwoPrimaries
+        };
+        self.view.primary = primary.filter(|_| is_alone);
+    }
+
+    /// Which replicas take reads: those that are not too far behind.
+    fn judge(&mut self, now: u64) {
+        let primary = self.view.primary.and_then(|place| self.view.servers.get(place));
+        let written: Vec<Sample> = primary.map(|server| server.samples.clone()).unwrap_or_default();
+        let max = self.health.max_lag;
+        for (server, state) in self.view.servers.iter_mut().zip(&mut self.states) {
+            if server.role != Role::Replica {
+                server.is_usable = false;
+                continue;
+            }
+            let lag = lag(&written, server.latest().unwrap_or_default(), now);
+            // Back in only when it has clearly caught up, so that one at the limit does not come and go.
+            let limit = match state.standing {
+                Standing::Current => max,
+                Standing::Behind => max / 2,
+            };
+            state.standing = if !max.is_zero() && lag > limit {
+                Standing::Behind
+            } else {
+                Standing::Current
+            };
+            server.is_usable = state.standing == Standing::Current;
+        }
+    }
+}
+
+/// How far behind: the age of the oldest position of the primary that was not replayed.
+#[must_use]
+pub fn lag(written: &[Sample], replayed: Lsn, now: u64) -> Duration {
+    let oldest = written.iter().find(|sample| sample.lsn > replayed);
+    oldest.map_or(Duration::ZERO, |sample| {
+        Duration::from_micros(now.saturating_sub(sample.asked_at))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ServerView;
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn watch(count: usize) -> Watch {
+        let unknown = |index: usize| ServerView {
+            name: format!("host{index}:5432").into(),
+            role: Role::Unknown,
+            is_usable: false,
+            instance: 0,
+            timeline: 0,
+            weight: 1,
+            samples: Vec::new(),
+        };
+        let view = View {
+            primary: None,
+            servers: (0..count).map(unknown).collect(),
+        };
+        Watch::new(view, Health::default())
+    }
+
+    fn says(role: Role, timeline: u32, lsn: u64, asked_at: u64) -> Answer {
+        Answer {
+            asked_at,
+            is_in_recovery: role == Role::Replica,
+            timeline,
+            lsn: Lsn(lsn),
+            started_at: 7,
+        }
+    }
+
+    #[test]
+    fn the_primary_is_the_one_out_of_recovery_on_the_highest_timeline() {
+        let mut watch = watch(3);
+        watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+        assert_eq!(watch.view().primary, None);
+        watch.on_answer(0, &says(Role::Primary, 1, 10, SECOND));
+        assert_eq!(watch.view().primary, Some(0));
+        assert!(watch.view().servers[1].is_usable && !watch.view().servers[0].is_usable);
+        // Promoted; the old one does not know it yet.
+        watch.on_answer(1, &says(Role::Primary, 2, 11, 2 * SECOND));
+        assert_eq!((watch.view().primary, watch.conflict()), (Some(1), Conflict::None));
+        watch.on_answer(2, &says(Role::Primary, 2, 11, 2 * SECOND));
+        assert_eq!((watch.view().primary, watch.conflict()), (None, Conflict::TwoPrimaries));
+    }
+
+    #[test]
+    fn a_server_is_lost_after_as_many_failures_in_a_row_as_are_set() {
+        let mut watch = watch(2);
+        watch.on_answer(0, &says(Role::Primary, 1, 10, SECOND));
+        watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+        watch.on_failure(0);
+        watch.on_failure(0);
+        watch.on_answer(0, &says(Role::Primary, 1, 10, 2 * SECOND));
+        for _ in 0..2 {
+            watch.on_failure(0);
+            assert_eq!(watch.view().primary, Some(0));
+        }
+        watch.on_failure(0);
+        assert_eq!(watch.view().primary, None);
+        assert!(watch.is_lost(0) && watch.view().servers[1].is_usable);
+    }
+
+    #[test]
+    fn a_replica_that_is_too_far_behind_takes_no_reads_until_it_has_caught_up() {
+        let mut watch = watch(2);
+        watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+        for second in 1..=12 {
+            watch.on_answer(0, &says(Role::Primary, 1, 10 + second, second * SECOND));
+        }
+        let mut at = |lsn, second| {
+            watch.on_answer(1, &says(Role::Replica, 1, lsn, second * SECOND));
+            watch.view().servers[1].is_usable
+        };
+        // Not replayed: what was written first, eleven seconds ago.
+        assert!(!at(10, 12));
+        // Six seconds behind is under the limit, and not far enough.
+        assert!(!at(15, 12));
+        assert!(at(18, 12));
+        assert!(at(12, 13));
+    }
+
+    #[test]
+    fn an_idle_primary_leaves_nobody_behind() {
+        let mut watch = watch(2);
+        watch.on_answer(0, &says(Role::Primary, 1, 10, SECOND));
+        watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+        watch.on_answer(0, &says(Role::Primary, 1, 10, 1000 * SECOND));
+        watch.on_answer(1, &says(Role::Replica, 1, 10, 1000 * SECOND));
+        assert!(watch.view().servers[1].is_usable);
+    }
+
+    #[test]
+    fn a_server_that_has_started_anew_is_another_instance() {
+        let mut watch = watch(1);
+        watch.on_answer(0, &says(Role::Replica, 1, 10, SECOND));
+        let before = watch.view().servers[0].instance;
+        watch.on_answer(0, &says(Role::Replica, 1, 12, 2 * SECOND));
+        assert_eq!(watch.view().servers[0].instance, before);
+        assert_eq!(watch.view().servers[0].samples.len(), 2);
+        let anew = Answer {
+            started_at: 8,
+            ..says(Role::Replica, 1, 12, 3 * SECOND)
+        };
+        watch.on_answer(0, &anew);
+        assert_ne!(watch.view().servers[0].instance, before);
+        assert_eq!(watch.view().servers[0].samples.len(), 1);
+    }
+}
