@@ -98,7 +98,8 @@ fn ward(hub: &Hub, directory: &Directory, name: &str, entry: &DatabaseEntry, rep
         let server = entry.at(place)?;
         let user = server.user.as_deref().unwrap_or_default();
         let settings = PoolSettings {
-            pool_size: 1,
+            // One to ask how it is, one to read its catalogs.
+            pool_size: 2,
             ..(directory.settings)(name, user)
         };
         let target = server.target(name, user, server.secret.clone());

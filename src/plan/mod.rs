@@ -10,10 +10,26 @@ pub enum Access { Unstated, ReadOnly, Primary }
 pub enum Literals { Free, Fixed }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasonKind { VolatileFunction }
+impl Reason { pub fn new(_k: ReasonKind, _s: impl Into<Box<str>>) -> Self { Self } }
+pub struct Function { pub arguments: Box<str>, pub judgement: Judgement }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement { Reads, Volatile, Acts(Reason) }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation { Logged, View, Unlogged, Temporary, Sequence, Foreign, Acts(Reason) }
+impl Catalog {
+    pub fn add_function(&mut self, _s: &str, _n: &str, _f: Function) {}
+    pub fn add_relation(&mut self, _s: &str, _n: &str, _f: Relation) {}
+    pub fn add_type(&mut self, _s: &str, _n: &str, _f: Judgement) {}
+    pub fn add_operator(&mut self, _s: &str, _n: &str, _f: Judgement) {}
+    pub fn add_row_function(&mut self, _n: &str, _f: Reason) {}
+    pub fn add_implicit_cast(&mut self, _f: Reason) {}
+}
 impl fmt::Display for Reason { fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str("?") } }
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling { Standard, Other }
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Catalog;
 #[derive(Debug, Clone, Default)]
 pub struct Patterns;

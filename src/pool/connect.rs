@@ -21,6 +21,7 @@ use super::clock::micros;
 use super::conn::{Cancels, ServerConn, ServerInfo};
 use super::converse;
 use super::derive::Deriver;
+use super::knowledge::Defaults;
 use super::ledger::Slot;
 use super::local::LocalPool;
 use super::shared::{OUTSIDE, PoolShared};
@@ -199,6 +200,14 @@ async fn open_some(
         })?;
         // What it has set is this connection's default from now on.
         conn.state.base = Arc::new(conn.state.reported.clone());
+    }
+    if order.shared.is_routed() && order.replication == Replication::None {
+        let defaults = Defaults::of(&mut conn).await.map_err(|trouble| Failure {
+            text: format!("cannot read what sessions begin with: {}", trouble.report()),
+            report: trouble.report().clone(),
+            is_passing: false,
+        })?;
+        order.shared.defaults.store(Some(Arc::new(defaults)));
     }
     Ok(conn)
 }

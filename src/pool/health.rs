@@ -11,12 +11,13 @@ use tokio::time::{sleep, timeout};
 use crate::protocol::startup::Replication;
 use crate::topology::{Answer, Conflict, Health, Lsn, Watch};
 
-use super::clock::Clock;
+use super::clock::{Clock, micros};
 use super::cluster::Realm;
 use super::conn::ServerConn;
 use super::connect::{self, Order};
 use super::converse::{self, Rows};
 use super::derive::Deriver;
+use super::knowledge;
 use super::shared::PoolShared;
 
 /// The servers of one database, and how they are reached.
@@ -39,7 +40,60 @@ pub async fn look_after(ward: Ward) {
     for place in 0..ward.servers.len() {
         askers.spawn_local(ask_on(Rc::clone(&ward), Rc::clone(&watch), place));
     }
+    askers.spawn_local(learn(Rc::clone(&ward)));
     while askers.join_next().await.is_some() {}
+}
+
+/// Reads the catalogs of the primary, again whenever something is known to have changed, and once in a while.
+async fn learn(ward: Rc<Ward>) {
+    let knowledge = &ward.realm.knowledge;
+    let mut conn = None;
+    let mut number = u64::MAX / 2;
+    let (mut at, mut read_at) = (None, None);
+    loop {
+        let now = ward.clock.now();
+        let is_old = read_at.is_none_or(|at| now >= micros(KNOWN_MAX).saturating_add(at));
+        if (is_old || knowledge.stamp().is_none())
+            && let Some(place) = ward.realm.cluster.view().primary
+            && let Some(shared) = ward.servers.get(place)
+        {
+            if at != Some(place) {
+                conn = None;
+                at = Some(place);
+            }
+            let reading = timeout(READING_MAX, read_catalogs(&ward, shared, &mut conn, &mut number));
+            if reading.await.unwrap_or_default() {
+                read_at = Some(now);
+            } else {
+                conn = None;
+            }
+        }
+        sleep(CHANGES_LOOK).await;
+    }
+}
+
+/// Says whether that could be done.
+async fn read_catalogs(
+    ward: &Ward,
+    shared: &Arc<PoolShared>,
+    conn: &mut Option<Box<ServerConn>>,
+    number: &mut u64,
+) -> bool {
+    if !connect(ward, shared, conn, number).await {
+        return false;
+    }
+    let Some(conn) = conn else { return false };
+    match knowledge::read::read(conn, &ward.realm.knowledge).await {
+        Ok(()) => true,
+        Err(trouble) => {
+            tracing::warn!(
+                database = &*shared.database,
+                "cannot read the catalogs: every statement goes to the primary: {}",
+                trouble.report()
+            );
+            false
+        }
+    }
 }
 
 async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, place: usize) {
@@ -113,21 +167,8 @@ async fn ask(
     conn: &mut Option<Box<ServerConn>>,
     number: &mut u64,
 ) -> Option<Answer> {
-    if conn.is_none() {
-        *number += 1;
-        let slot = shared.try_open(false).ok()?;
-        let order = Order {
-            shared,
-            extra: &[],
-            replication: Replication::None,
-        };
-        match connect::open(&order, &ward.deriver, *number, slot).await {
-            Ok(opened) => *conn = Some(opened),
-            Err(failure) => {
-                tracing::debug!(database = &*shared.database, "cannot ask a server how it is: {failure}");
-                return None;
-            }
-        }
+    if !connect(ward, shared, conn, number).await {
+        return None;
     }
     let asked_at = shared.clock.now();
     let rows = match converse::query(conn.as_mut()?, QUESTION).await {
@@ -139,6 +180,34 @@ async fn ask(
         }
     };
     read(&rows, asked_at)
+}
+
+/// Says whether there is a connection now.
+async fn connect(
+    ward: &Ward,
+    shared: &Arc<PoolShared>,
+    conn: &mut Option<Box<ServerConn>>,
+    number: &mut u64,
+) -> bool {
+    if conn.is_some() {
+        return true;
+    }
+    *number += 1;
+    let Ok(slot) = shared.try_open(false) else {
+        return false;
+    };
+    let order = Order {
+        shared,
+        extra: &[],
+        replication: Replication::None,
+    };
+    match connect::open(&order, &ward.deriver, *number, slot).await {
+        Ok(opened) => *conn = Some(opened),
+        Err(failure) => {
+            tracing::debug!(database = &*shared.database, "cannot ask a server how it is: {failure}");
+        }
+    }
+    conn.is_some()
 }
 
 fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
@@ -164,5 +233,10 @@ const QUESTION: &str = "SELECT r, \
     (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
 
+/// How long what was read of the catalogs is believed while nothing changes that we know of.
+const KNOWN_MAX: Duration = Duration::from_secs(10);
+const READING_MAX: Duration = Duration::from_secs(30);
+/// How soon a change is looked for. Until it is found, statements go to the primary.
+const CHANGES_LOOK: Duration = Duration::from_millis(20);
 /// A server has at least so long to answer.
 const ANSWER_MIN: Duration = Duration::from_secs(1);

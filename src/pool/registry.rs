@@ -104,6 +104,9 @@ impl Registry {
             catalog: Arc::clone(inner.catalogs.entry(Arc::clone(&database)).or_default()),
         };
         let pool = Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)));
+        if inner.realms.contains_key(&database) {
+            pool.set_routed();
+        }
         pool.set_paused(inner.all_paused || inner.paused.contains(&*database));
         inner.pools.insert(key, Arc::clone(&pool));
         pool
@@ -152,6 +155,11 @@ impl Registry {
         inner.next_id += 1;
         let realm = Arc::new(Realm::new(inner.next_id, found()));
         inner.realms.insert(database.into(), Arc::clone(&realm));
+        for pool in inner.pools.values() {
+            if *pool.database == *database {
+                pool.set_routed();
+            }
+        }
         realm
     }
 

@@ -34,6 +34,8 @@ pub struct PoolShared {
     epoch: AtomicU32,
     pause: AtomicBool,
     retired: AtomicBool,
+    /// Its database has replicas.
+    routed: AtomicBool,
     /// A client has asked for the last value of a sequence.
     pub sequences: AtomicBool,
     cells: Box<[Arc<CachePadded<Cell>>]>,
@@ -130,6 +132,7 @@ impl PoolShared {
             epoch: AtomicU32::new(0),
             pause: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            routed: AtomicBool::new(false),
             sequences: AtomicBool::new(false),
             cells: (0..founding.workers).map(|_| Arc::default()).collect(),
             failure: Mutex::default(),
@@ -230,6 +233,19 @@ impl PoolShared {
     #[must_use]
     pub fn open_in_all(&self) -> u32 {
         self.open() + self.listener.open()
+    }
+
+    /// Whether its database has replicas, so that statements are planned.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.routed.load(Ordering::Acquire)
+    }
+
+    /// It has, from now on: connections tell anew what sessions begin with.
+    pub fn set_routed(&self) {
+        if !self.routed.swap(true, Ordering::AcqRel) {
+            self.renew();
+        }
     }
 
     /// Connections that work for a client, in the whole process.

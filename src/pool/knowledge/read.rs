@@ -1,0 +1,230 @@
+//! Reading what a database has from its catalogs.
+//!
+//! What only shows inside of something is judged by its definition, planned like any other text: views, policies, checks of
+//! domains. What cannot be judged is left out, and what is not known goes to the primary.
+
+use crate::plan::{Class, Function, Judgement, Reason, ReasonKind, Relation, Spelling};
+use crate::pool::conn::ServerConn;
+use crate::pool::converse::{self, Rows, Trouble};
+
+use super::{Defaults, Known, Knowledge};
+
+/// Everything that was read, as it came.
+#[derive(Debug)]
+struct Found {
+    functions: Rows,
+    relations: Rows,
+    types: Rows,
+    operators: Rows,
+    casts: Rows,
+    definitions: Rows,
+}
+
+/// Reads the catalogs by a connection at rest, and takes up what they say. What is changed meanwhile is read again by whoever
+/// is told of it.
+///
+/// # Errors
+/// The server's, or the loss of the connection.
+pub async fn read(conn: &mut ServerConn, knowledge: &Knowledge) -> Result<(), Trouble> {
+    let changes = knowledge.changes();
+    let found = Found {
+        functions: ask(conn, FUNCTIONS).await?,
+        relations: ask(conn, RELATIONS).await?,
+        types: ask(conn, TYPES).await?,
+        operators: ask(conn, OPERATORS).await?,
+        casts: ask(conn, CASTS).await?,
+        definitions: ask(conn, DEFINITIONS).await?,
+    };
+    let base = knowledge.blank(changes);
+    let judged = tokio::task::spawn_blocking(move || on_large_stack(move || judge(&found, base)))
+        .await
+        .ok()
+        .flatten();
+    let Some(known) = judged else {
+        return Err(converse::lost("The catalogs could not be judged."));
+    };
+    knowledge.learn(known);
+    Ok(())
+}
+
+async fn ask(conn: &mut ServerConn, sql: &str) -> Result<Rows, Trouble> {
+    let rows = converse::query_within(conn, sql, ANSWER_LEN_MAX).await?;
+    Ok(rows)
+}
+
+/// Planning goes as deep as what is planned.
+fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let thread = std::thread::Builder::new()
+        .name("catalog".to_owned())
+        .stack_size(crate::plan::STACK_LEN)
+        .spawn(work);
+    thread.ok()?.join().ok()
+}
+
+fn judge(found: &Found, mut known: Known) -> Known {
+    let catalog = &mut known.catalog;
+    for row in &found.functions {
+        let [schema, name, arguments, judgement, is_of_row] = texts(row);
+        let judgement = volatility(judgement);
+        if is_of_row == "t" && judgement != Judgement::Reads {
+            let subject = format!("{schema}.{name}({arguments})");
+            catalog.add_row_function(name, Reason::new(ReasonKind::VolatileFunction, subject));
+        }
+        let arguments = arguments.into();
+        catalog.add_function(schema, name, Function { arguments, judgement });
+    }
+    for row in &found.operators {
+        let [schema, name, judgement] = texts(row);
+        catalog.add_operator(schema, name, volatility(judgement));
+    }
+    for row in &found.casts {
+        let [name] = texts(row);
+        catalog.add_implicit_cast(Reason::new(ReasonKind::VolatileFunction, name));
+    }
+    for row in &found.relations {
+        let [schema, name, kind] = texts(row);
+        if let Some(relation) = relation(kind) {
+            catalog.add_relation(schema, name, relation);
+        }
+    }
+    for row in &found.types {
+        let [schema, name, judgement] = texts(row);
+        catalog.add_type(schema, name, volatility(judgement));
+    }
+    define(&mut known, &found.definitions);
+    known
+}
+
+/// What is judged by what stands inside, from the inside to the outside: each round knows those that the one before has judged.
+fn define(known: &mut Known, definitions: &Rows) {
+    let mut open: Vec<[&str; 4]> = definitions.iter().map(|row| texts(row)).collect();
+    for _ in 0..ROUNDS_MAX {
+        let before = open.len();
+        let mut rest = Vec::new();
+        for definition in open {
+            let [what, schema, name, text] = definition;
+            let plan = known.plan(text.as_bytes(), "", "", Spelling::Standard);
+            if plan.class() != Class::Read {
+                rest.push(definition);
+                continue;
+            }
+            match what {
+                "view" => known.catalog.add_relation(schema, name, Relation::View),
+                "table" => known.catalog.add_relation(schema, name, Relation::Logged),
+                _ => known.catalog.add_type(schema, name, Judgement::Reads),
+            }
+        }
+        if rest.len() == before {
+            open = rest;
+            break;
+        }
+        open = rest;
+    }
+    for [what, schema, name, text] in open {
+        let reason = known.plan(text.as_bytes(), "", "", Spelling::Standard).reason().clone();
+        match what {
+            "view" | "table" => known.catalog.add_relation(schema, name, Relation::Acts(reason)),
+            _ => known.catalog.add_type(schema, name, Judgement::Acts(reason)),
+        }
+    }
+}
+
+/// The values of a row; empty where one is missing.
+fn texts<const N: usize>(row: &[Option<Vec<u8>>]) -> [&str; N] {
+    std::array::from_fn(|index| {
+        let value = row.get(index).and_then(Option::as_deref).unwrap_or_default();
+        std::str::from_utf8(value).unwrap_or_default()
+    })
+}
+
+fn volatility(text: &str) -> Judgement {
+    match text {
+        "reads" => Judgement::Reads,
+        _ => Judgement::Volatile,
+    }
+}
+
+fn relation(kind: &str) -> Option<Relation> {
+    match kind {
+        "logged" => Some(Relation::Logged),
+        "unlogged" => Some(Relation::Unlogged),
+        "sequence" => Some(Relation::Sequence),
+        "foreign" => Some(Relation::Foreign),
+        _ => None,
+    }
+}
+
+/// A stable function that is unsafe for parallel work may do what only volatile ones should.
+const FUNCTIONS: &str = "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid), \
+    CASE WHEN p.prokind IN ('f', 'w', 'a') AND p.provolatile IN ('i', 's') AND (p.proparallel <> 'u' OR p.provolatile = 'i') \
+        AND (p.prokind <> 'a' OR NOT EXISTS (SELECT FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f \
+            ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn) \
+            WHERE a.aggfnoid = p.oid AND f.provolatile = 'v')) \
+        THEN 'reads' ELSE 'volatile' END, \
+    p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0] AND (t.typtype = 'c' OR t.typname = 'record')) \
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+    WHERE p.oid >= 16384 OR n.nspname NOT IN ('pg_catalog', 'information_schema')";
+
+/// Tables, with all that inherits from them: what of that is elsewhere decides. Those with policies are judged by definition.
+const RELATIONS: &str = "WITH RECURSIVE below AS ( \
+        SELECT c.oid AS top, c.oid AS rel FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') \
+        UNION SELECT b.top, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.rel), \
+    kinds AS (SELECT b.top, bool_or(c.relkind = 'f') AS is_foreign, bool_or(c.relpersistence = 'u') AS is_unlogged \
+        FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.rel GROUP BY b.top) \
+    SELECT n.nspname, c.relname, CASE WHEN c.relkind = 'S' THEN 'sequence' WHEN c.relkind = 'f' OR k.is_foreign THEN 'foreign' \
+        WHEN c.relpersistence = 'u' OR k.is_unlogged THEN 'unlogged' ELSE 'logged' END \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN kinds k ON k.top = c.oid \
+    WHERE c.relkind IN ('r', 'p', 'm', 'f', 'S') AND c.relpersistence <> 't' \
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND NOT (c.relrowsecurity AND c.relkind IN ('r', 'p'))";
+
+/// Types as their functions are; domains are judged by definition.
+const TYPES: &str = "SELECT n.nspname, t.typname, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_proc p \
+        WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin) AND p.provolatile = 'v') THEN 'volatile' ELSE 'reads' END \
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND t.typtype <> 'd'";
+
+const OPERATORS: &str = "SELECT n.nspname, o.oprname, CASE WHEN p.provolatile IN ('i', 's') THEN 'reads' ELSE 'volatile' END \
+    FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
+    WHERE o.oid >= 16384";
+
+const CASTS: &str = "SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast c \
+    JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
+    WHERE c.castcontext <> 'e' AND p.provolatile = 'v' AND c.oid >= 16384";
+
+/// With an empty search path, definitions name schemas.
+const DEFINITIONS: &str = "SET LOCAL search_path = ''; \
+    SELECT 'view', n.nspname, c.relname, pg_catalog.pg_get_viewdef(c.oid) \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+    UNION ALL SELECT 'table', n.nspname, c.relname, 'SELECT ' || COALESCE((SELECT pg_catalog.string_agg(pg_catalog.pg_get_expr(p.polqual, p.polrelid), ', ') \
+        FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL), '1') \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relpersistence = 'p' \
+    UNION ALL SELECT 'type', n.nspname, t.typname, 'SELECT ' || COALESCE((SELECT pg_catalog.string_agg(pg_catalog.pg_get_expr(k.conbin, 0), ', ') \
+        FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.conbin IS NOT NULL), '1') \
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+    WHERE t.typtype = 'd' AND n.nspname NOT IN ('pg_catalog', 'information_schema')";
+
+/// Views on views, so deep. What lies deeper goes to the primary.
+const ROUNDS_MAX: usize = 64;
+/// An answer about one kind of thing.
+const ANSWER_LEN_MAX: usize = 64 * 1024 * 1024;
+
+impl Defaults {
+    /// Asks a connection that nobody has used yet.
+    ///
+    /// # Errors
+    /// The server's, or the loss of the connection.
+    pub async fn of(conn: &mut ServerConn) -> Result<Self, Trouble> {
+        let rows = converse::query(conn, BEGINNINGS).await?;
+        let [search_path, user, conforming, encoding] = rows.first().map(|row| texts(row)).unwrap_or_default();
+        Ok(Self {
+            search_path: search_path.into(),
+            user: user.into(),
+            is_standard: conforming == "on" && encoding.eq_ignore_ascii_case("UTF8"),
+        })
+    }
+}
+
+const BEGINNINGS: &str = "SELECT pg_catalog.current_setting('search_path'), current_user, \
+    pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
