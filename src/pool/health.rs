@@ -130,11 +130,12 @@ fn publish(ward: &Ward, watch: &Watch) {
             let server = place.and_then(|place| watch.view().servers.get(place));
             server.map_or_else(|| "none".to_owned(), |server| server.name.to_string())
         };
-        tracing::warn!(
-            primary = name(watch.view().primary),
-            before = name(before.primary),
-            "the primary is another now"
-        );
+        let (now, then) = (name(watch.view().primary), name(before.primary));
+        if before.primary.is_none() {
+            tracing::info!(primary = now, "the primary is known");
+        } else {
+            tracing::warn!(primary = now, before = then, "the primary is another now");
+        }
         if watch.conflict() == Conflict::TwoPrimaries {
             tracing::error!("two servers take writes on the same timeline: writes are refused until one of them does not");
         }

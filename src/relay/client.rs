@@ -24,6 +24,7 @@ use super::farewell::Farewell;
 use super::memory;
 use super::planning::Planning;
 use super::plans::Asking;
+use super::route::trace::Cause;
 use super::route::{self, Route, Routing};
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
@@ -240,6 +241,11 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
+            let told = self.tell_route(rest);
+            if told > 0 {
+                at += told;
+                continue;
+            }
             let report = match self.pending.take() {
                 Some(report) => report,
                 None if self.context.memory.is_short() => Box::new(memory::shortage()),
@@ -255,6 +261,19 @@ impl Client {
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
         }
+    }
+
+    /// Answers a simple query for what only the pooler knows. Returns its length; 0 if it is none.
+    fn tell_route(&mut self, input: &[u8]) -> usize {
+        let Some(routing) = &mut self.routing else {
+            return 0;
+        };
+        let Some((question, len)) = route::question(input) else {
+            return 0;
+        };
+        routing.answer(question, &mut self.owed);
+        self.session.ready(&mut self.owed);
+        len
     }
 
     /// Where it begins blocks and ends them. An error that it is owed comes first.
@@ -333,25 +352,27 @@ impl Client {
     /// Where the batch that stands next goes, of a client that has a choice.
     fn find_way(&mut self, input: &[u8], cx: &TaskContext<'_>) -> Found {
         let context = Rc::clone(&self.context);
+        let mode = self.settings().pool_mode;
         let Some(routing) = &mut self.routing else {
             return Found::Pool(Rc::clone(&self.pool));
         };
-        let (way, text) = match routing.decide(&self.session, input, &context.plans, context.worker.recent()) {
-            Route::Go(way) => (way, None),
+        let decided = routing.decide(&self.session, mode, input, &context.plans, context.worker.recent());
+        let (way, cause) = match decided {
+            Route::Go(way, cause) => (way, cause),
             Route::Cut => return Found::Cut,
-            Route::Unplanned(text) => (routing.to_primary(), Some(text)),
-        };
-        if let Some(text) = text {
-            match context.plans.ask(routing.scope(), &self.session, text, cx.waker()) {
-                Asking::Waits(answer) => return Found::Unplanned(Planning::new(answer)),
-                Asking::Refused => {}
+            Route::Unplanned(text) => {
+                match context.plans.ask(routing.scope(), &self.session, text, cx.waker()) {
+                    Asking::Waits(answer) => return Found::Unplanned(Planning::new(answer)),
+                    Asking::Refused => (routing.to_primary(), Cause::Unplanned),
+                }
             }
-        }
+        };
+        routing.set_out(way, cause, input, || context.take_spare());
         let Some(place) = way.place else {
             return Found::Nobody(Box::new(route::nobody()));
         };
-        routing.set_out(way, input, || context.take_spare());
-        routing.pool(place).map_or_else(|| Found::Pool(Rc::clone(&self.pool)), |pool| Found::Pool(Rc::clone(pool)))
+        let pool = routing.pool(place).unwrap_or(&self.pool);
+        Found::Pool(Rc::clone(pool))
     }
 
     /// How much of an input of this length is the rest of a message that is passed over.

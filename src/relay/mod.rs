@@ -161,7 +161,7 @@ fn conclude(
             exchange.finish(client);
             refuse(client, &report);
         }
-        End::Elsewhere => exchange.retreat(client),
+        End::Elsewhere(code) => exchange.retreat(client, code),
         End::Lost(words) => exchange.bury(client, words.as_ref()).map_or(Ok(()), Err)?,
         End::Leave(farewell) => {
             if exchange.is_at_rest() {

@@ -342,7 +342,8 @@ impl ClientSession {
         self.statements.forget_unmovable();
     }
 
-    fn ready(&self, out: &mut Vec<u8>) {
+    /// Appends a `ReadyForQuery` for the block as the client sees it.
+    pub fn ready(&self, out: &mut Vec<u8>) {
         let state = match self.block {
             Block::None => TransactionState::Idle,
             Block::Begun(_) => TransactionState::InBlock,

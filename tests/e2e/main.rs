@@ -34,6 +34,7 @@ mod queue;
 mod readme;
 mod replication;
 mod review_limits;
+mod routes;
 mod review_tls;
 mod server_logins;
 mod server_tls;

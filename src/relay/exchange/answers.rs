@@ -57,8 +57,10 @@ impl Exchange {
     ) -> Option<End> {
         out.reset();
         let (Input::Scratch(input) | Input::Held(input)) = source;
-        if client.routing.is_some() && self.is_failed_by_replica(client, input) {
-            return Some(End::Elsewhere);
+        if client.routing.is_some()
+            && let Some(code) = self.failed_by_replica(client, input)
+        {
+            return Some(End::Elsewhere(Some(code)));
         }
         let conn = self.lease.conn();
         let heard = {

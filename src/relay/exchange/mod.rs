@@ -16,7 +16,7 @@ use crate::pool::conn::ServerConn;
 use crate::pool::lease::Lease;
 use crate::pool::seat::Phase;
 use crate::pool::settings::PoolMode;
-use crate::protocol::Report;
+use crate::protocol::{Report, SqlState};
 use crate::session::Hygiene;
 use crate::session::flow::{Attention, Flow, Naming, answers::Ending};
 use crate::session::screen::Pins;
@@ -93,8 +93,9 @@ pub enum End {
     Answered(usize),
     /// The client could not be served: its request, in `carry`, is to be refused.
     Refused(Report),
-    /// The replica has failed a batch of which nothing was answered: the primary carries it out.
-    Elsewhere,
+    /// The replica has failed a batch of which nothing was answered, with this code if it said something: the primary carries
+    /// it out.
+    Elsewhere(Option<SqlState>),
     /// The server connection is gone. The server's last words, if there were any.
     Lost(Option<Ending>),
     Leave(Farewell),

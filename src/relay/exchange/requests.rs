@@ -33,8 +33,14 @@ impl Exchange {
         cx: &mut TaskContext<'_>,
     ) -> Result<usize, Farewell> {
         out.reset();
+        let told = if client.routing.is_some() {
+            self.tell_routes(client, input)
+        } else {
+            0
+        };
         // A replica is given nothing that was not judged.
         let judged = client.routing.as_ref().map_or(usize::MAX, |routing| routing.judged());
+        let input = input.get(told..).unwrap_or_default();
         let input = input.get(..judged).unwrap_or(input);
         let conn = self.lease.conn();
         if client.pool.shared.sequences.load(Ordering::Relaxed) {
@@ -95,7 +101,7 @@ impl Exchange {
             routing.on_passed(consumed);
         }
         self.send(out.bytes(input), cx);
-        Ok(consumed)
+        Ok(told + consumed)
     }
 
     /// The same for input that has waited in `carry`.

@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::task::Context as TaskContext;
 
 use crate::protocol::body::ErrorFields;
-use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
+use crate::protocol::{HEAD_LEN, Head, Report, SqlState, TransactionState, tag};
 use crate::relay::client::Client;
 use crate::relay::plans::Asking;
-use crate::relay::route::{Admitted, Refused};
-use crate::session::client::Block;
+use crate::relay::route::{self, Admitted, Refused};
+use crate::session::client::{Block, ready_for_query};
 
 use super::{End, Exchange, Stage};
 
@@ -21,6 +21,27 @@ impl Exchange {
             && self.stage == Stage::Running
             && self.flow.client_rest() == 0
             && !self.flow.is_busy(&self.lease.conn().state)
+    }
+
+    /// Answers simple queries for what only the pooler knows, while nothing else is asked. Returns their length.
+    pub(super) fn tell_routes(&mut self, client: &mut Client, input: &[u8]) -> usize {
+        let state = &self.lease.conn().state;
+        let transaction = state.transaction;
+        let is_busy = self.flow.is_busy(state) || self.flow.is_in_batch() || self.flow.client_rest() > 0;
+        let Some(routing) = &mut client.routing else {
+            return 0;
+        };
+        let mut at = 0;
+        while !is_busy
+            && self.stage == Stage::Running
+            && transaction != TransactionState::Failed
+            && let Some((question, len)) = route::question(input.get(at..).unwrap_or_default())
+        {
+            routing.answer(question, &mut client.owed);
+            ready_for_query(transaction, &mut client.owed);
+            at += len;
+        }
+        at
     }
 
     /// Judges what the client has sent, and passes it on. Says whether something was moved.
@@ -73,30 +94,28 @@ impl Exchange {
     /// The server connection is gone.
     pub(super) fn on_server_lost(&self, client: &Client) -> End {
         match &client.routing {
-            Some(routing) if routing.may_try_again() => End::Elsewhere,
+            Some(routing) if routing.may_try_again() => End::Elsewhere(None),
             Some(_) | None => End::Lost(None),
         }
     }
 
-    /// The first of an answer has come. Whether it says that this replica, as a replica, cannot carry out the batch; if not, the
-    /// batch stays.
-    pub(super) fn is_failed_by_replica(&mut self, client: &mut Client, input: &[u8]) -> bool {
-        let Some(routing) = &mut client.routing else {
-            return false;
-        };
+    /// The first of an answer has come. If it says that this replica, as a replica, cannot carry out the batch, with which code;
+    /// if not, the batch stays.
+    pub(super) fn failed_by_replica(&mut self, client: &mut Client, input: &[u8]) -> Option<SqlState> {
+        let routing = client.routing.as_mut()?;
         if self.stage != Stage::Running || !routing.may_try_again() {
-            return false;
+            return None;
         }
-        if is_refusal(input) {
-            return true;
+        let refusal = refusal(input);
+        if refusal.is_none() {
+            client.context.put_spare(routing.stay());
         }
-        client.context.put_spare(routing.stay());
-        false
+        refusal
     }
 
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
-    pub fn retreat(mut self, client: &mut Client) {
-        let again = client.routing.as_mut().map(|routing| routing.take_refuge()).unwrap_or_default();
+    pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
+        let again = client.routing.as_mut().map(|routing| routing.take_refuge(code)).unwrap_or_default();
         self.depart(client);
         client.session.take_back(&mut self.lease.conn().state.pipeline);
         client.session.on_server_gone();
@@ -115,12 +134,12 @@ impl Exchange {
     }
 }
 
-/// Whether an answer is nothing but an error that a primary would not give. Rows, once there are any, are the client's.
-fn is_refusal(input: &[u8]) -> bool {
+/// The code of an answer that is nothing but an error that a primary might not give. Rows, once there are any, are the client's.
+fn refusal(input: &[u8]) -> Option<SqlState> {
     let mut at = 0;
-    while let Some(rest) = input.get(at..)
-        && let Ok(Some(head)) = Head::read(rest)
-    {
+    loop {
+        let rest = input.get(at..)?;
+        let head = Head::read(rest).ok()??;
         match head.tag {
             tag::PARSE_COMPLETE
             | tag::BIND_COMPLETE
@@ -132,10 +151,10 @@ fn is_refusal(input: &[u8]) -> bool {
             | tag::PARAMETER_STATUS => at += head.len(),
             tag::ERROR_RESPONSE => {
                 let end = rest.len().min(head.len());
-                return ErrorFields::read(rest.get(HEAD_LEN..end).unwrap_or_default()).is_of_standby();
+                let fields = ErrorFields::read(rest.get(HEAD_LEN..end)?);
+                return fields.is_of_standby().then_some(fields.code);
             }
-            _ => return false,
+            _ => return None,
         }
     }
-    false
 }

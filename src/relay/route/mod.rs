@@ -1,18 +1,22 @@
 //! Where a client's batch goes: to the primary, or to a replica that is fresh enough.
 
+pub mod trace;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::plan::{Access, Class, Plan};
 use crate::pool::cluster::Realm;
 use crate::pool::local::LocalPool;
-use crate::protocol::{Report, SqlState};
+use crate::pool::settings::PoolMode;
+use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
 use crate::session::ClientSession;
 use crate::session::batch::{self, Asked, Extent};
 use crate::session::client::Block;
 use crate::topology::{Choice, Sight, View, Why, choice};
 
 use super::plans::{Plans, Scope};
+use trace::{Cause, Step};
 
 /// What a client of a database with replicas has beside its pool. Boxed: others have none.
 #[derive(Debug)]
@@ -29,20 +33,22 @@ pub struct Routing {
     way: Option<Way>,
     /// The batch, for as long as another server could carry it out instead.
     again: Vec<u8>,
+    /// Where the last batch went.
+    steps: Vec<Step>,
 }
 
 /// Whether the next batch is free to go anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refuge {
     None,
-    /// A replica has failed it: it is carried out on the primary.
-    Primary,
+    /// A replica has failed it, with this code if it said something: it is carried out on the primary.
+    Primary(Option<SqlState>),
 }
 
 /// What becomes of a batch.
 #[derive(Debug)]
 pub enum Route {
-    Go(Way),
+    Go(Way, Cause),
     /// Its end has not come.
     Cut,
     /// A text has not been planned: the place of it in the batch.
@@ -75,7 +81,6 @@ enum Nature {
     Reads,
     /// It begins a transaction that only reads.
     Begins,
-    Primary,
 }
 
 impl Routing {
@@ -94,6 +99,7 @@ impl Routing {
             asked: 0,
             way: None,
             again: Vec::new(),
+            steps: Vec::new(),
         }))
     }
 
@@ -104,40 +110,43 @@ impl Routing {
     }
 
     /// Decides for the batch at the beginning of `input`.
-    pub fn decide(&mut self, session: &ClientSession, input: &[u8], plans: &Plans, now: u64) -> Route {
-        let view = self.realm.cluster.view();
-        if std::mem::replace(&mut self.refuge, Refuge::None) == Refuge::Primary {
-            return Route::Go(self.to_primary());
+    pub fn decide(
+        &mut self,
+        session: &ClientSession,
+        mode: PoolMode,
+        input: &[u8],
+        plans: &Plans,
+        now: u64,
+    ) -> Route {
+        if let Refuge::Primary(code) = std::mem::replace(&mut self.refuge, Refuge::None) {
+            return Route::Go(self.to_primary(), Cause::Refused(code));
         }
-        let may_read = match session.block {
-            Block::None => true,
-            Block::Begun(modes) => modes.only_reads(),
-            Block::Failed => false,
-        };
-        if !may_read || self.scope.is_blind() || is_serializable(session) {
-            return Route::Go(self.to_primary());
+        self.steps.clear();
+        if let Some(cause) = self.stands_against(session, mode) {
+            return Route::Go(self.to_primary(), cause);
         }
         let len = match batch::extent(input) {
             Extent::Whole(len) => len,
             Extent::Cut if input.len() < BATCH_LEN_MAX => return Route::Cut,
-            Extent::Cut | Extent::Endless => return Route::Go(self.to_primary()),
+            Extent::Cut | Extent::Endless => return Route::Go(self.to_primary(), Cause::Unjudged),
         };
-        let batch = input.get(..len).unwrap_or_default();
-        let nature = match self.judge(session, batch, plans) {
+        let nature = match self.judge(session, input.get(..len).unwrap_or_default(), plans) {
             Ok(nature) => nature,
-            Err(text) => {
+            Err(Unfit::Not(cause)) => {
+                self.asked = 0;
+                return Route::Go(self.to_primary(), cause);
+            }
+            Err(Unfit::Unplanned(text)) if self.asked < ASKED_MAX => {
                 self.asked += 1;
-                if self.asked > ASKED_MAX {
-                    self.asked = 0;
-                    return Route::Go(self.to_primary());
-                }
                 return Route::Unplanned(text);
+            }
+            Err(Unfit::Unplanned(_)) => {
+                self.asked = 0;
+                return Route::Go(self.to_primary(), Cause::Unplanned);
             }
         };
         self.asked = 0;
-        if nature == Nature::Primary {
-            return Route::Go(self.to_primary());
-        }
+        let view = self.realm.cluster.view();
         let Choice { server, why } = self.choose(&view);
         if why == Why::NotReplayed {
             self.realm.cluster.await_replay(now);
@@ -147,11 +156,39 @@ impl Routing {
         } else {
             Lane::Judged(len)
         };
-        Route::Go(Way {
+        let way = Way {
             place: server,
             lane,
             is_alone: nature == Nature::Reads && session.block == Block::None,
-        })
+        };
+        Route::Go(way, Cause::Read(why))
+    }
+
+    /// Why nothing that comes now may go to a replica, whatever it is.
+    fn stands_against(&self, session: &ClientSession, mode: PoolMode) -> Option<Cause> {
+        match session.block {
+            Block::None => {}
+            Block::Begun(modes) if modes.only_reads() => {}
+            Block::Begun(_) => return Some(Cause::Transaction),
+            Block::Failed => return Some(Cause::Failed),
+        }
+        if mode == PoolMode::Session {
+            return Some(Cause::SessionMode);
+        }
+        if self.scope.is_blind() {
+            return Some(Cause::Blind);
+        }
+        if session.settings.is_empty() {
+            return None;
+        }
+        let is = |name, wanted: &str| {
+            let value = session.settings.value(name);
+            value.is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+        };
+        if is("pgweir.role", "primary") {
+            return Some(Cause::Directive);
+        }
+        is("default_transaction_isolation", "serializable").then_some(Cause::Serializable)
     }
 
     fn choose(&mut self, view: &View) -> Choice {
@@ -183,28 +220,31 @@ impl Routing {
         Ok(Admitted::Bytes(len))
     }
 
-    /// What a batch does; or a text in it that has not been planned.
-    fn judge(&self, session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Nature, Box<[u8]>> {
+    /// What a batch that only reads does.
+    fn judge(&self, session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Nature, Unfit> {
         let (mut has_read, mut has_begun) = (false, false);
+        let mut last = None;
         for asked in batch::asked(batch, &session.statements) {
-            match self.plan_of(session, asked, plans) {
-                Planned::As(plan) => match plan.class() {
-                    Class::Read => has_read = true,
-                    Class::Begin(Access::ReadOnly) => has_begun = true,
-                    Class::Modes(Access::ReadOnly) if has_begun || session.is_begun() => {}
-                    Class::Session | Class::Within if session.is_begun() => {}
-                    _ => return Ok(Nature::Primary),
-                },
-                Planned::Unknown => return Ok(Nature::Primary),
-                Planned::Not(text) => return Err(text),
+            let plan = match self.plan_of(session, asked, plans) {
+                Planned::As(plan) => plan,
+                Planned::Unknown => return Err(Unfit::Not(Cause::Unknown)),
+                Planned::Not(text) => return Err(Unfit::Unplanned(text)),
+            };
+            match plan.class() {
+                Class::Read => has_read = true,
+                Class::Begin(Access::ReadOnly) => has_begun = true,
+                Class::Modes(Access::ReadOnly) if has_begun || session.is_begun() => {}
+                Class::Session | Class::Within if session.is_begun() => {}
+                _ => return Err(Unfit::Not(Cause::Does(plan))),
             }
+            last = Some(plan);
         }
-        Ok(match (has_read, has_begun) {
-            (true, false) => Nature::Reads,
-            (true, true) => Nature::Begins,
+        match (has_read, has_begun) {
+            (true, false) => Ok(Nature::Reads),
+            (true, true) => Ok(Nature::Begins),
             // Nothing tells what the rest of its transaction does.
-            (false, _) => Nature::Primary,
-        })
+            (false, _) => Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does))),
+        }
     }
 
     fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans) -> Planned {
@@ -233,8 +273,12 @@ impl Routing {
     }
 
     /// The batch goes its way. What a replica is given is kept until something of its answer has been passed on.
-    pub fn set_out(&mut self, way: Way, input: &[u8], buffer: impl FnOnce() -> Vec<u8>) {
+    pub fn set_out(&mut self, way: Way, cause: Cause, input: &[u8], buffer: impl FnOnce() -> Vec<u8>) {
         self.way = Some(way);
+        self.steps.push(Step {
+            place: way.place,
+            cause,
+        });
         self.again.clear();
         if let Lane::Judged(len) = way.lane
             && way.is_alone
@@ -303,22 +347,41 @@ impl Routing {
         let place = self.way.take().and_then(|way| way.place);
         let is_replica = place.is_some() && place != self.to_primary().place;
         if is_replica {
-            self.refuge = Refuge::Primary;
+            self.refuge = Refuge::Primary(None);
         }
         is_replica
     }
 
     /// A replica has failed the batch, which goes to the primary now. Returns the batch.
-    pub fn take_refuge(&mut self) -> Vec<u8> {
-        self.refuge = Refuge::Primary;
+    pub fn take_refuge(&mut self, code: Option<SqlState>) -> Vec<u8> {
+        self.refuge = Refuge::Primary(code);
         self.way = None;
         std::mem::take(&mut self.again)
+    }
+
+    /// Answers a simple query for what only the pooler knows, but for its end.
+    pub fn answer(&mut self, question: Question, out: &mut Vec<u8>) {
+        let view = self.realm.cluster.view();
+        match question {
+            Question::Route => trace::route(&self.steps, &view, out),
+            Question::Lsn => {
+                let lsn = self.sight.position(&view).map(|lsn| lsn.to_string());
+                trace::value("pgweir.lsn", lsn.as_deref(), out);
+            }
+        }
     }
 
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
+}
+
+/// Why a batch is not known to only read.
+enum Unfit {
+    Not(Cause),
+    /// One of its texts has not been planned.
+    Unplanned(Box<[u8]>),
 }
 
 enum Planned {
@@ -351,14 +414,37 @@ fn may_follow(plan: &Plan) -> bool {
     }
 }
 
-/// Whether the session has asked for an isolation that no standby has.
-fn is_serializable(session: &ClientSession) -> bool {
-    !session.settings.is_empty()
-        && session
-            .settings
-            .value("default_transaction_isolation")
-            .is_some_and(|level| level.eq_ignore_ascii_case("serializable"))
+/// What only the pooler knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `SHOW pgweir.route`
+    Route,
+    /// `SHOW pgweir.lsn`
+    Lsn,
 }
+
+/// Whether a simple query asks for what only the pooler knows, and how long its message is.
+#[must_use]
+pub fn question(input: &[u8]) -> Option<(Question, usize)> {
+    let head = Head::read_frontend(input).ok()??;
+    if head.tag != tag::QUERY || head.body > QUESTION_LEN_MAX {
+        return None;
+    }
+    let body = input.get(HEAD_LEN..head.len())?;
+    let text = std::str::from_utf8(body.strip_suffix(&[0])?).ok()?;
+    let mut words = text.trim_end_matches([';', ' ', '\n']).split_ascii_whitespace();
+    let is_show = words.next()?.eq_ignore_ascii_case("show");
+    let name = words.next().filter(|_| is_show && words.next().is_none())?;
+    let question = match name {
+        name if name.eq_ignore_ascii_case("pgweir.route") => Question::Route,
+        name if name.eq_ignore_ascii_case("pgweir.lsn") => Question::Lsn,
+        _ => return None,
+    };
+    Some((question, head.len()))
+}
+
+/// Such a query is short.
+const QUESTION_LEN_MAX: usize = 64;
 
 /// Nobody may take a read.
 #[must_use]
