@@ -5,8 +5,9 @@
 
 // Floor 0: bytes and words.
 pub mod protocol;
-// Floor 1: proofs of identity.
+// Floor 1: proofs of identity, and what queries do.
 pub mod auth;
+pub mod plan;
 // Floor 2: conversations, without sockets or clocks.
 pub mod session;
 // Floor 3: sockets and TLS.

@@ -20,6 +20,7 @@ use source::{Code, Complaint, File, has_word, numbered, repository};
 const FLOORS: &[(&str, u32)] = &[
     ("protocol", 0),
     ("auth", 1),
+    ("plan", 1),
     ("session", 2),
     ("net", 3),
     ("pool", 4),
@@ -52,6 +53,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("rustls", &["src/net/tls"]),
     ("tokio_rustls", &["src/net/tls"]),
     ("postgres_protocol", &["src/protocol/", "src/auth/"]),
+    ("pg_query", &["src/plan/"]),
 ];
 
 const LINES_MAX: usize = 600;
