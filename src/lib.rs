@@ -5,12 +5,12 @@
 
 // Floor 0: bytes and words.
 pub mod protocol;
-// Floor 1: proofs of identity.
+// Floor 1: proofs of identity, what queries do, and where they may.
 pub mod auth;
-// Floor 2: conversations, without sockets or clocks.
 pub mod plan;
-pub mod session;
 pub mod topology;
+// Floor 2: conversations, without sockets or clocks.
+pub mod session;
 // Floor 3: sockets and TLS.
 pub mod net;
 // Floor 4: server connections.

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("protocol", 0),
     ("auth", 1),
     ("topology", 1),
+    ("plan", 1),
     ("session", 2),
     ("net", 3),
     ("pool", 4),
@@ -53,6 +54,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("rustls", &["src/net/tls"]),
     ("tokio_rustls", &["src/net/tls"]),
     ("postgres_protocol", &["src/protocol/", "src/auth/"]),
+    ("pg_query", &["src/plan/"]),
 ];
 
 const LINES_MAX: usize = 600;

@@ -1,6 +1,7 @@
 //! The threads that make plans: they have the stack for it, and take their time.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread::Builder;
 
@@ -52,7 +53,11 @@ fn start() -> io::Result<Sender<Job>> {
             .stack_size(plan::STACK_LEN)
             .spawn(move || {
                 for job in queue {
-                    plans::carry_out(&job);
+                    // The parser is others' work. Were it to panic, the text has a plan all the same: it is not understood.
+                    if catch_unwind(AssertUnwindSafe(|| plans::carry_out(&job))).is_err() {
+                        tracing::error!(bytes = job.text.len(), "a statement could not be planned");
+                        plans::give_up(&job);
+                    }
                 }
             })?;
     }

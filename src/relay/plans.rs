@@ -13,7 +13,7 @@ use std::task::Waker;
 
 use foldhash::fast::RandomState;
 
-use crate::plan::{Literals, Plan, Spelling, normalise};
+use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
 use crate::pool::cluster::Realm;
 use crate::pool::knowledge::Defaults;
 use crate::pool::shared::PoolShared;
@@ -55,7 +55,7 @@ struct Own {
     /// By the text without its literals.
     lifted: HashMap<u64, Arc<Entry>, RandomState>,
     bytes: usize,
-    scratch: Vec<u8>,
+    normaliser: Normaliser,
 }
 
 /// One plan, and what it is the plan of.
@@ -83,6 +83,16 @@ struct Question<'a> {
     user: &'a str,
     spelling: Spelling,
     text: &'a [u8],
+}
+
+impl<'a> Question<'a> {
+    /// The same without literals; a text that has none to be known by stays as it is.
+    fn general(self, normaliser: &'a mut Normaliser) -> Self {
+        Self {
+            text: normaliser.normalise(self.text).unwrap_or(self.text),
+            ..self
+        }
+    }
 }
 
 impl Entry {
@@ -204,7 +214,7 @@ impl Plans {
                 seen: vec![0; EXACT_MAX].into(),
                 lifted: HashMap::default(),
                 bytes: 0,
-                scratch: Vec::new(),
+                normaliser: Normaliser::new(),
             }),
         }
     }
@@ -227,31 +237,27 @@ impl Plans {
     }
 
     fn find_lifted(&self, own: &mut Own, exact: u64, question: Question<'_>) -> Option<Arc<Plan>> {
-        let mut lifted = std::mem::take(&mut own.scratch);
-        lifted.clear();
-        normalise(question.text, &mut lifted);
-        let general = Question {
-            text: &lifted,
-            ..question
-        };
+        let Own {
+            normaliser,
+            lifted,
+            bytes,
+            ..
+        } = own;
+        let general = question.general(normaliser);
         let hash = self.shared.hash(general);
-        let found = own
-            .lifted
-            .get(&hash)
-            .filter(|entry| entry.answers(hash, general))
-            .map(|entry| Arc::clone(&entry.plan));
-        let found = found.or_else(|| {
-            // Where a literal has decided, the text alone is known.
-            let shared = self.shared.find(hash, general);
-            let entry = shared.or_else(|| self.shared.find(exact, question))?;
+        if let Some(entry) = lifted.get(&hash)
+            && entry.answers(hash, general)
+        {
+            return Some(Arc::clone(&entry.plan));
+        }
+        if let Some(entry) = self.shared.find(hash, general) {
             let plan = Arc::clone(&entry.plan);
-            if entry.hash == hash {
-                put(&mut own.lifted, &mut own.bytes, entry, OWN_BYTES_MAX);
-            }
-            Some(plan)
-        });
-        own.scratch = lifted;
-        found
+            put(lifted, bytes, entry, OWN_BYTES_MAX);
+            return Some(plan);
+        }
+        // Where a literal has decided, the text alone is known.
+        let entry = self.shared.find(exact, question)?;
+        Some(Arc::clone(&entry.plan))
     }
 
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
@@ -299,26 +305,34 @@ impl Own {
 /// Makes the plan of a job, and puts it where it is found. Runs on a thread with the stack that it takes.
 pub(super) fn carry_out(job: &Job) {
     let plan = Arc::new(job.known.plan(&job.text, &job.path, &job.user, job.spelling));
-    let question = Question {
-        stamp: job.known.stamp,
-        path: &job.path,
-        user: &job.user,
-        spelling: job.spelling,
-        text: &job.text,
-    };
+    let question = job.question();
     match plan.literals() {
         Literals::Fixed => job.plans.learn(question, Arc::clone(&plan)),
         Literals::Free => {
-            let mut lifted = Vec::new();
-            normalise(&job.text, &mut lifted);
-            let general = Question {
-                text: &lifted,
-                ..question
-            };
-            job.plans.learn(general, Arc::clone(&plan));
+            let mut normaliser = Normaliser::new();
+            job.plans.learn(question.general(&mut normaliser), Arc::clone(&plan));
         }
     }
     job.answer.give(plan);
+}
+
+/// There is no plan of a text: it goes to the primary.
+pub(super) fn give_up(job: &Job) {
+    let plan = Arc::new(Plan::opaque(Reason::new(ReasonKind::Unparsable, "")));
+    job.plans.learn(job.question(), Arc::clone(&plan));
+    job.answer.give(plan);
+}
+
+impl Job {
+    fn question(&self) -> Question<'_> {
+        Question {
+            stamp: self.known.stamp,
+            path: &self.path,
+            user: &self.user,
+            spelling: self.spelling,
+            text: &self.text,
+        }
+    }
 }
 
 /// What a text means to a client: under its own settings, and what it begins with where it has none.

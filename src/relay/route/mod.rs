@@ -409,7 +409,12 @@ pub enum Refused {
 /// Whether a read-only transaction on a replica can do it as well as one on the primary.
 fn may_follow(plan: &Plan) -> bool {
     match plan.class() {
-        Class::Read | Class::Session | Class::Within | Class::Begin(_) | Class::Modes(_) => true,
+        Class::Read
+        | Class::Session
+        | Class::Within
+        | Class::Begin(_)
+        | Class::Modes(_)
+        | Class::Prepare(_) => true,
         Class::Write | Class::Execute => false,
     }
 }

@@ -1,0 +1,192 @@
+//! What a database has, as far as a plan depends on it. It is read elsewhere and handed in; what it lacks goes to the primary.
+
+use std::collections::HashMap;
+
+use super::verdict::{Reason, ReasonKind};
+
+/// The users' own objects of one database. PostgreSQL's own are known without it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Catalog {
+    functions: Named<Function>,
+    relations: Named<Relation>,
+    types: Named<Judgement>,
+    operators: Named<Judgement>,
+    /// By the name of a function that can be written like a column, `row.name`.
+    row_functions: HashMap<Box<str>, Reason>,
+    implicit_casts: Option<Reason>,
+}
+
+/// One function, aggregate or procedure: one of those that share a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// As `pg_get_function_identity_arguments` has them; for reasons alone.
+    pub arguments: Box<str>,
+    pub judgement: Judgement,
+}
+
+/// What using something does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    Reads,
+    /// A function that its database calls volatile, or a stable one that is unsafe for parallel work.
+    Volatile,
+    /// More than reading, by what is inside.
+    Acts(Reason),
+}
+
+/// A table or view, and what reading it does, its policies, inheritors and definition included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation {
+    /// A table or materialized view whose pages are on replicas too.
+    Logged,
+    /// A view that only reads.
+    View,
+    Unlogged,
+    Temporary,
+    Sequence,
+    Foreign,
+    /// More than reading, by what is inside.
+    Acts(Reason),
+}
+
+impl Catalog {
+    /// Adds a function.
+    pub fn add_function(&mut self, schema: &str, name: &str, function: Function) {
+        self.functions.add(schema, name, function);
+    }
+
+    /// Adds a table or view, or puts another in its place.
+    pub fn add_relation(&mut self, schema: &str, name: &str, relation: Relation) {
+        self.relations.put(schema, name, relation);
+    }
+
+    /// Adds a type, those of tables' rows included. A domain acts as its checks do, a composite type as its columns' types.
+    pub fn add_type(&mut self, schema: &str, name: &str, judgement: Judgement) {
+        self.types.put(schema, name, judgement);
+    }
+
+    /// Adds an operator, which acts as its function does.
+    pub fn add_operator(&mut self, schema: &str, name: &str, judgement: Judgement) {
+        self.operators.add(schema, name, judgement);
+    }
+
+    /// Adds a function with one argument, a row, that does more than read: `row.name` calls it.
+    pub fn add_row_function(&mut self, name: &str, reason: Reason) {
+        self.row_functions.insert(name.into(), reason);
+    }
+
+    /// There is a cast that nobody writes, whose function does more than read: no statement is free of it.
+    pub fn add_implicit_cast(&mut self, reason: Reason) {
+        self.implicit_casts.get_or_insert(reason);
+    }
+
+    /// All of that name within reach: in `schema`, or anywhere on `path`.
+    pub(super) fn functions<'a>(
+        &'a self,
+        schema: Option<&'a str>,
+        name: &str,
+        path: &'a [Box<str>],
+    ) -> impl Iterator<Item = (&'a str, &'a Function)> {
+        self.functions.within_reach(schema, name, path)
+    }
+
+    pub(super) fn types<'a>(
+        &'a self,
+        schema: Option<&'a str>,
+        name: &str,
+        path: &'a [Box<str>],
+    ) -> impl Iterator<Item = (&'a str, &'a Judgement)> {
+        self.types.within_reach(schema, name, path)
+    }
+
+    pub(super) fn operators<'a>(
+        &'a self,
+        schema: Option<&'a str>,
+        name: &str,
+        path: &'a [Box<str>],
+    ) -> impl Iterator<Item = (&'a str, &'a Judgement)> {
+        self.operators.within_reach(schema, name, path)
+    }
+
+    /// The one that is meant: in `schema`, or the first on `path`.
+    pub(super) fn relation<'a>(
+        &'a self,
+        schema: Option<&'a str>,
+        name: &str,
+        path: &'a [Box<str>],
+    ) -> Option<(&'a str, &'a Relation)> {
+        let position = |found: &str| path.iter().position(|schema| **schema == *found);
+        self.relations
+            .within_reach(schema, name, path)
+            .min_by_key(|(schema, _)| position(schema))
+    }
+
+    /// Some type whose values do more than come into being.
+    pub(super) fn acting_type(&self) -> Option<Reason> {
+        let all = self.types.by_name.iter();
+        let mut named = all.flat_map(|(name, all)| all.iter().map(move |(_, judgement)| (name, judgement)));
+        named.find_map(|(name, judgement)| judgement.reason("type", name))
+    }
+
+    pub(super) fn row_function(&self, name: &str) -> Option<&Reason> {
+        self.row_functions.get(name)
+    }
+
+    pub(super) const fn implicit_cast(&self) -> Option<&Reason> {
+        self.implicit_casts.as_ref()
+    }
+}
+
+impl Judgement {
+    /// Why something is no read, `what` being its name in words.
+    pub(super) fn reason(&self, what: &str, name: &str) -> Option<Reason> {
+        match self {
+            Self::Reads => None,
+            Self::Volatile => Some(Reason::new(ReasonKind::VolatileFunction, name)),
+            Self::Acts(reason) => Some(reason.within(format_args!("{what} {name}"))),
+        }
+    }
+}
+
+/// Things by name and schema; few share a name.
+#[derive(Debug, Clone, PartialEq)]
+struct Named<T> {
+    by_name: HashMap<Box<str>, Vec<(Box<str>, T)>>,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        let by_name = HashMap::new();
+        Self { by_name }
+    }
+}
+
+impl<T> Named<T> {
+    fn add(&mut self, schema: &str, name: &str, thing: T) {
+        self.by_name
+            .entry(name.into())
+            .or_default()
+            .push((schema.into(), thing));
+    }
+
+    fn put(&mut self, schema: &str, name: &str, thing: T) {
+        let all = self.by_name.entry(name.into()).or_default();
+        all.retain(|(other, _)| **other != *schema);
+        all.push((schema.into(), thing));
+    }
+
+    fn within_reach<'a>(
+        &'a self,
+        schema: Option<&'a str>,
+        name: &str,
+        path: &'a [Box<str>],
+    ) -> impl Iterator<Item = (&'a str, &'a T)> {
+        let all = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        all.iter()
+            .filter(move |(found, _)| match schema {
+                Some(schema) => **found == *schema,
+                None => path.contains(found),
+            })
+            .map(|(schema, thing)| (&**schema, thing))
+    }
+}
