@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -36,9 +37,10 @@ pub async fn look_after(ward: Ward) {
     let view = (**ward.realm.cluster.view()).clone();
     let watch = Rc::new(RefCell::new(Watch::new(view, ward.health)));
     let ward = Rc::new(ward);
+    let round = Rc::new(Notify::new());
     let mut askers = JoinSet::new();
     for place in 0..ward.servers.len() {
-        askers.spawn_local(ask_on(Rc::clone(&ward), Rc::clone(&watch), place));
+        askers.spawn_local(ask_on(Rc::clone(&ward), Rc::clone(&watch), Rc::clone(&round), place));
     }
     askers.spawn_local(learn(Rc::clone(&ward)));
     while askers.join_next().await.is_some() {}
@@ -96,7 +98,9 @@ async fn read_catalogs(
     }
 }
 
-async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, place: usize) {
+/// Replicas are asked right after the primary was: what it had said by then, they will mostly have replayed, so that a session
+/// that goes on reading from a busy primary is free to leave it.
+async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, place: usize) {
     let Some(shared) = ward.servers.get(place) else {
         return;
     };
@@ -114,7 +118,15 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, place: usize) {
             }
         }
         publish(&ward, &watch.borrow());
-        rest(&ward).await;
+        if ward.realm.cluster.view().primary == Some(place) {
+            round.notify_waiters();
+            rest(&ward).await;
+        } else {
+            tokio::select! {
+                () = rest(&ward) => {}
+                () = round.notified() => sleep(REPLAY_PAUSE).await,
+            }
+        }
     }
 }
 
@@ -239,5 +251,7 @@ const KNOWN_MAX: Duration = Duration::from_secs(10);
 const READING_MAX: Duration = Duration::from_secs(30);
 /// How soon a change is looked for. Until it is found, statements go to the primary.
 const CHANGES_LOOK: Duration = Duration::from_millis(20);
+/// What streaming and replaying take, mostly.
+const REPLAY_PAUSE: Duration = Duration::from_millis(5);
 /// A server has at least so long to answer.
 const ANSWER_MIN: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! Writes to the primary, reads to the replicas.
 
+use std::time::Instant;
+
 use crate::harness::{PATIENCE, Pgweir, Postgres, Wire};
 
 /// A primary with replicas, and the pooler before them.
@@ -35,14 +37,18 @@ impl House {
 
     /// The servers have been asked how they are, and the catalogs were read.
     fn wait_until_reads_go_to_replicas(&self) {
-        let start = std::time::Instant::now();
-        loop {
+        self.wait_until(|| {
             let mut client = self.client();
             client.query("SELECT id FROM t");
-            if role(&mut client) == "replica" {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "{:?}", route(&mut client));
+            role(&mut client) == "replica"
+        });
+    }
+
+    /// Asks again and again, each time with queries of its own.
+    fn wait_until(&self, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < PATIENCE);
         }
     }
 }
@@ -83,12 +89,164 @@ fn a_session_sees_what_it_has_written_and_reads_from_a_replica_again_once_that_h
     assert_eq!(role(&mut client), "primary");
     replica.sql("SELECT pg_wal_replay_resume()");
     replica.wait_for_replay(&house.primary);
-    let start = std::time::Instant::now();
-    loop {
+    house.wait_until(|| {
         assert_eq!(client.value("SELECT v FROM t WHERE id = 2"), "7");
-        if role(&mut client) == "replica" {
-            break;
-        }
-        assert!(start.elapsed() < PATIENCE);
+        role(&mut client) == "replica"
+    });
+}
+
+#[test]
+fn what_only_the_primary_can_do_goes_there() {
+    let house = House::new(1, "");
+    house.primary.sql(
+        "CREATE SEQUENCE s; CREATE VIEW bumps AS SELECT nextval('s'); CREATE VIEW reads AS SELECT v FROM t; \
+         CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = v RETURNING 1'; \
+         CREATE FUNCTION looks() RETURNS bigint STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT count(*) FROM t'; \
+         CREATE UNLOGGED TABLE u (i int)",
+    );
+    let mut client = house.client();
+    // Whatever was made past the pooler is known by then.
+    house.wait_until(|| {
+        client.query("SELECT looks()");
+        role(&mut client) == "replica"
+    });
+    for (sql, expected) in [
+        ("SELECT v FROM t FOR UPDATE", "primary"),
+        ("SELECT nextval('s')", "primary"),
+        ("SELECT * FROM bumps", "primary"),
+        ("SELECT * FROM reads", "replica"),
+        ("SELECT writes()", "primary"),
+        ("SELECT looks()", "replica"),
+        ("SELECT * FROM u", "primary"),
+        ("WITH x AS (UPDATE t SET v = v RETURNING v) SELECT * FROM x", "primary"),
+        ("SELECT 1; SELECT 2", "replica"),
+        ("SELECT 1; UPDATE t SET v = v", "primary"),
+        ("EXPLAIN SELECT * FROM t", "replica"),
+        ("EXPLAIN ANALYZE UPDATE t SET v = v", "primary"),
+        ("COPY t TO STDOUT", "replica"),
+        ("VALUES (1)", "replica"),
+        ("SELECT pg_notify('a', 'b')", "primary"),
+        ("SET application_name = 'x'", "primary"),
+        ("DO 'BEGIN END'", "primary"),
+    ] {
+        let mut client = house.client();
+        client.query(sql);
+        assert_eq!(role(&mut client), expected, "{sql}: {:?}", route(&mut client));
     }
+}
+
+#[test]
+fn a_read_only_transaction_is_on_a_replica_whole_and_is_given_nothing_that_it_should_not_do_there() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    client.query("BEGIN READ ONLY");
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 3"), "0");
+    assert_eq!(role(&mut client), "replica");
+    // A snapshot of the primary would show it.
+    house.primary.sql("UPDATE t SET v = 1 WHERE id = 3");
+    assert_eq!(client.value("SELECT count(*) FROM t"), "10");
+    assert_eq!(role(&mut client), "replica");
+    let frames = client.query("SELECT pg_advisory_lock(7)");
+    assert_eq!(frames[0].sqlstate(), "25006");
+    assert_eq!(frames.last().unwrap().transaction_state(), 'E');
+    client.query("ROLLBACK");
+    assert_eq!(client.value("SELECT 1"), "1");
+    // Where the first statement is the primary's, all of it is.
+    client.query("BEGIN READ ONLY");
+    client.query("SELECT pg_advisory_xact_lock(7)");
+    assert_eq!(role(&mut client), "primary");
+    client.query("COMMIT");
+    client.query("BEGIN");
+    client.query("SELECT v FROM t");
+    assert_eq!(role(&mut client), "primary");
+    client.query("COMMIT");
+}
+
+#[test]
+fn reads_are_shared_exactly_between_replicas() {
+    let house = House::new(2, "read_consistency = \"none\"\n");
+    let ports: Vec<_> = house.replicas.iter().map(|replica| replica.superuser_url()).collect();
+    let mut counts = [0; 2];
+    let mut clients: Vec<_> = (0..4).map(|_| house.client()).collect();
+    for number in 0..400 {
+        let client = &mut clients[number % 4];
+        client.query(&format!("SELECT v FROM t WHERE id = {number}"));
+        let server = route(client).last().unwrap()[2].clone();
+        let place = ports.iter().position(|url| url.contains(&server)).unwrap();
+        counts[place] += 1;
+    }
+    assert_eq!(counts, [200, 200]);
+}
+
+#[test]
+fn prepared_statements_and_pipelines_are_routed_as_a_whole() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    let run = |client: &mut Wire, statements: &[&str]| {
+        for name in statements {
+            client.send_bind("", name, &[]);
+            client.send_execute("", 0);
+        }
+        client.send_sync();
+        client.read_until_ready();
+        role(client)
+    };
+    client.send_parse("r", "SELECT v FROM t WHERE id = 1");
+    client.send_parse("w", "UPDATE t SET v = v + 1 WHERE id = 1 RETURNING v");
+    client.send_sync();
+    client.read_until_ready();
+    let mut client2 = house.client();
+    client2.send_parse("r", "SELECT v FROM t WHERE id = 1");
+    client2.send_sync();
+    client2.read_until_ready();
+    house.wait_until(|| run(&mut client2, &["r"]) == "replica");
+    assert_eq!(run(&mut client2, &["r", "r"]), "replica");
+    assert_eq!(run(&mut client, &["r", "w"]), "primary");
+    assert_eq!(run(&mut client, &["r"]), "primary");
+    house.wait_until(|| run(&mut client, &["r"]) == "replica");
+}
+
+#[test]
+fn what_follows_a_read_in_the_same_breath_is_routed_for_itself() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    for _ in 0..20 {
+        client.send_query("SELECT v FROM t WHERE id = 4");
+        client.send_query("UPDATE t SET v = v + 1 WHERE id = 4");
+        client.send_query("SELECT v FROM t WHERE id = 4");
+        for _ in 0..3 {
+            let frames = client.read_until_ready();
+            assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+        }
+    }
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 4"), "20");
+}
+
+#[test]
+fn a_replica_that_is_gone_costs_no_client_an_error() {
+    let mut house = House::new(1, "");
+    let mut client = house.client();
+    client.query("SELECT v FROM t");
+    house.replicas.clear();
+    for _ in 0..50 {
+        assert_eq!(client.value("SELECT count(*) FROM t"), "10");
+    }
+    assert_eq!(role(&mut client), "primary");
+}
+
+#[test]
+fn what_a_replica_refuses_is_done_on_the_primary_unseen() {
+    let house = House::new(1, "read_only_functions = [\"liar\"]\n");
+    house.primary.sql("CREATE FUNCTION liar() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = 5 WHERE id = 5 RETURNING v'");
+    let mut client = house.client();
+    house.wait_until(|| {
+        let mut other = house.client();
+        other.query("SELECT liar()");
+        route(&mut other).len() == 2
+    });
+    assert_eq!(client.value("SELECT liar()"), "5");
+    let steps = route(&mut client);
+    assert_eq!(steps[0][1], "replica");
+    assert_eq!(steps[1][1], "primary");
+    assert_eq!(steps[1][3], "a replica refused it (25006)");
 }
