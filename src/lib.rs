@@ -5,6 +5,7 @@
 
 // Floor 0: bytes and words.
 pub mod protocol;
+pub mod sql;
 // Floor 1: proofs of identity.
 pub mod auth;
 // Floor 2: conversations, without sockets or clocks.

@@ -39,6 +39,7 @@ mod server_logins;
 mod server_tls;
 mod settings;
 mod soak;
+mod sql_lexer;
 mod sql_prepared;
 mod startup;
 mod suspects;
