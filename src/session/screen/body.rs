@@ -2,10 +2,10 @@
 //!
 //! Settings that can be told by name are followed; where a body runs texts that it was given, anything may happen.
 
-use super::lexer::{Piece, Placed, pieces};
-use super::{
-    Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, is_word, set,
-};
+use crate::sql::{Lexer, Strings, words};
+
+use super::pieces::{Piece, Placed, pieces};
+use super::{Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, set};
 
 /// What a body in this language may do.
 #[must_use]
@@ -52,7 +52,7 @@ fn unknown(effects: &mut Effects) {
 
 /// A body in a language that is not SQL's own: its words, whatever they stand for.
 fn foreign(body: &[u8], effects: &mut Effects) {
-    for word in body.split(|byte| !is_word(*byte)) {
+    for word in words(body) {
         if is_any(word, &RUNNING) || is_any(word, &["set", "reset", "set_config"]) {
             unknown(effects);
         }
@@ -95,9 +95,8 @@ fn called(word: &[u8], rest: &[u8], effects: &mut Effects) {
 }
 
 fn is_call(rest: &[u8]) -> bool {
-    let mut words = super::Words::new(rest);
-    words.skip_blanks();
-    words.rest.first() == Some(&b'(')
+    let next = Lexer::new(rest, Strings::Conforming).next();
+    next.is_some_and(|next| next.is_sign(b"("))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,13 +154,8 @@ impl<'e> Reader<'e> {
                         self.dynamic(&pieces, at + 1);
                     }
                 }
-                Piece::Quoted(name) => {
-                    called(name, placed.rest, self.effects);
-                    if before.is_some_and(|before| before.is_sign(b'&')) {
-                        // A name in code points.
-                        unknown(self.effects);
-                    }
-                }
+                Piece::Quoted(name) => called(name, placed.rest, self.effects),
+                Piece::Coded => unknown(self.effects),
                 Piece::Literal(value) => self.text(value, Place::Words),
                 Piece::Sign(_) => {}
             }
@@ -187,8 +181,8 @@ impl<'e> Reader<'e> {
         let begins = match before {
             None => place != Place::Continued,
             Some(before) => {
-                before.is_sign(b';')
-                    || before.is_sign(b'>')
+                before.is_sign(b";")
+                    || before.is_sign(b">>")
                     || is_behind(&["begin", "then", "else", "loop", "atomic"])
             }
         };
@@ -234,8 +228,8 @@ impl<'e> Reader<'e> {
         let Piece::Word(variable) = first.piece else {
             return self.expression(pieces, at);
         };
-        let is_followed = |sign| pieces.get(at + 1).is_some_and(|next| next.is_sign(sign));
-        if is_followed(b'(') || is_followed(b'.') || is_followed(b'|') {
+        let is_followed = |sign: &[u8]| pieces.get(at + 1).is_some_and(|next| next.is_sign(sign));
+        if is_followed(b"(") || is_followed(b".") || is_followed(b"||") {
             return self.expression(pieces, at);
         }
         let mut assigned = 0;
@@ -262,30 +256,27 @@ impl<'e> Reader<'e> {
     fn expression(&mut self, pieces: &[Placed<'_>], start: usize) {
         let mut at = start;
         while pieces.get(at).is_some_and(|placed| {
-            placed.is_sign(b'(')
+            placed.is_sign(b"(")
                 || placed.is_word("format")
                 || placed.is_word("concat")
                 || placed.is_word("pg_catalog")
-                || placed.is_sign(b'.')
+                || placed.is_sign(b".")
         }) {
             at += 1;
         }
         let Some(Piece::Literal(value)) = pieces.get(at).map(|placed| &placed.piece) else {
             return unknown(self.effects);
         };
-        let first = value
-            .split(|byte| !is_word(*byte))
-            .find(|word| !word.is_empty())
-            .unwrap_or_default();
+        let first = words(value).next().unwrap_or_default();
         if !is_any(first, &HARMLESS) && !is_any(first, &TOLD) {
             return unknown(self.effects);
         }
         self.text(value, Place::Pieces);
         for placed in pieces.iter().skip(at + 1) {
             match &placed.piece {
-                Piece::Sign(b';') => break,
+                Piece::Sign(b";") => break,
                 Piece::Literal(value) => self.text(value, Place::Continued),
-                Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(_) => {}
+                Piece::Word(_) | Piece::Quoted(_) | Piece::Coded | Piece::Sign(_) => {}
             }
         }
     }
@@ -302,10 +293,10 @@ fn assignment(pieces: &[Placed<'_>], at: usize) -> Option<usize> {
     for place in at..at + DECLARATION_LEN_MAX {
         let placed = pieces.get(place)?;
         match placed.piece {
-            Piece::Sign(b'=') => return Some(place + 1),
+            Piece::Sign(b"=" | b":=") => return Some(place + 1),
             Piece::Word(word) if is(word, "default") => return Some(place + 1),
-            Piece::Sign(b':') | Piece::Word(_) => {}
-            Piece::Sign(_) | Piece::Quoted(_) | Piece::Literal(_) => return None,
+            Piece::Word(_) => {}
+            Piece::Sign(_) | Piece::Quoted(_) | Piece::Coded | Piece::Literal(_) => return None,
         }
     }
     None
@@ -325,9 +316,9 @@ fn names_whole(rest: &[u8]) -> bool {
         match placed.piece {
             Piece::Word(word) if named == 0 && is_any(word, &OF_ONE_WORD) => return true,
             Piece::Word(word) if is(word, "to") && named > 0 => return true,
-            Piece::Sign(b'=') => return named > 0,
-            Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(b'.') => named += 1,
-            Piece::Literal(_) | Piece::Sign(_) => return false,
+            Piece::Sign(b"=") => return named > 0,
+            Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(b".") => named += 1,
+            Piece::Literal(_) | Piece::Coded | Piece::Sign(_) => return false,
         }
     }
     false

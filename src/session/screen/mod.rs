@@ -4,10 +4,17 @@
 
 mod body;
 mod database;
-mod lexer;
+mod pieces;
 mod pins;
 mod sequence;
 mod set;
+mod words;
+
+use std::borrow::Cow;
+
+use crate::sql::{self, Kind, Lexer, Strings, Token, name_of, string_of};
+
+use words::Words;
 
 pub use body::judge;
 pub use database::{DatabaseEffect, vacated};
@@ -213,7 +220,7 @@ impl Effects {
 
     /// What was not looked at to its end may do anything.
     fn on_lost_words(&mut self, words: &Words<'_>) {
-        if words.patience == 0 {
+        if words.are_lost() {
             self.on_unknown();
         }
     }
@@ -287,11 +294,11 @@ fn further(text: &[u8], effects: &mut Effects) {
 
 fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
     match first {
-        word if is(word, "set") => effects.on_set(set::set(words.rest)),
+        word if is(word, "set") => effects.on_set(set::set(words.rest())),
         word if is(word, "reset") && words.peek().is_some_and(|name| is(name, "all")) => {
             effects.settings = SettingEffect::ResetAll;
         }
-        word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
+        word if is(word, "reset") => effects.on_set(set::reset(words.rest())),
         word if is(word, "listen") => {
             effects.pins.insert(PinReason::Listen);
             effects.channels = ChannelEffect::Commands;
@@ -341,22 +348,85 @@ fn is_held(words: &mut Words<'_>) -> bool {
         .any(|word| is(word, "hold"))
 }
 
-/// The body of a `DO`: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
+/// The code of a `DO`, which is a string.
 fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
-    while let Some(word) = words.next() {
-        if is_any(word, &["create", "alter", "execute"]) {
-            effects.catalog = CatalogEffect::MayDefine;
+    let mut language = Cow::Borrowed(&b"plpgsql"[..]);
+    let mut code = None;
+    let tokens = words.tokens();
+    while let Some(token) = tokens.next().filter(|token| !token.is_sign(b";")) {
+        if token.is("language") {
+            let next = tokens.next();
+            let name = next.and_then(|next| name_of(&next).or_else(|| string_of(&next)));
+            language = name.unwrap_or_default();
         }
-        match word {
-            _ if is(word, "set") => effects.on_set(set::set(words.rest)),
-            _ if is(word, "reset") => effects.on_set(set::reset(words.rest)),
-            _ if is(word, "listen") => effects.pins.insert(PinReason::Listen),
-            _ if is(word, "load") => effects.pins.insert(PinReason::Load),
-            // It runs a text that may be put together from pieces.
-            _ if is(word, "execute") => effects.pins.insert(PinReason::Setting),
-            _ => {}
+        if let Kind::String(_) = token.kind {
+            code = Some(string_of(&token));
         }
     }
+    match code {
+        Some(Some(code)) if *language == *b"plpgsql" => {
+            if let Cow::Owned(code) = &code {
+                // What was looked at as it is written is something else.
+                inside(code, effects);
+                effects
+                    .pins
+                    .extend(is_temporary_made(code).then_some(PinReason::TemporaryTable));
+            }
+            statements(effects, &code, 0);
+        }
+        Some(Some(code)) => {
+            effects.take_in(&judge(&language, &code));
+            if sql::words(&code).any(may_define) {
+                effects.catalog = CatalogEffect::MayDefine;
+            }
+        }
+        // Written in code points.
+        Some(None) => effects.on_unknown(),
+        None => {}
+    }
+}
+
+/// Procedural code, and the texts in it: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
+fn statements(effects: &mut Effects, code: &[u8], depth: usize) {
+    let mut tokens = Lexer::new(code, Strings::Unknown);
+    while let Some(token) = tokens.next() {
+        match token.kind {
+            Kind::Word => word_of_code(effects, &token, tokens.rest()),
+            Kind::String(_) | Kind::QuotedName if depth < CODE_DEPTH_MAX => {
+                let text = string_of(&token).or_else(|| name_of(&token));
+                statements(effects, &text.unwrap_or_default(), depth + 1);
+            }
+            Kind::String(_) | Kind::QuotedName => effects.on_unknown(),
+            Kind::CodedName
+            | Kind::Comment
+            | Kind::Number
+            | Kind::Operator
+            | Kind::Parameter
+            | Kind::Punctuation => {}
+        }
+    }
+    if !tokens.is_sure() && depth == 0 {
+        effects.on_unknown();
+    }
+}
+
+fn word_of_code(effects: &mut Effects, token: &Token<'_>, rest: &[u8]) {
+    if may_define(token.text) {
+        effects.catalog = CatalogEffect::MayDefine;
+    }
+    match token.text {
+        word if is(word, "set") => effects.on_set(set::set(rest)),
+        word if is(word, "reset") => effects.on_set(set::reset(rest)),
+        word if is(word, "listen") => effects.pins.insert(PinReason::Listen),
+        word if is(word, "load") => effects.pins.insert(PinReason::Load),
+        // It runs a text that may be put together from pieces.
+        word if is(word, "execute") => effects.pins.insert(PinReason::Setting),
+        _ => {}
+    }
+}
+
+fn may_define(word: &[u8]) -> bool {
+    is_any(word, &["create", "alter", "execute"])
 }
 
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
@@ -375,6 +445,7 @@ fn is_any(word: &[u8], known: &[&str]) -> bool {
 /// What stands anywhere in a text: names of functions and of schemas. Each is looked for by a byte that is rare in it and
 /// around it, so that a text is passed over in a few strides.
 fn inside(text: &[u8], effects: &mut Effects) {
+    let mut updates = None;
     for at in memchr::memchr_iter(b'_', text) {
         let (before, rest) = text.split_at_checked(at).unwrap_or_default();
         let found = UNDERSCORED
@@ -386,7 +457,9 @@ fn inside(text: &[u8], effects: &mut Effects) {
             }
             Some((_, _, Called::Pins(reason))) => effects.pins.insert(*reason),
             Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
-            Some((_, _, Called::SetsIfUpdated)) if Words::new(text).any(|word| is(word, "update")) => {
+            Some((_, _, Called::SetsIfUpdated))
+                if *updates.get_or_insert_with(|| sql::words(text).any(|word| is(word, "update"))) =>
+            {
                 effects.pins.insert(PinReason::Setting);
                 effects.settings = effects.settings.max(SettingEffect::Local);
             }
@@ -421,7 +494,7 @@ fn is_temporary(before: &[u8], rest: &[u8]) -> bool {
     if !ends(before, "te") || !starts(rest, "mp") {
         return false;
     }
-    let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !is_word(*byte));
+    let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !sql::is_word(*byte));
     let len = if starts(rest, "mporary") { 7 } else { 2 };
     let is_word = alone(before.iter().rev().nth(2)) && alone(rest.get(len));
     is_word || ends(before, "pg_te")
@@ -434,102 +507,6 @@ fn ends(text: &[u8], word: &str) -> bool {
 
 fn starts(text: &[u8], word: &str) -> bool {
     text.get(..word.len()).is_some_and(|head| is(head, word))
-}
-
-/// The words of a text: runs of letters, digits and underscores, comments passed over.
-struct Words<'a> {
-    rest: &'a [u8],
-    /// Bytes that may still be looked at.
-    patience: usize,
-}
-
-impl<'a> Words<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        Self {
-            rest: text,
-            patience: PATIENCE_MAX,
-        }
-    }
-
-    /// Passes over blanks and comments.
-    fn skip_blanks(&mut self) {
-        while let Some((&byte, rest)) = self.rest.split_first() {
-            let len = match (byte, rest.first()) {
-                (b'-', Some(b'-')) => memchr::memchr2(b'\n', b'\r', self.rest).unwrap_or(self.rest.len()),
-                (b'/', Some(b'*')) => comment_len(self.rest.get(..self.patience).unwrap_or(self.rest)),
-                _ if byte.is_ascii_whitespace() || byte == 0x0b => 1,
-                _ => return,
-            };
-            if self.advance(len).is_none() {
-                return;
-            }
-        }
-    }
-
-    /// The next word, which stays the next.
-    fn peek(&self) -> Option<&'a [u8]> {
-        let mut ahead = Words {
-            rest: self.rest,
-            patience: self.patience,
-        };
-        ahead.next()
-    }
-
-    fn advance(&mut self, len: usize) -> Option<()> {
-        self.patience = self.patience.saturating_sub(len);
-        self.rest = self.rest.get(len..)?;
-        (self.patience > 0).then_some(())
-    }
-}
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let text = self.rest;
-            let (&byte, rest) = text.split_first()?;
-            let len = match (byte, rest.first()) {
-                _ if is_word(byte) => {
-                    let len = 1 + rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
-                    self.advance(len)?;
-                    return text.get(..len);
-                }
-                (b'-', Some(b'-')) => memchr::memchr2(b'\n', b'\r', text).unwrap_or(text.len()),
-                (b'/', Some(b'*')) => comment_len(text.get(..self.patience).unwrap_or(text)),
-                _ => 1,
-            };
-            self.advance(len)?;
-        }
-    }
-}
-
-/// The length of the comment that a text begins with; comments nest.
-pub(super) fn comment_len(text: &[u8]) -> usize {
-    let mut at = 0;
-    let mut depth = 0_usize;
-    loop {
-        let rest = text.get(at..).unwrap_or_default();
-        let Some(next) = memchr::memchr2(b'*', b'/', rest) else {
-            return text.len();
-        };
-        let here = rest.get(next..).unwrap_or_default();
-        at += next + 2;
-        if here.starts_with(b"/*") {
-            depth += 1;
-        } else if here.starts_with(b"*/") {
-            depth = depth.saturating_sub(1);
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at -= 1;
-        }
-    }
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
 const REPORTED: [&str; 6] = [
@@ -568,7 +545,9 @@ const SETS_MAX: usize = 100;
 /// How much of a statement's beginning is looked at, comments included; a statement whose first words come later may do
 /// anything. Keeps the work linear in the length of the text.
 const PATIENCE_MAX: usize = 4 * 1024;
-/// The same for statements in one text.
+/// Texts within texts of a `DO`.
+const CODE_DEPTH_MAX: usize = 4;
+/// Statements in one text that are looked at.
 const STATEMENTS_MAX: usize = 1000;
 
 #[cfg(test)]

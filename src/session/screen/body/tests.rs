@@ -132,6 +132,13 @@ const PINNING: &[(&str, &str, PinReason)] = &[
         "BEGIN PERFORM U&\"\\0073et_config\"('a', 'b', false); END",
         Setting,
     ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT 1' || E'; \\123ET a.' || name; END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN PERFORM E'a'\n'\\''; RESET ALL; END", Setting),
+    ("plpgsql", "BEGIN EXECUTE U&'\\0053ET a = 1'; END", Setting),
     ("plperl", "spi_exec_query($_[0]);", Setting),
     ("java", "com.example.Main.run", Setting),
     ("sql", "SELECT pg_advisory_lock(42)", AdvisoryLock),
