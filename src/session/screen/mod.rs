@@ -448,6 +448,9 @@ fn inside(text: &[u8], effects: &mut Effects) {
     let mut updates = None;
     for at in memchr::memchr_iter(b'_', text) {
         let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        if !may_be_underscored(before, rest) {
+            continue;
+        }
         let found = UNDERSCORED
             .iter()
             .find(|(head, tail, _)| ends(before, head) && starts(rest, tail));
@@ -479,6 +482,13 @@ fn inside(text: &[u8], effects: &mut Effects) {
     if seeds.any(|at| ends(text.get(..at).unwrap_or_default(), "setsee")) {
         effects.pins.insert(PinReason::Seed);
     }
+}
+
+/// Tells nearly every other name by the bytes around its underscore.
+fn may_be_underscored(before: &[u8], rest: &[u8]) -> bool {
+    let is_one_of =
+        |byte: Option<&u8>, known: &[u8]| byte.is_some_and(|byte| known.contains(&byte.to_ascii_lowercase()));
+    is_one_of(before.last(), BEFORE_UNDERSCORE) && is_one_of(rest.get(1), BEHIND_UNDERSCORE)
 }
 
 /// Whether a table is made for the session: TEMP, TEMPORARY, or by the name of its schema, pg_temp.
@@ -539,6 +549,10 @@ const UNDERSCORED: [(&str, &str, Called); 8] = [
     ("pg", "_backup_start", Called::Pins(PinReason::Session)),
     ("pg", "_start_backup", Called::Pins(PinReason::Session)),
 ];
+
+/// Last letters of those heads, and first letters of those tails.
+const BEFORE_UNDERSCORE: &[u8] = b"gknty";
+const BEHIND_UNDERSCORE: &[u8] = b"bclsu";
 
 /// Settings of one text that are followed by name.
 const SETS_MAX: usize = 100;

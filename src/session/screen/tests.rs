@@ -186,6 +186,21 @@ fn a_word_is_found_wherever_it_stands() {
 }
 
 #[test]
+fn every_name_with_an_underscore_passes_the_quick_look() {
+    for (head, tail, _) in UNDERSCORED {
+        for (head, tail) in [
+            (head.to_owned(), tail.to_owned()),
+            (head.to_uppercase(), tail.to_uppercase()),
+        ] {
+            assert!(
+                may_be_underscored(head.as_bytes(), tail.as_bytes()),
+                "{head}{tail}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_text_made_to_be_long_to_look_at_is_given_up() {
     for piece in [";/*", ";declare ", ";do ", ";/* */", ";--", "/*;", "; ", "*/;/*"] {
         let text = piece.repeat(100_000);
