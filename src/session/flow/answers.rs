@@ -14,6 +14,7 @@ use crate::session::server::Definitions;
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
+use super::requests::Message;
 use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
@@ -51,13 +52,6 @@ impl Ending {
     }
 }
 
-/// A message from the server.
-pub(super) struct Message<'a> {
-    pub(super) head: Head,
-    /// What of its body has come.
-    pub(super) body: &'a [u8],
-}
-
 /// Whether a message goes on to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -93,6 +87,7 @@ impl Flow {
             let message = Message {
                 head,
                 body: input.get(at + HEAD_LEN..end).unwrap_or_default(),
+                input,
             };
             if head.tag == tag::ERROR_RESPONSE && message.body.len() < head.body.min(ERROR_HEAD_MAX) {
                 break;
@@ -104,7 +99,7 @@ impl Flow {
                     end: Some(Ending { body }),
                 });
             }
-            let verdict = self.on_answer(&message, input, out, parties)?;
+            let verdict = self.on_answer(&message, out, parties)?;
             let passes = match verdict {
                 Verdict::Cut => break,
                 Verdict::Pass => true,
@@ -181,7 +176,6 @@ impl Flow {
     fn on_answer(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Result<Verdict, SessionError> {
@@ -192,8 +186,8 @@ impl Flow {
         match message.head.tag {
             tag::DATA_ROW if verdict == Verdict::Drop => Ok(on_own_row(message, parties)),
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
-            tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
-            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, input, out, parties, verdict)),
+            tag::READY_FOR_QUERY => self.on_ready(message, out, parties, verdict),
+            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, out, parties, verdict)),
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
@@ -210,8 +204,8 @@ impl Flow {
                 }
                 Ok(verdict)
             }
-            tag::ERROR_RESPONSE => self.on_error(message, input, out, parties, verdict),
-            tag::PARAMETER_STATUS => self.on_parameter(message, input, out, parties, verdict),
+            tag::ERROR_RESPONSE => self.on_error(message, out, parties, verdict),
+            tag::PARAMETER_STATUS => self.on_parameter(message, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
                 self.early_syncs = self.early_syncs.saturating_add(early.count);
@@ -253,7 +247,6 @@ impl Flow {
     fn on_complete(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -308,7 +301,7 @@ impl Flow {
             ..
         }) = parties.server.pipeline.head()
         {
-            let made = out.make(input);
+            let made = out.make(message.input);
             let frame = Frame::begin(made, tag::COMMAND_COMPLETE);
             write::cstr(made, command.as_bytes());
             frame.end(made);
@@ -358,7 +351,6 @@ impl Flow {
     fn on_ready(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -397,7 +389,7 @@ impl Flow {
             Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
         };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
-            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
+            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(message.input));
             settings::on_all_reset(parties.client, parties.server, tell);
         }
         self.cause = Cause::Set;
@@ -429,7 +421,6 @@ impl Flow {
     fn on_parameter(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -454,7 +445,7 @@ impl Flow {
             News::None => Ok(Verdict::Drop),
             News::OfStartup => {
                 if let Some(own) = parties.client.startup.value(name) {
-                    parameter_status(name, own, out.make(input));
+                    parameter_status(name, own, out.make(message.input));
                 }
                 Ok(Verdict::Done)
             }

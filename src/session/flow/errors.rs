@@ -9,8 +9,9 @@ use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
 
-use super::answers::{ERROR_HEAD_MAX, Message, Verdict, head_kind};
+use super::answers::{ERROR_HEAD_MAX, Verdict, head_kind};
 use super::copy::Copy;
+use super::requests::Message;
 use super::rewrite::{self, Names, Place};
 use super::{Flow, Naming, Overtime, Parties};
 
@@ -18,7 +19,6 @@ impl Flow {
     pub(super) fn on_error(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -62,7 +62,7 @@ impl Flow {
         if kind.is_extended() && verdict == Verdict::Drop && kind != Kind::Sync && !is_ahead {
             verdict = Verdict::Pass;
         }
-        let verdict = self.say_error(message, &fields, input, out, parties, verdict);
+        let verdict = self.say_error(message, &fields, out, parties, verdict);
         if kind.is_extended() {
             self.fail(parties);
         } else {
@@ -90,7 +90,6 @@ impl Flow {
         &mut self,
         message: &Message<'_>,
         fields: &ErrorFields<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &Parties<'_>,
         verdict: Verdict,
@@ -108,7 +107,7 @@ impl Flow {
         {
             // Else the server has failed for a reason of its own, before it came to ours.
             if fields.code == SqlState::INVALID_STATEMENT_NAME {
-                report.encode(out.make(input));
+                report.encode(out.make(message.input));
                 return Verdict::Done;
             }
             return verdict;
@@ -125,11 +124,11 @@ impl Flow {
                 Overtime::None | Overtime::Statement => report,
             };
             self.overtime = Overtime::Behind;
-            report.encode(out.make(input));
+            report.encode(out.make(message.input));
             return Verdict::Done;
         }
         if let Some(body) = self.sql.as_mut().and_then(|sql| sql.ahead_error.take()) {
-            let made = out.make(input);
+            let made = out.make(message.input);
             let frame = Frame::begin(made, tag::ERROR_RESPONSE);
             made.extend_from_slice(&body);
             frame.end(made);
@@ -154,7 +153,7 @@ impl Flow {
         if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
             return verdict;
         }
-        let made = out.make(input);
+        let made = out.make(message.input);
         let frame = Frame::begin(made, tag::ERROR_RESPONSE);
         rewrite::error(message.body, place, Names::of(parties), made);
         frame.end(made);

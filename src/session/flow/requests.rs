@@ -13,11 +13,12 @@ use super::listening::Heed;
 use super::prepared::STATEMENT_LEN_MAX;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
-/// One message from the client, as far as it has come.
+/// One message, from either side, as far as it has come.
 pub(super) struct Message<'a> {
     pub(super) head: Head,
     /// What of its body has come.
     pub(super) body: &'a [u8],
+    /// What it came with: the outbox keeps slices of that.
     pub(super) input: &'a [u8],
 }
 
