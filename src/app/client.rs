@@ -171,9 +171,7 @@ async fn visit(console: &Arc<Console>, context: &Rc<Context>, mut newcomer: Newc
         key: cancel_key(process_id, &login),
         database: admin::DATABASE.into(),
         user: login.request.user.as_str().into(),
-        application_name: startup
-            .value("application_name")
-            .map_or_else(|| Arc::clone(&context.no_name), Into::into),
+        application_name: application_name(context, &startup),
         address,
         local: stream.socket().local_addr(),
         is_tls: stream.is_tls(),
@@ -227,12 +225,21 @@ fn too_many() -> Report {
 }
 
 fn cancel_key(process_id: u32, login: &ClientLogin) -> CancelKey {
-    let mut secret = vec![0; welcome::secret_len(login.request.version)];
-    rand::rng().fill(secret.as_mut_slice());
+    let mut random = [0; welcome::SECRET_LEN_3_2];
+    rand::rng().fill(&mut random);
+    let len = welcome::secret_len(login.request.version);
     CancelKey {
         process_id,
-        secret: secret.into(),
+        secret: random.get(..len).unwrap_or(&random).into(),
     }
+}
+
+/// Its name for the log. Those who give none have one together.
+fn application_name(context: &Context, startup: &Parameters) -> Arc<str> {
+    startup
+        .value("application_name")
+        .filter(|name| !name.is_empty())
+        .map_or_else(|| Arc::clone(&context.no_name), Into::into)
 }
 
 struct Place {
@@ -292,7 +299,7 @@ async fn greet(
         key: cancel_key(place.process_id, &login),
         database: Arc::clone(&place.admission.profile.database),
         user: Arc::clone(&place.admission.profile.user),
-        application_name: startup.value("application_name").unwrap_or_default().into(),
+        application_name: application_name(context, &startup),
         address,
         is_tls: stream.is_tls(),
         local: stream.socket().local_addr(),

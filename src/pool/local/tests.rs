@@ -98,7 +98,7 @@ impl House {
         let occupant = Occupant {
             key: CancelKey {
                 process_id: self.workers[worker].reserve().unwrap(),
-                secret: Box::new([0; 4]),
+                secret: [0; 4].into(),
             },
             database: "app".into(),
             user: "app".into(),
@@ -182,7 +182,7 @@ fn on_event_loop(test: impl Future<Output = ()>) {
 fn connection(pool: &LocalPool, pipe: tokio::io::DuplexStream) -> Box<ServerConn> {
     let cancel_key = CancelKey {
         process_id: 1,
-        secret: Box::new([0; 4]),
+        secret: [0; 4].into(),
     };
     let info = ServerInfo {
         id: 1,
