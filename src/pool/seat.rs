@@ -1,6 +1,7 @@
 //! A client's place on its worker: how the pool, the clock and the console reach its task.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -13,13 +14,12 @@ use crate::session::screen::Pins;
 use super::conn::{ServerConn, ServerInfo};
 
 /// One client. Lives on one worker; `Cell`s, since only that worker's thread touches it.
-#[derive(Debug)]
 pub struct Seat {
     pub id: u64,
     pub key: CancelKey,
     pub database: Arc<str>,
     pub user: Arc<str>,
-    pub application_name: RefCell<Arc<str>>,
+    pub application_name: Arc<str>,
     pub address: ClientAddr,
     /// Our end of its connection; none over a Unix socket.
     pub local: Option<SocketAddr>,
@@ -46,10 +46,19 @@ pub struct Seat {
     looked: Cell<bool>,
     /// Where it stands among its worker's busy clients.
     busy_place: Cell<usize>,
-    waker: RefCell<Option<Waker>>,
-    granted: RefCell<Option<Grant>>,
+    waker: Cell<Option<Waker>>,
+    granted: Cell<Option<Grant>>,
     /// The server connection that works for this client now.
     pub server: RefCell<Option<Arc<ServerInfo>>>,
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("id", &self.id)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a client is doing.
@@ -83,7 +92,8 @@ pub enum Poke {
 #[derive(Debug)]
 pub enum Grant {
     Conn(Box<ServerConn>),
-    Refused(Report),
+    /// In a box: it is rare, and each client has room for it.
+    Refused(Box<Report>),
 }
 
 /// What a client brings to its seat.
@@ -107,7 +117,7 @@ impl Seat {
             key: occupant.key,
             database: occupant.database,
             user: occupant.user,
-            application_name: RefCell::new(occupant.application_name),
+            application_name: occupant.application_name,
             address: occupant.address,
             local: occupant.local,
             is_tls: occupant.is_tls,
@@ -124,8 +134,8 @@ impl Seat {
             poke: Cell::new(None),
             looked: Cell::new(false),
             busy_place: Cell::new(usize::MAX),
-            waker: RefCell::new(None),
-            granted: RefCell::new(None),
+            waker: Cell::new(None),
+            granted: Cell::new(None),
             server: RefCell::new(None),
         }
     }
@@ -160,11 +170,14 @@ impl Seat {
 
     /// Remembers whom to wake. Cheap when the task is the same as before.
     pub fn register(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        match &mut *waker {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        let waker = match self.waker.take() {
+            Some(mut known) => {
+                known.clone_from(cx.waker());
+                known
+            }
+            None => cx.waker().clone(),
+        };
+        self.waker.set(Some(waker));
     }
 
     /// Wakes the task, with a reason that stays until it is taken.
@@ -203,17 +216,19 @@ impl Seat {
     }
 
     pub fn grant(&self, grant: Grant) {
-        *self.granted.borrow_mut() = Some(grant);
+        self.granted.set(Some(grant));
         self.wake();
     }
 
     pub fn take_grant(&self) -> Option<Grant> {
-        self.granted.borrow_mut().take()
+        self.granted.take()
     }
 
     fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
+        let waker = self.waker.take();
+        if let Some(waker) = &waker {
             waker.wake_by_ref();
         }
+        self.waker.set(waker);
     }
 }
