@@ -46,7 +46,7 @@ pub struct Seat {
     looked: Cell<bool>,
     /// Where it stands among its worker's busy clients.
     busy_place: Cell<usize>,
-    waker: Cell<Option<Waker>>,
+    waker: RefCell<Option<Waker>>,
     granted: Cell<Option<Grant>>,
     /// The server connection that works for this client now.
     pub server: RefCell<Option<Arc<ServerInfo>>>,
@@ -134,7 +134,7 @@ impl Seat {
             poke: Cell::new(None),
             looked: Cell::new(false),
             busy_place: Cell::new(usize::MAX),
-            waker: Cell::new(None),
+            waker: RefCell::new(None),
             granted: Cell::new(None),
             server: RefCell::new(None),
         }
@@ -170,14 +170,11 @@ impl Seat {
 
     /// Remembers whom to wake. Cheap when the task is the same as before.
     pub fn register(&self, cx: &Context<'_>) {
-        let waker = match self.waker.take() {
-            Some(mut known) => {
-                known.clone_from(cx.waker());
-                known
-            }
-            None => cx.waker().clone(),
-        };
-        self.waker.set(Some(waker));
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 
     /// Wakes the task, with a reason that stays until it is taken.
@@ -225,10 +222,8 @@ impl Seat {
     }
 
     fn wake(&self) {
-        let waker = self.waker.take();
-        if let Some(waker) = &waker {
+        if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
-        self.waker.set(waker);
     }
 }
