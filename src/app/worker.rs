@@ -19,7 +19,7 @@ use crate::relay::context::Context;
 use crate::relay::hub::Hub;
 
 use super::alarm::Alarm;
-use super::client;
+use super::client::{Knock, Visit};
 
 /// Starts a worker's thread. It works until the process ends: should it end before, for whatever reason, the alarm rings.
 ///
@@ -85,14 +85,15 @@ async fn attend(mut own: JoinSet<()>, mut mail: mpsc::Receiver<Mail>, mut open: 
 fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
     let worker = &context.worker;
     match letter {
-        Mail::Client(socket, address) => {
-            let knock = client::Knock {
-                console: Arc::clone(console),
-                context: Rc::clone(context),
-                socket,
-                address,
-            };
-            tokio::task::spawn_local(client::serve(Box::new(knock)));
+        Mail::Client(mut socket, address) => {
+            if socket.unpark().is_ok() {
+                tokio::task::spawn_local(Visit::new(Knock {
+                    console: Arc::clone(console),
+                    context: Rc::clone(context),
+                    socket,
+                    address,
+                }));
+            }
         }
         Mail::Conn(shared, conn) => worker.pool(&shared).on_conn(conn),
         Mail::Lend { pool, to } => worker.pool(&pool).on_lend(to),
@@ -195,7 +196,7 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             id: seat.id,
             user: Arc::clone(&seat.user),
             database: Arc::clone(&seat.database),
-            application_name: Arc::clone(&seat.application_name.borrow()),
+            application_name: Arc::clone(&seat.application_name),
             address: seat.address,
             local: seat.local,
             state: match phase {
@@ -237,7 +238,7 @@ fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
             row.client = Some(seat.id);
             row.replication = seat.replication;
             row.close_needed = is_old(info);
-            row.application_name = Arc::clone(&seat.application_name.borrow());
+            row.application_name = Arc::clone(&seat.application_name);
             rows.push(row);
         }
     }

@@ -412,7 +412,7 @@ impl LocalPool {
         for seat in waiters {
             self.shared.starving().leave();
             seat.queued.set(false);
-            seat.grant(Grant::Refused(report.clone()));
+            seat.grant(Grant::Refused(Box::new(report.clone())));
         }
         self.note_waiters();
     }

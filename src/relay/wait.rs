@@ -67,7 +67,7 @@ impl Place {
         self.seat.register(cx);
         match self.seat.take_grant() {
             Some(Grant::Conn(conn)) => return Poll::Ready(Waited::Leased(self.pool.lease(conn))),
-            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Refused(report)),
+            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Refused(*report)),
             None => {}
         }
         match self.seat.take_poke() {

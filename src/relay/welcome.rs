@@ -303,7 +303,7 @@ const APPLICATION_NAME: &str = "application_name";
 /// `NAMEDATALEN` of PostgreSQL, less the zero at the end.
 const NAME_LEN_MAX: usize = 63;
 /// As PostgreSQL 18 has it (`MAX_CANCEL_KEY_LENGTH` allows 256).
-const SECRET_LEN_3_2: usize = 32;
+pub const SECRET_LEN_3_2: usize = 32;
 const GREETINGS_MAX: usize = 1024;
 /// How long a server may take to set a few settings, where connecting itself has no limit.
 const TRIAL_MAX: std::time::Duration = std::time::Duration::from_secs(15);

@@ -81,7 +81,7 @@ impl Exchange {
     fn new(naming: Naming, block: Block, listening: Listening) -> Self {
         let key = CancelKey {
             process_id: 1,
-            secret: Box::default(),
+            secret: [].into(),
         };
         let mut reported = Parameters::new();
         reported.set("client_encoding", "UTF8");
