@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::admin::Console;
+use crate::pool::clock::Turns;
 use crate::pool::conn::ServerInfo;
 use crate::pool::mail::{ClientRow, Inquiry, Mail, ServerRow};
 use crate::pool::seat::{Phase, Poke, Seat};
@@ -32,13 +33,16 @@ pub(super) fn spawn(
     alarm: Alarm,
 ) -> io::Result<()> {
     let work = move || -> io::Result<()> {
+        let turns = Arc::new(Turns::default());
+        let woken = Arc::clone(&turns);
         let runtime = RuntimeBuilder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .on_thread_unpark(move || woken.on_wake())
             .build_local(LocalOptions::default())?;
         // Rings before the event loop is taken down, which may have to wait.
         let _alarm = alarm;
-        runtime.block_on(run(console, index, mail));
+        runtime.block_on(run(console, index, mail, turns));
         Ok(())
     };
     Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -49,7 +53,7 @@ pub(super) fn spawn(
     Ok(())
 }
 
-async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>) {
+async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>, turns: Arc<Turns>) {
     let hub = &console.hub;
     let worker = Worker::new(
         index,
@@ -58,6 +62,7 @@ async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>) {
         Arc::clone(&hub.registry.starving),
         Arc::clone(&hub.deriver),
     );
+    worker.follow(turns);
     let context = Context::new(Rc::clone(&worker), &hub.texts, Arc::clone(&hub.memory));
     context.log_slow.set(hub.directory.load().log_slow);
     let mut own = JoinSet::new();

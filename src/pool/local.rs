@@ -188,7 +188,7 @@ impl LocalPool {
     }
 
     /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
-    #[inline]
+    #[inline(always)]
     pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.is_stale(&conn, self.worker.recent()) || self.shared.is_over(&self.settings.borrow()) {
             conn.close();
@@ -199,7 +199,7 @@ impl LocalPool {
     }
 
     /// Gives a connection to who has waited longest, here or, if much longer, elsewhere; or keeps it idle.
-    #[inline]
+    #[inline(always)]
     fn pass_on(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.shared.is_paused() {
             conn.close();
@@ -240,7 +240,7 @@ impl LocalPool {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_idle(self: &Rc<Self>, conn: Box<ServerConn>) {
         self.shelve(conn);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
@@ -251,7 +251,7 @@ impl LocalPool {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn shelve(&self, mut conn: Box<ServerConn>) {
         conn.idle_since = self.worker.recent();
         // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.

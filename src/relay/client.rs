@@ -258,7 +258,7 @@ impl Client {
 
     /// The client needs a server connection for what stands next.
     fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Turn {
-        let now = self.context.worker.now();
+        let now = self.context.worker.about_now();
         self.seat.request_at.set(now);
         let Some(lease) = self.pool.try_lease() else {
             self.carry = self.context.take_spare();

@@ -176,9 +176,9 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
         },
     };
     let conn = lease.conn();
-    let session = ClientSession::new(tried.clone());
+    let mut session = ClientSession::new(tried.clone());
     let mut notices = Vec::new();
-    if let Some(sql) = settings::difference(&session, &mut conn.state) {
+    if let Some(sql) = settings::difference(&mut session, &mut conn.state) {
         let limit = client.settings().connect_timeout;
         let limit = if limit.is_zero() { TRIAL_MAX } else { limit };
         let Ok(tried) = tokio::time::timeout(limit, converse::remarks(conn, &sql)).await else {

@@ -24,6 +24,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    #[inline]
     #[must_use]
     pub fn head(&self) -> Option<&Entry> {
         self.entries.front()
@@ -44,7 +45,19 @@ impl Pipeline {
         self.entries.len() >= PIPELINE_LEN_MAX
     }
 
+    /// The same as `push` for a request whose answer goes on as it comes and that changes no name: most are such.
     #[inline]
+    pub fn push_plain(&mut self, kind: Plain) {
+        self.syncs += usize::from(kind == Plain::Sync);
+        let kind = match kind {
+            Plain::Bind => Kind::Bind,
+            Plain::Describe => Kind::Describe,
+            Plain::Execute => Kind::Execute,
+            Plain::Sync => Kind::Sync,
+        };
+        self.entries.push_back(Entry::forward(kind));
+    }
+
     pub fn push(&mut self, entry: Entry) {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs += usize::from(entry.kind == Kind::Sync);
@@ -331,6 +344,7 @@ pub struct Entry {
 
 impl Entry {
     /// A request whose answer goes to the client as it comes.
+    #[inline]
     #[must_use]
     pub fn forward(kind: Kind) -> Self {
         Self {
@@ -369,6 +383,7 @@ impl Entry {
     }
 
     /// Whether the client knows nothing of it.
+    #[inline]
     #[must_use]
     pub fn is_own(&self) -> bool {
         matches!(
@@ -418,6 +433,15 @@ impl Entry {
                 ServerUndo::None | ServerUndo::Unnamed(_) | ServerUndo::Unknown => false,
             }
     }
+}
+
+/// The requests that come with every use of a prepared statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    Bind,
+    Describe,
+    Execute,
+    Sync,
 }
 
 /// Which answer ends a request.

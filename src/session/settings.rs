@@ -11,12 +11,12 @@ use super::server::ServerState;
 /// The statements that make the server's settings the client's; `None` when they are the same already.
 /// Two clients that ask for nothing share one empty set, so the common case is one comparison of pointers.
 #[must_use]
-pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<String> {
+pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Option<String> {
     if Arc::ptr_eq(&client.settings, &server.applied) {
         return None;
     }
     if client.settings == server.applied {
-        server.applied = Arc::clone(&client.settings);
+        share(&mut client.settings, &mut server.applied);
         return None;
     }
     let mut sql = String::new();
@@ -54,6 +54,16 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         separator = ",";
     }
     (!sql.is_empty()).then_some(sql)
+}
+
+/// Of two sets that are equal one is kept, by both; always the same one, so that all who have equal settings come to share
+/// a set, and are found equal by a comparison of pointers.
+fn share(one: &mut Arc<Parameters>, other: &mut Arc<Parameters>) {
+    if Arc::as_ptr(one) < Arc::as_ptr(other) {
+        *other = Arc::clone(one);
+    } else {
+        *one = Arc::clone(other);
+    }
 }
 
 fn is_of_user(name: &str) -> bool {
@@ -284,25 +294,45 @@ mod tests {
 
     #[test]
     fn clients_without_settings_cost_nothing() {
-        assert_eq!(difference(&client(&[]), &mut server()), None);
+        assert_eq!(difference(&mut client(&[]), &mut server()), None);
     }
 
     #[test]
     fn only_what_differs_is_set_and_what_another_client_had_is_reset() {
         let mut server = server();
-        let first = client(&[("search_path", "a, \"B\""), ("app.tenant", "it's \\ 1")]);
+        let mut first = client(&[("search_path", "a, \"B\""), ("app.tenant", "it's \\ 1")]);
         assert_eq!(
-            difference(&first, &mut server).unwrap(),
+            difference(&mut first, &mut server).unwrap(),
             "SELECT pg_catalog.set_config(E'app.tenant',E'it''s \\\\ 1',false),\
              pg_catalog.set_config(E'search_path',E'a, \"B\"',false)"
         );
         on_applied(&first, &mut server);
-        assert_eq!(difference(&first, &mut server), None);
-        let second = client(&[("search_path", "a, \"B\"")]);
+        assert_eq!(difference(&mut first, &mut server), None);
+        let mut second = client(&[("search_path", "a, \"B\"")]);
         assert_eq!(
-            difference(&second, &mut server).unwrap(),
+            difference(&mut second, &mut server).unwrap(),
             "RESET \"app\".\"tenant\";"
         );
+    }
+
+    #[test]
+    fn all_who_have_equal_settings_come_to_share_one_set() {
+        let mut servers = [server(), server(), server()];
+        let mut clients = [(); 3].map(|()| client(&[("app.tenant", "1")]));
+        for server in &mut servers {
+            on_applied(&clients[0], server);
+            server.applied = Arc::new(Parameters::clone(&server.applied));
+        }
+        for _ in 0..clients.len() + servers.len() {
+            for client in &mut clients {
+                for server in &mut servers {
+                    assert_eq!(difference(client, server), None);
+                }
+            }
+        }
+        let one = &clients[0].settings;
+        assert!(clients.iter().all(|client| Arc::ptr_eq(&client.settings, one)));
+        assert!(servers.iter().all(|server| Arc::ptr_eq(&server.applied, one)));
     }
 
     #[test]
@@ -310,7 +340,7 @@ mod tests {
         let (mut server, mut client) = (server(), client(&[]));
         let _ = on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
         assert_eq!(client.settings.value("timezone"), Some("Europe/Berlin"));
-        assert_eq!(difference(&client, &mut server), None);
+        assert_eq!(difference(&mut client, &mut server), None);
         let _ = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert!(client.settings.is_empty());
         let _ = on_reported(&mut client, &mut server, "server_version", "16", Cause::Set);
@@ -322,12 +352,12 @@ mod tests {
         let (mut server, mut client) = (server(), client(&[("TimeZone", "Asia/Tokyo")]));
         on_applied(&client, &mut server);
         let _ = on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
-        assert_eq!(difference(&client, &mut server), None);
+        assert_eq!(difference(&mut client, &mut server), None);
         let news = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Reset);
         assert_eq!(news, News::OfStartup);
         assert_eq!(client.settings.value("TimeZone"), Some("Asia/Tokyo"));
         assert_eq!(
-            difference(&client, &mut server).unwrap(),
+            difference(&mut client, &mut server).unwrap(),
             "SELECT pg_catalog.set_config(E'TimeZone',E'Asia/Tokyo',false)"
         );
     }
@@ -338,6 +368,6 @@ mod tests {
         on_applied(&client, &mut server);
         let _ = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert_eq!(client.settings.value("TimeZone"), Some("UTC"));
-        assert_eq!(difference(&client, &mut server), None);
+        assert_eq!(difference(&mut client, &mut server), None);
     }
 }

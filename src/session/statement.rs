@@ -32,6 +32,8 @@ pub struct Statement {
     /// connection alone.
     body: Option<Arc<[u8]>>,
     origin: Origin,
+    /// Where in the body of a `Parse` the text ends.
+    text_end: u32,
     /// The settings it was prepared under first.
     basis: Option<Arc<Basis>>,
     /// How often the tables had been altered by then. What was prepared before has a plan that PostgreSQL may refuse, which
@@ -63,9 +65,15 @@ impl Statement {
     pub fn text(&self) -> Option<&[u8]> {
         let body = self.body.as_deref()?;
         match self.origin {
-            Origin::Parse => body.get(..text_len(body)),
+            Origin::Parse => body.get(..usize::try_from(self.text_end).ok()?),
             Origin::Sql(start) => body.get(start..),
         }
+    }
+
+    /// Whether its execution does what it says and nothing beyond, and its text names no other statement.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.mention.is_none() && self.effects.are_none_at_all()
     }
 
     /// The name of another prepared statement in its text, which must be resolved whenever it is used.
@@ -103,6 +111,7 @@ pub enum ServerName {
 
 impl ServerName {
     /// Appends the name with its terminating zero.
+    #[inline]
     pub fn write(self, out: &mut Vec<u8>) {
         self.write_bare(out);
         out.push(0);
@@ -125,15 +134,16 @@ impl ServerName {
     }
 
     /// Appends the name alone. It needs no quotes in SQL.
+    #[inline]
     pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Unnamed => {}
             Self::Numbered(id) => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                for shift in (0..digits(id)).rev() {
-                    let nibble = usize::try_from((id >> (shift * 4)) & 0xf).unwrap_or(0);
-                    out.push(HEX.get(nibble).copied().unwrap_or(b'0'));
-                }
+                // All sixteen are written, the highest first, and what is too much is cut off: no loop, no length to look at.
+                let (digits, end) = (digits(id), out.len());
+                out.extend_from_slice(&hexadecimal(id << (64 - 4 * digits)));
+                out.truncate(end + digits);
             }
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
@@ -288,6 +298,7 @@ impl StatementCache {
             id: shared.id,
             body: Some(shared.body),
             origin,
+            text_end: u32::try_from(text.len()).unwrap_or(u32::MAX),
             basis: self.basis.clone(),
             schema,
             effects: effects(text, mention.as_deref()),
@@ -312,6 +323,7 @@ impl StatementCache {
             id: self.take_id(),
             body: None,
             origin: Origin::Parse,
+            text_end: 0,
             basis: None,
             schema: 0,
             mention: None,
@@ -489,6 +501,25 @@ fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
     }
 }
 
+/// All hexadecimal digits of a number. Every `Bind` has one, so eight are made at a time: the half bytes are spread, and the
+/// letters, which do not follow on the figures, are moved up.
+fn hexadecimal(id: u64) -> [u8; 16] {
+    let eight = |half: u64| {
+        let mut word = half & 0xffff_ffff;
+        word = (word | word << 16) & 0x0000_ffff_0000_ffff;
+        word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+        word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = ((word + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        word + 0x3030_3030_3030_3030 + letters * 0x27
+    };
+    let (high, low) = (eight(id >> 32).to_be_bytes(), eight(id).to_be_bytes());
+    let mut all = [0; 16];
+    let (first, last) = all.split_at_mut(8);
+    first.copy_from_slice(&high);
+    last.copy_from_slice(&low);
+    all
+}
+
 /// How many hexadecimal digits a number has.
 fn digits(id: u64) -> usize {
     let highest = id.max(1).ilog2() / 4;
@@ -507,7 +538,6 @@ pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
 const NOBODY: &[u8] = b"none";
 /// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
 const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Memory for bodies put together that a worker keeps.

@@ -288,7 +288,7 @@ impl World {
         let mut lines = Vec::new();
         if exchange.flow.is_at_rest(&conn.state) {
             let before = conn.sent.len();
-            let sql = settings::difference(&peer.session, &mut conn.state);
+            let sql = settings::difference(&mut peer.session, &mut conn.state);
             if sql.is_some() || peer.session.block == Block::Failed {
                 exchange.stage = Stage::Preparing;
             }

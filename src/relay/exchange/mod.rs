@@ -279,7 +279,7 @@ impl Exchange {
         *client.seat.server.borrow_mut() = None;
         client.seat.pins.set(Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
-        let now = client.context.worker.now();
+        let now = client.context.worker.about_now();
         self.settle(client, now);
         self.end_slow(client);
         client.enter_idle(now);

@@ -84,11 +84,14 @@ impl Flow {
                 Head::read(rest).map_err(|_| SessionError::Server("a message with an impossible length"))?;
             let Some(head) = head else { break };
             let end = input.len().min(at + head.len());
-            let message = Message {
-                head,
-                body: input.get(at + HEAD_LEN..end).unwrap_or_default(),
-                input,
-            };
+            let body = input.get(at + HEAD_LEN..end).unwrap_or_default();
+            if self.passes_plainly(head, body, parties) {
+                out.keep(input, at..end);
+                self.server_body = Body::Pass(at + head.len() - end);
+                at = end;
+                continue;
+            }
+            let message = Message { head, body, input };
             if head.tag == tag::ERROR_RESPONSE && message.body.len() < head.body.min(ERROR_HEAD_MAX) {
                 break;
             }
@@ -171,6 +174,37 @@ impl Flow {
             Body::Drop(left - len)
         };
         len
+    }
+
+    /// Deals with what goes on as it comes and says nothing of the session: most of an answer. False: it is something else.
+    #[inline]
+    fn passes_plainly(&mut self, head: Head, body: &[u8], parties: &mut Parties<'_>) -> bool {
+        let Some(entry) = parties.server.pipeline.head().filter(|entry| !entry.is_own()) else {
+            return false;
+        };
+        let ends = match (head.tag, entry.kind) {
+            (tag::DATA_ROW, _) => false,
+            (tag::PARSE_COMPLETE, Kind::Parse)
+            | (tag::BIND_COMPLETE, Kind::Bind)
+            | (tag::ROW_DESCRIPTION, Kind::Describe) => true,
+            (tag::COMMAND_COMPLETE, kind)
+                if body.len() == head.body
+                    && is_of_rows(body)
+                    && matches!(entry.answer, Answer::Forward)
+                    && self.copy == Copy::None
+                    && self.settling != Settling::Begin =>
+            {
+                self.tally.steps += 1;
+                self.tally.queries += u32::from(kind == Kind::Execute);
+                self.early_syncs = 0;
+                kind == Kind::Execute
+            }
+            _ => return false,
+        };
+        if ends {
+            self.pop(parties);
+        }
+        true
     }
 
     fn on_answer(
@@ -452,6 +486,7 @@ impl Flow {
         }
     }
 
+    #[inline]
     fn pop(&mut self, parties: &mut Parties<'_>) {
         self.tally.steps += 1;
         parties.server.pipeline.pop();
@@ -479,6 +514,15 @@ fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
 fn is_forwarded(parties: &Parties<'_>) -> bool {
     let head = parties.server.pipeline.head();
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
+}
+
+/// Whether a command has read or changed rows, and nothing else.
+#[inline]
+fn is_of_rows(tag: &[u8]) -> bool {
+    matches!(
+        tag.first_chunk(),
+        Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ")
+    )
 }
 
 /// Whether a command may have given functions another meaning, or a table triggers. A `CREATE TABLE` is none: what its

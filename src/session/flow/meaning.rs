@@ -84,7 +84,10 @@ impl Run {
 impl Flow {
     /// Finds out what a statement means.
     pub(super) fn meaning(&self, statement: &Arc<Statement>, parties: &mut Parties<'_>) -> Meaning {
-        let (Some(mention), Some(text)) = (statement.mention(), statement.text()) else {
+        let Some(mention) = statement.mention() else {
+            return Meaning::Run(Run::itself(statement));
+        };
+        let Some(text) = statement.text() else {
             return Meaning::Run(Run::itself(statement));
         };
         self.stand_on_settings(parties);

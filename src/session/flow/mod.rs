@@ -300,6 +300,7 @@ impl Flow {
     ///
     /// # Errors
     /// It is not: the exchange goes on, or its connection is closed.
+    #[inline]
     pub fn into_rest(self, server: &mut ServerState) -> Result<Rest, Box<Self>> {
         if !self.is_at_rest(server) {
             return Err(Box::new(self));

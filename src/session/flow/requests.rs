@@ -4,7 +4,7 @@ use crate::protocol::{HEAD_LEN, Head, tag, write};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Plain, ServerUndo};
 use crate::session::screen::{BlockEffect, Effects, NameEffect, PinReason, Pins, SettingEffect, screen};
 use crate::session::{settings, sql_names};
 
@@ -65,7 +65,9 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            if self.is_settling(head.tag, parties) || parties.server.pipeline.is_full() {
+            if self.settling != Settling::Done && self.is_settling(head.tag, parties)
+                || parties.server.pipeline.is_full()
+            {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
                 if !parties.server.pipeline.head().is_some_and(is_made_here) {
                     self.flush(input, out);
@@ -75,6 +77,12 @@ impl Flow {
             }
             let end = input.len().min(at + head.len());
             let body = input.get(at + HEAD_LEN..end).unwrap_or_default();
+            if self.on_plain(head, body, parties) {
+                out.keep(input, at..end);
+                self.client_body = head.len() - (end - at);
+                at = end;
+                continue;
+            }
             let message = Message { head, body, input };
             let sent = match self.on_message(&message, out, parties)? {
                 Taken::Cut => break Next::More,
@@ -141,6 +149,35 @@ impl Flow {
             self.client_body -= len;
         }
         len
+    }
+
+    /// Deals with what goes on as it came with nothing to be looked at: most of what follows on a `Bind`. False: it is
+    /// something else.
+    #[inline]
+    fn on_plain(&mut self, head: Head, body: &[u8], parties: &mut Parties<'_>) -> bool {
+        if self.batch == Batch::Skipping {
+            return false;
+        }
+        let kind = match head.tag {
+            tag::SYNC if self.copy != Copy::In => Plain::Sync,
+            tag::EXECUTE if self.said.is_none() && self.sql.is_none() => Plain::Execute,
+            tag::DESCRIBE if body.len() == head.body && body.first() == Some(&tag::TARGET_PORTAL) => {
+                if body.last() != Some(&0) {
+                    return false;
+                }
+                Plain::Describe
+            }
+            _ => return false,
+        };
+        (self.batch, self.flushed) = match kind {
+            Plain::Sync => (Batch::None, true),
+            Plain::Bind | Plain::Describe | Plain::Execute => (Batch::Open, false),
+        };
+        if kind == Plain::Execute {
+            self.stakes = Stakes::Commit;
+        }
+        parties.server.pipeline.push_plain(kind);
+        true
     }
 
     fn on_message(

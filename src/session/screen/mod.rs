@@ -183,7 +183,22 @@ impl Effects {
             && self.schema == SchemaEffect::None
     }
 
+    /// Whether it says nothing whatever.
+    #[must_use]
+    pub fn are_none_at_all(&self) -> bool {
+        self.are_none()
+            && self.block == BlockEffect::None
+            && self.sets.is_empty()
+            && self.channels == ChannelEffect::None
+            && self.database == DatabaseEffect::default()
+            && self.sequences == SequenceEffect::None
+    }
+
     fn on_statement(&mut self, text: &[u8]) {
+        if starts(text, "select") && text.get(6).is_none_or(|byte| !is_word(*byte)) {
+            // None of the words below, and the most frequent.
+            return;
+        }
         let mut words = Words::new(text);
         let Some(first) = words.next() else {
             self.on_lost_words(&words);
