@@ -84,7 +84,7 @@ fetch_sqlx() {
 
 # The directory of a crate that the package with this manifest depends on.
 origin() {
-    cargo metadata --locked --format-version 1 --manifest-path "$2" | "$python" -c '
+    cargo metadata --quiet --locked --format-version 1 --manifest-path "$2" | "$python" -c '
 import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(*(os.path.dirname(package["manifest_path"]) for package in packages if package["name"] == sys.argv[1]))' "$1"

@@ -41,6 +41,8 @@ log_level = "info"
 method = "hba"
 hba_file = "{hba}"
 [users.postgres]
+# pg8000 creates it.
+[users.boltzmann]
 [users.pass_user]
 password = "password"
 [users.md5_user]
@@ -279,8 +281,8 @@ class Verdict:
         """Whether what is explained about a test does not show. One that a part of the suite leaves out tells nothing."""
         if test in self.different or (is_part and test not in self.direct):
             return False
-        # What hangs on chance has none where the test has not passed directly.
-        return isinstance(self.explained[test], str) or self.direct.get(test) != "passed"
+        # What hangs on chance needs not show, nor pass directly each time; but there must be such a test.
+        return isinstance(self.explained[test], str) or test not in self.direct
 
     def print_tests(self):
         for test in sorted(self.pooled):
@@ -360,9 +362,12 @@ SUITES = {
         ),
         PythonSuite(
             "pg8000",
+            prepare=[("postgres", "CREATE EXTENSION hstore")],
             # The others of its tests are about itself, or need servers that ask for passwords in each of the ways.
             arguments=["-q", "test/native", "test/dbapi", "test/legacy", "--ignore-glob=*/auth", "--ignore-glob=*benchmarks.py"],
             variables={"PGHOST": "127.0.0.1", "PGPORT": "{port}"},
+            # Takes a minute, all of it in the driver, which makes sense of a text with 65,535 parameters.
+            quick=["--deselect", "test/native/test_query.py::test_max_parameters"],
         ),
         sqlalchemy("psycopg", quick=None),
         # One type of ranges, for the six that have the same 1,228 tests each.
