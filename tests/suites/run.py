@@ -286,7 +286,12 @@ class Verdict:
 
     def print_tests(self):
         for test in sorted(self.pooled):
-            print(f"{self.suite}: {self.pooled[test]}: {test}")
+            print(f"{self.suite}: {self.word(test)}: {test}")
+
+    def word(self, test):
+        if self.pooled[test] == "failed" and self.direct.get(test) == "failed":
+            return "fails directly"
+        return "differs" if test in self.different and test in self.explained else self.pooled[test]
 
     def print_differences(self):
         for test in self.fails_directly:
