@@ -19,7 +19,9 @@ pub async fn new<DB: Database>() -> anyhow::Result<DB::Connection> {
 
 /// sqlx's own pool.
 pub async fn pool<DB: Database>() -> anyhow::Result<Pool<DB>> {
-    let options = PoolOptions::new().max_connections(POOL_SIZE).test_before_acquire(true);
+    let options = PoolOptions::new()
+        .max_connections(POOL_SIZE)
+        .test_before_acquire(true);
     Ok(options.connect(&std::env::var("DATABASE_URL")?).await?)
 }
 
