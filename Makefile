@@ -1,7 +1,7 @@
 # The steps of CI have the same names here.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential suites ci
+.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential suites suites-quick ci
 
 CARGO ?= cargo
 SEED ?=
@@ -24,7 +24,8 @@ help:
 	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
 	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
 	@echo 'make suites      test suites of drivers, direct against through pgweir (SUITES="asyncpg"; all of them unless named)'
-	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, test'
+	@echo 'make suites-quick without those, and parts of them, that mostly repeat others'
+	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, suites-quick, test'
 
 setup:
 	@scripts/setup.sh
@@ -75,5 +76,9 @@ suites:
 	@scripts/setup.sh build test
 	@scripts/suites.sh $(SUITES)
 
+suites-quick:
+	@scripts/setup.sh build test
+	@scripts/suites.sh --quick $(SUITES)
+
 # The tests last, so that their count is the last line.
-ci: check test-threads fuzz-smoke test
+ci: check test-threads fuzz-smoke suites-quick test

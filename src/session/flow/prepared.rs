@@ -583,8 +583,9 @@ fn bad_message() -> SessionError {
     ))
 }
 
-/// A statement up to this length (of its `Parse` body) is kept, so that it can be prepared on another server connection.
-pub(super) const STATEMENT_LEN_MAX: usize = 256 * 1024;
+/// A statement up to this length (of its `Parse` body) is kept, so that it can be prepared on another server connection. A list
+/// of as many parameters as PostgreSQL takes, 65,535, fits with room to spare, and so does an `EXECUTE` of it.
+pub(super) const STATEMENT_LEN_MAX: usize = 1024 * 1024;
 /// Room for a head, a name of ours and two zeros.
 const RENAMED_HEAD_LEN: usize = 32;
 /// Names in front of a message that is cut: portal and statement. PostgreSQL itself uses 63 bytes of each.

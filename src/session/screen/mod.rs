@@ -195,7 +195,7 @@ impl Effects {
     }
 
     fn on_statement(&mut self, text: &[u8]) {
-        if starts(text, "select") && text.get(6).is_none_or(|byte| !is_word(*byte)) {
+        if starts(text, "select") && text.get(6).is_none_or(|byte| !sql::is_word(*byte)) {
             // None of the words below, and the most frequent.
             return;
         }
