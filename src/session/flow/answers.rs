@@ -286,6 +286,12 @@ impl Flow {
                 }
             }
             body if is_definition(body) => parties.server.definitions = Definitions::Changing,
+            b"ALTER TABLE\0" | b"CREATE TABLE\0"
+                if parties.client.pins.contains(PinReason::TemporaryTable) => {}
+            b"ALTER TABLE\0" => parties.server.definitions = Definitions::Changing,
+            b"CREATE TABLE\0" | b"CREATE TYPE\0" | b"ALTER TYPE\0" | b"CREATE FOREIGN TABLE\0" => {
+                parties.server.definitions = parties.server.definitions.max(Definitions::Altering);
+            }
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
             b"COMMIT\0" => self.on_commit(parties),
             b"ROLLBACK\0" => {
@@ -416,9 +422,7 @@ impl Flow {
         parties.server.transaction = state;
         if state == TransactionState::Idle {
             parties.client.settled = None;
-            if parties.server.definitions == Definitions::Changing {
-                parties.server.definitions = Definitions::Changed;
-            }
+            parties.server.definitions = parties.server.definitions.ended();
         }
         if verdict == Verdict::Pass && state == TransactionState::Idle {
             self.tally.transactions += 1;
@@ -502,7 +506,7 @@ fn is_definition(tag: &[u8]) -> bool {
 }
 
 /// What `CREATE` and `ALTER` may do it with, as the server words it (`src/include/tcop/cmdtaglist.h`).
-const DEFINITIONS: [&[u8]; 12] = [
+const DEFINITIONS: [&[u8]; 15] = [
     b"FUNCTION\0",
     b"PROCEDURE\0",
     b"ROUTINE\0",
@@ -515,6 +519,9 @@ const DEFINITIONS: [&[u8]; 12] = [
     b"AGGREGATE\0",
     b"POLICY\0",
     b"DOMAIN\0",
+    b"OPERATOR\0",
+    b"CAST\0",
+    b"EVENT TRIGGER\0",
 ];
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {

@@ -9,7 +9,7 @@ mod pins;
 mod sequence;
 mod set;
 
-pub use body::judge;
+pub use body::{Remains, judge};
 pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
 pub use sequence::SequenceEffect;
@@ -84,6 +84,7 @@ pub struct Effects {
     pub database: DatabaseEffect,
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
+    pub remains: Remains,
 }
 
 /// Whether a text says what is listened to.
@@ -174,6 +175,7 @@ impl Effects {
             && self.release == Release::No
             && self.catalog == CatalogEffect::None
             && self.schema == SchemaEffect::None
+            && self.remains == Remains::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {

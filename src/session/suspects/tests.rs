@@ -2,6 +2,7 @@ use super::*;
 
 fn function(name: &str, language: &str, body: &str) -> Defined {
     Defined {
+        oid: 0,
         name: name.into(),
         language: language.into(),
         body: Some(body.into()),
@@ -17,7 +18,7 @@ fn spread(defined: &[(&str, &str)], uses: &[(&str, &str)]) -> Suspects {
         .iter()
         .map(|(user, used)| (user.as_bytes().to_vec(), used.as_bytes().to_vec()))
         .collect();
-    Judged::of(defined).spread(&uses, 1)
+    Judged::of(defined).spread(&uses)
 }
 
 fn sets(suspects: &Suspects, text: &str) -> Vec<String> {
@@ -92,11 +93,11 @@ fn where_nothing_can_be_told_everything_is_suspected() {
         body: None,
         ..function("f", "sql", "")
     };
-    let suspects = Judged::of(vec![long]).spread(&[], 1);
+    let suspects = Judged::of(vec![long]).spread(&[]);
     let found = suspects.find(b"SELECT f()").unwrap();
     assert!(found.pins.contains(PinReason::Setting));
     assert_eq!(suspects.find(b"SELECT 1"), None);
-    let everything = Suspects::everything(1);
+    let everything = Suspects::everything();
     assert!(!everything.is_empty());
     assert!(everything.find(b"SELECT 1").is_some());
 }
