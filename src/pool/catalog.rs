@@ -293,5 +293,5 @@ const BODIES_LEN_MAX: usize = 32 * 1024 * 1024;
 const FUNCTIONS_MAX: usize = 100_000;
 /// The same for tables and views that use functions and one another.
 const USES_MAX: usize = 200_000;
-/// An answer with all of them, and what the protocol adds.
+/// An answer with all of them, their names, and what the protocol adds. Where it is longer all the same, every text counts.
 const CATALOG_LEN_MAX: usize = 64 * 1024 * 1024;

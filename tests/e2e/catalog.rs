@@ -240,3 +240,75 @@ fn functions_of_extensions_keep_what_they_leave_in_the_session() {
     assert_eq!(one.value("SELECT dblink_get_connections()"), "{there}");
     assert_eq!(other.value("SELECT dblink_get_connections() IS NULL"), "t");
 }
+
+/// Whether a client that has said this keeps its server connection.
+fn keeps(pgweir: &Pgweir, database: &str, text: &str) -> bool {
+    let log_in = || Wire::log_in(pgweir.port(), "postgres", database, None);
+    let (mut one, mut other) = (log_in(), log_in());
+    one.query(text);
+    let backend = "SELECT pg_backend_pid()";
+    let is_kept = one.value(backend) != other.value(backend);
+    leave(one);
+    leave(other);
+    is_kept
+}
+
+#[test]
+fn with_bodies_that_are_too_long_any_function_of_the_database_keeps_its_connection() {
+    let postgres = Postgres::start();
+    let large = "CREATE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        DO $do$ BEGIN EXECUTE format('CREATE FUNCTION large() RETURNS int LANGUAGE sql AS %L',
+            'SELECT 1 /*' || repeat('ü', 17 * 1024 * 1024) || '*/'); END $do$";
+    postgres.sql("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    // A byte for a character there, two on the way.
+    postgres
+        .query("latin", &format!("SET client_encoding = 'UTF8'; {large}"))
+        .unwrap();
+    postgres.sql(large);
+    let databases = ["postgres", "latin"].map(|name| {
+        format!(
+            "[databases.{name}]\nurl = \"{}\"\npool_size = 2\n",
+            postgres.url("postgres", name)
+        )
+    });
+    let config = format!("workers = 1\n[auth]\nmethod = \"trust\"\n{}", databases.concat());
+    let pgweir = Pgweir::builder().config(&config).start();
+    for database in ["postgres", "latin"] {
+        assert!(keeps(&pgweir, database, "SELECT harmless()"), "{database}");
+        assert!(!keeps(&pgweir, database, "SELECT 1"), "{database}");
+    }
+}
+
+#[test]
+fn with_too_many_functions_any_text_keeps_its_connection() {
+    let postgres = Postgres::start();
+    // Rows of the catalog, as nobody would wait for so many definitions.
+    postgres.sql(
+        "CREATE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        SET allow_system_table_mods = on;
+        CREATE TEMP TABLE more AS SELECT * FROM pg_proc WHERE proname = 'harmless';
+        DO $do$ BEGIN FOR i IN 1..11 LOOP
+            INSERT INTO more SELECT * FROM more;
+        END LOOP; END $do$;
+        INSERT INTO more SELECT m.* FROM more m, generate_series(1, 49);
+        UPDATE more SET oid = 1000000 + n.row, proname = 'harmless_' || n.row
+            FROM (SELECT ctid AS place, row_number() OVER () AS row FROM more) n WHERE more.ctid = n.place;
+        INSERT INTO pg_proc SELECT * FROM more",
+    );
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 2");
+    assert!(keeps(&pgweir, "app", "SELECT 1"));
+}
+
+#[test]
+fn with_too_many_tables_that_use_others_any_text_keeps_its_connection() {
+    let postgres = Postgres::start();
+    postgres.sql(BECOME);
+    postgres.sql(
+        "DO $do$ BEGIN FOR i IN 1..450 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $do$;
+        SET allow_system_table_mods = on;
+        INSERT INTO pg_inherits SELECT a.oid, b.oid, row_number() OVER (PARTITION BY a.oid), false
+            FROM pg_class a, pg_class b WHERE a.relname ~ '^t[0-9]+$' AND b.relname ~ '^t[0-9]+$' AND a.oid <> b.oid",
+    );
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 2");
+    assert!(keeps(&pgweir, "app", "SELECT 1"));
+}

@@ -139,7 +139,7 @@ pub(super) fn functions() -> String {
         "t.typdefaultbin::pg_catalog.text",
     ));
     sql.push_str(&format!(
-        ") SELECT oid, name, language, CASE WHEN pg_catalog.sum(pg_catalog.octet_length(body)) OVER () \
+        ") SELECT oid, name, language, CASE WHEN pg_catalog.sum(pg_catalog.octet_length(pg_catalog.convert_to(body, 'UTF8'))) OVER () \
            OPERATOR(pg_catalog.<=) {BODIES_LEN_MAX} THEN body END FROM run LIMIT {FUNCTIONS_MAX} + 1"
     ));
     sql
