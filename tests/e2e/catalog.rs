@@ -1,5 +1,8 @@
 //! What the server's catalogs tell of what runs where no text shows it, and when pgweir comes to know it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use super::harness::{Pgweir, Postgres, Wire};
 
 const TENANT: &str = "SELECT coalesce(current_setting('app.tenant', true), '')";
@@ -239,6 +242,28 @@ fn functions_of_extensions_keep_what_they_leave_in_the_session() {
     other.query("BEGIN; SELECT 1");
     assert_eq!(one.value("SELECT dblink_get_connections()"), "{there}");
     assert_eq!(other.value("SELECT dblink_get_connections() IS NULL"), "t");
+}
+
+#[test]
+fn what_a_function_of_an_unknown_library_leaves_is_nobody_elses() {
+    let postgres = Postgres::start();
+    let libraries = postgres.sql("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'");
+    let directory = tempfile::tempdir().unwrap();
+    let strange = directory.path().join("strange.so");
+    std::fs::copy(Path::new(&libraries).join("tablefunc.so"), &strange).unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    postgres.sql(&format!(
+        "CREATE FUNCTION strange(int, float8, float8) RETURNS SETOF float8 AS '{}', 'normal_rand' LANGUAGE c VOLATILE",
+        strange.display()
+    ));
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
+    let (mut one, mut other) = (client(&pgweir), client(&pgweir));
+    // It leaves nothing really: so the log tells whether the connection was cleaned.
+    postgres.sql("ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()");
+    let backend = one.value("SELECT pg_backend_pid()");
+    one.query("SELECT strange(1, 0, 1)");
+    assert_eq!(other.value("SELECT pg_backend_pid()"), backend);
+    assert!(postgres.log().contains("DISCARD ALL"));
 }
 
 /// Whether a client that has said this keeps its server connection.

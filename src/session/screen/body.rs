@@ -23,9 +23,7 @@ pub fn judge(language: &[u8], body: &[u8]) -> Effects {
     match language {
         b"sql" => Reader::new(Language::Sql, &mut effects).text(body, Place::Statements),
         b"plpgsql" => Reader::new(Language::Procedural, &mut effects).text(body, Place::Statements),
-        b"plpython3u" | b"plperl" | b"plperlu" | b"pltcl" | b"pltclu" | b"plv8" => {
-            foreign(body, &mut effects)
-        }
+        _ if FOREIGN.iter().any(|known| language == known.as_bytes()) => foreign(body, &mut effects),
         b"c" => compiled(body, &mut effects),
         b"builtin" | b"internal" => builtin(body, &mut effects),
         // What stands there may be the name of something that lies elsewhere.
@@ -61,7 +59,7 @@ impl Effects {
 }
 
 /// Sets something that cannot be told.
-fn unknown(effects: &mut Effects) {
+pub(super) fn unknown(effects: &mut Effects) {
     effects.pins.insert(PinReason::Setting);
     effects.settings = effects.settings.max(SettingEffect::Local);
 }
@@ -94,7 +92,7 @@ fn compiled(body: &[u8], effects: &mut Effects) {
 }
 
 /// A body in a language that is not SQL's own: its words, whatever they stand for.
-fn foreign(body: &[u8], effects: &mut Effects) {
+pub(super) fn foreign(body: &[u8], effects: &mut Effects) {
     for word in body.split(|byte| !is_word(*byte)) {
         if is_any(word, &RUNNING) || is_any(word, &["set", "reset", "set_config"]) {
             unknown(effects);
@@ -386,6 +384,8 @@ const OF_ONE_WORD: [&str; 7] = [
     "transaction",
     "constraints",
 ];
+/// Languages whose bodies are no SQL.
+pub(super) const FOREIGN: [&str; 6] = ["plpython3u", "plperl", "plperlu", "pltcl", "pltclu", "plv8"];
 /// What `set_limit` sets (`contrib/pg_trgm/trgm_op.c`).
 const SIMILARITY: &str = "pg_trgm.similarity_threshold";
 /// Libraries that keep something for the session which no `DISCARD ALL` ends: variables, messages, indexes that are not there.

@@ -4,6 +4,7 @@
 
 mod body;
 mod database;
+mod doing;
 mod lexer;
 mod pins;
 mod sequence;
@@ -308,7 +309,7 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         // Of a statement that the text of another made: what it does is not seen here.
         word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
         word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
-        word if is(word, "do") => procedural(effects, words),
+        word if is(word, "do") => doing::procedural(effects, words),
         word if is_any(word, &["deallocate", "discard"]) => {
             effects.release = Release::Maybe;
             if forgets(words) {
@@ -341,24 +342,6 @@ fn is_held(words: &mut Words<'_>) -> bool {
     words
         .take_while(|word| !is(word, "for"))
         .any(|word| is(word, "hold"))
-}
-
-/// The body of a `DO`: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
-fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
-    while let Some(word) = words.next() {
-        if is_any(word, &["create", "alter", "execute"]) {
-            effects.catalog = CatalogEffect::MayDefine;
-        }
-        match word {
-            _ if is(word, "set") => effects.on_set(set::set(words.rest)),
-            _ if is(word, "reset") => effects.on_set(set::reset(words.rest)),
-            _ if is(word, "listen") => effects.pins.insert(PinReason::Listen),
-            _ if is(word, "load") => effects.pins.insert(PinReason::Load),
-            // It runs a text that may be put together from pieces.
-            _ if is(word, "execute") => effects.pins.insert(PinReason::Setting),
-            _ => {}
-        }
-    }
 }
 
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
