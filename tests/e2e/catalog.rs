@@ -259,7 +259,8 @@ fn what_a_function_of_an_unknown_library_leaves_is_nobody_elses() {
     let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
     let (mut one, mut other) = (client(&pgweir), client(&pgweir));
     // It leaves nothing really: so the log tells whether the connection was cleaned.
-    postgres.sql("ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()");
+    postgres.sql("ALTER SYSTEM SET log_statement = 'all'");
+    postgres.sql("SELECT pg_reload_conf()");
     let backend = one.value("SELECT pg_backend_pid()");
     one.query("SELECT strange(1, 0, 1)");
     assert_eq!(other.value("SELECT pg_backend_pid()"), backend);

@@ -288,8 +288,11 @@ impl Flow {
             body if is_definition(body) => parties.server.definitions = Definitions::Changing,
             b"ALTER TABLE\0" | b"CREATE TABLE\0"
                 if parties.client.pins.contains(PinReason::TemporaryTable) => {}
-            b"ALTER TABLE\0" => parties.server.definitions = Definitions::Changing,
-            b"CREATE TABLE\0" | b"CREATE TYPE\0" | b"ALTER TYPE\0" | b"CREATE FOREIGN TABLE\0" => {
+            b"ALTER TABLE\0"
+            | b"CREATE TABLE\0"
+            | b"CREATE TYPE\0"
+            | b"ALTER TYPE\0"
+            | b"CREATE FOREIGN TABLE\0" => {
                 parties.server.definitions = parties.server.definitions.max(Definitions::Altering);
             }
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),

@@ -31,13 +31,10 @@ pub(super) fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
 fn is_hidden(text: &[u8]) -> bool {
     let text = text.get(..PATIENCE_MAX).unwrap_or(text);
     let quote = memchr::memchr2(b'\'', b'$', text).unwrap_or(text.len());
-    let before = text.get(..quote).and_then(<[u8]>::last);
-    let is_escaped = match before {
-        Some(b'e' | b'E') => memchr::memchr(b'\\', text).is_some(),
-        // With whatever escapes; see UESCAPE.
-        Some(b'&') => true,
-        Some(_) | None => false,
-    };
+    let is_escaped = text.get(..quote).and_then(<[u8]>::last).is_some_and(|byte| {
+        // In code points the escape is whatever UESCAPE says.
+        *byte == b'&' || byte.eq_ignore_ascii_case(&b'e') && memchr::memchr(b'\\', text).is_some()
+    });
     is_escaped && text.get(quote) == Some(&b'\'')
 }
 
