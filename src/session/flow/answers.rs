@@ -267,6 +267,8 @@ impl Flow {
             return verdict;
         }
         self.note_altered(message.body, parties.client);
+        let defined = defined(message.body, parties.client.pins);
+        parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
             b"DISCARD SEQUENCES\0" if verdict == Verdict::Pass => {
@@ -284,16 +286,6 @@ impl Flow {
                 if self.doing == Doing::Defining {
                     parties.server.definitions = Definitions::Changing;
                 }
-            }
-            body if is_definition(body) => parties.server.definitions = Definitions::Changing,
-            b"ALTER TABLE\0" | b"CREATE TABLE\0"
-                if parties.client.pins.contains(PinReason::TemporaryTable) => {}
-            b"ALTER TABLE\0"
-            | b"CREATE TABLE\0"
-            | b"CREATE TYPE\0"
-            | b"ALTER TYPE\0"
-            | b"CREATE FOREIGN TABLE\0" => {
-                parties.server.definitions = parties.server.definitions.max(Definitions::Altering);
             }
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
             b"COMMIT\0" => self.on_commit(parties),
@@ -497,15 +489,21 @@ fn is_forwarded(parties: &Parties<'_>) -> bool {
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
 }
 
-/// Whether a command may have given functions another meaning, or a table triggers. A `CREATE TABLE` is none: what its
-/// parent's triggers do is known, and applications make temporary tables all the time.
-fn is_definition(tag: &[u8]) -> bool {
+/// What the command with this tag has done to functions and what uses them.
+fn defined(tag: &[u8], pins: Pins) -> Definitions {
     let kind = match tag.first() {
         Some(b'C') => tag.strip_prefix(b"CREATE "),
         Some(b'A') => tag.strip_prefix(b"ALTER "),
         _ => None,
     };
-    kind.is_some_and(|kind| DEFINITIONS.contains(&kind))
+    match kind {
+        None => Definitions::AsKnown,
+        Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
+        // Nobody else sees a temporary one.
+        Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") => Definitions::Altering,
+        Some(_) => Definitions::AsKnown,
+    }
 }
 
 /// What `CREATE` and `ALTER` may do it with, as the server words it (`src/include/tcop/cmdtaglist.h`).
