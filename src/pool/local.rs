@@ -181,7 +181,9 @@ impl LocalPool {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         match conn.state.hygiene {
-            Hygiene::Clean if !unsettled => self.accept(conn),
+            Hygiene::Clean if !unsettled && !self.shared.catalog.claim_look(self.worker.recent()) => {
+                self.accept(conn)
+            }
             Hygiene::Clean | Hygiene::Tainted => reset::spawn(self, conn),
             Hygiene::Unfit => conn.close(),
         }
@@ -487,7 +489,9 @@ impl LocalPool {
 
     /// Sees to it that an idle connection knows what functions do, as far as that is known.
     fn is_informed(&self, conn: &mut ServerConn) -> bool {
-        !self.shared.catalog.is_ahead_of(&conn.state) || self.shared.catalog.tell(&mut conn.state)
+        let catalog = &self.shared.catalog;
+        !catalog.is_ahead_of(&conn.state)
+            || !catalog.is_doubtful(conn.state.suspects.version) && catalog.tell(&mut conn.state)
     }
 
     fn lost_idle(&self, conn: Box<ServerConn>, broken: &super::conn::Broken) {

@@ -34,10 +34,15 @@ pub struct ServerState {
 }
 
 /// Whether functions and what uses them were defined anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Definitions {
     #[default]
     AsKnown,
+    /// Perhaps, in a transaction that has not ended: a table was made or altered, whose defaults may call something. Mostly they
+    /// do not, so nothing is cleaned for it until a look says that they do.
+    Altering,
+    /// The same for everybody.
+    Altered,
     /// In a transaction that has not ended.
     Changing,
     /// For everybody.
@@ -70,6 +75,18 @@ impl ServerState {
         self.statements = ServerStatements::default();
         if self.hygiene == Hygiene::Tainted {
             self.hygiene = Hygiene::Clean;
+        }
+    }
+}
+
+impl Definitions {
+    /// Where the transaction has ended.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        match self {
+            Self::AsKnown => Self::AsKnown,
+            Self::Altering | Self::Altered => Self::Altered,
+            Self::Changing | Self::Changed => Self::Changed,
         }
     }
 }

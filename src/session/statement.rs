@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -43,6 +44,8 @@ pub struct Statement {
     pub effects: Effects,
     /// The name of another prepared statement in its text.
     mention: Option<Box<Mention>>,
+    /// The state of a catalog by which its text names nothing that changes the session from inside; 0 is none.
+    cleared: AtomicU64,
 }
 
 /// How a statement is prepared.
@@ -58,6 +61,21 @@ impl Statement {
     #[must_use]
     pub fn is_movable(&self) -> bool {
         self.body.is_some()
+    }
+
+    /// Whether its text names nothing that changes the session, by this state of the catalog.
+    #[inline]
+    #[must_use]
+    pub fn is_cleared(&self, stamp: Option<u64>) -> bool {
+        // It stands for itself: nothing else is read by it.
+        stamp.is_some_and(|stamp| self.cleared.load(Ordering::Relaxed) == stamp)
+    }
+
+    /// It does not.
+    pub fn clear(&self, stamp: Option<u64>) {
+        if let Some(stamp) = stamp {
+            self.cleared.store(stamp, Ordering::Relaxed);
+        }
     }
 
     /// The text alone; none when it is not kept.
@@ -303,6 +321,7 @@ impl StatementCache {
             schema,
             effects: effects(text, mention.as_deref()),
             mention,
+            cleared: AtomicU64::new(0),
         });
         if self.sharing == Sharing::None {
             return statement;
@@ -327,6 +346,7 @@ impl StatementCache {
             basis: None,
             schema: 0,
             mention: None,
+            cleared: AtomicU64::new(0),
             effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
         })
     }

@@ -79,10 +79,17 @@ impl Exchange {
         };
         conn.carry
             .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
-        if conn.state.definitions == Definitions::Changed {
-            // Before anybody hears of it.
-            conn.state.definitions = Definitions::AsKnown;
-            client.pool.shared.catalog.on_changed();
+        // Before anybody hears of it.
+        match conn.state.definitions {
+            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
+            Definitions::Altered => {
+                conn.state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_altered();
+            }
+            Definitions::Changed => {
+                conn.state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_changed();
+            }
         }
         let ends = self.is_over(client);
         let bytes = out.bytes(input);

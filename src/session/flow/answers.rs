@@ -294,6 +294,8 @@ impl Flow {
             return verdict;
         }
         self.note_altered(message.body, parties.client);
+        let defined = defined(message.body, parties.client.pins);
+        parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
             b"DISCARD SEQUENCES\0" if verdict == Verdict::Pass => {
@@ -312,7 +314,6 @@ impl Flow {
                     parties.server.definitions = Definitions::Changing;
                 }
             }
-            body if is_definition(body) => parties.server.definitions = Definitions::Changing,
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
             b"COMMIT\0" => self.on_commit(parties),
             b"ROLLBACK\0" => {
@@ -442,9 +443,7 @@ impl Flow {
         parties.server.transaction = state;
         if state == TransactionState::Idle {
             parties.client.settled = None;
-            if parties.server.definitions == Definitions::Changing {
-                parties.server.definitions = Definitions::Changed;
-            }
+            parties.server.definitions = parties.server.definitions.ended();
         }
         if verdict == Verdict::Pass && state == TransactionState::Idle {
             self.tally.transactions += 1;
@@ -525,19 +524,25 @@ fn is_of_rows(tag: &[u8]) -> bool {
     )
 }
 
-/// Whether a command may have given functions another meaning, or a table triggers. A `CREATE TABLE` is none: what its
-/// parent's triggers do is known, and applications make temporary tables all the time.
-fn is_definition(tag: &[u8]) -> bool {
+/// What the command with this tag has done to functions and what uses them.
+fn defined(tag: &[u8], pins: Pins) -> Definitions {
     let kind = match tag.first() {
         Some(b'C') => tag.strip_prefix(b"CREATE "),
         Some(b'A') => tag.strip_prefix(b"ALTER "),
         _ => None,
     };
-    kind.is_some_and(|kind| DEFINITIONS.contains(&kind))
+    match kind {
+        None => Definitions::AsKnown,
+        Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
+        // Nobody else sees a temporary one.
+        Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") => Definitions::Altering,
+        Some(_) => Definitions::AsKnown,
+    }
 }
 
 /// What `CREATE` and `ALTER` may do it with, as the server words it (`src/include/tcop/cmdtaglist.h`).
-const DEFINITIONS: [&[u8]; 12] = [
+const DEFINITIONS: [&[u8]; 15] = [
     b"FUNCTION\0",
     b"PROCEDURE\0",
     b"ROUTINE\0",
@@ -550,6 +555,9 @@ const DEFINITIONS: [&[u8]; 12] = [
     b"AGGREGATE\0",
     b"POLICY\0",
     b"DOMAIN\0",
+    b"OPERATOR\0",
+    b"CAST\0",
+    b"EVENT TRIGGER\0",
 ];
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {

@@ -194,7 +194,7 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) {
         self.note_vacated(&statement.effects, statement.text());
-        self.note_suspects(statement.text(), parties);
+        self.note_suspects_of(statement, parties);
         if self.heed_bind(portal, statement) {
             let mut effects = statement.effects.clone();
             effects.pins = effects.pins.without(Pins::of(PinReason::Listen));
@@ -203,7 +203,7 @@ impl Flow {
             self.on_deferred(&statement.effects, parties);
         }
         if let Some(needed) = &run.needs {
-            self.note_suspects(needed.text(), parties);
+            self.note_suspects_of(needed, parties);
             self.on_deferred(&needed.effects, parties);
         }
         if let Some(sql) = &mut self.sql {

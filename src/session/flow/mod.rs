@@ -27,10 +27,10 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{CatalogEffect, DatabaseEffect, Effects, SchemaEffect, SettingEffect, vacated};
+use super::screen::{CatalogEffect, DatabaseEffect, Effects, Remains, SchemaEffect, SettingEffect, vacated};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
-use super::statement::{Sharing, StatementCache};
+use super::statement::{Sharing, Statement, StatementCache};
 
 use copy::Copy;
 use listening::{Listening, Said};
@@ -445,14 +445,43 @@ impl Flow {
         }
     }
 
-    /// The same for what the names in a text stand for.
-    fn note_suspects(&mut self, text: Option<&[u8]>, parties: &mut Parties<'_>) {
-        let Some(text) = text.filter(|_| !parties.server.suspects.is_empty()) else {
+    /// The same for what the names in a text stand for. Says whether there are any.
+    fn note_suspects(&mut self, text: &[u8], parties: &mut Parties<'_>) -> bool {
+        if parties.server.suspects.is_empty() {
+            return false;
+        }
+        let Some(found) = parties.server.suspects.find(text) else {
+            return false;
+        };
+        self.note(&found, parties.client);
+        let remains = found.remains;
+        Self::taint_by(remains, parties.server);
+        true
+    }
+
+    /// The same for a statement, which is searched once for each state of the catalog, unless something is found.
+    #[inline]
+    fn note_suspects_of(&mut self, statement: &Statement, parties: &mut Parties<'_>) {
+        if parties.server.suspects.is_empty() {
+            return;
+        }
+        let stamp = parties.server.suspects.stamp();
+        if !statement.is_cleared(stamp)
+            && let Some(text) = statement.text()
+            && !self.note_suspects(text, parties)
+        {
+            statement.clear(stamp);
+        }
+    }
+
+    /// The same for a function that is called by its number.
+    fn note_call(&mut self, oid: u32, parties: &mut Parties<'_>) {
+        let Some(effects) = parties.server.suspects.call(oid) else {
             return;
         };
-        if let Some(found) = parties.server.suspects.find(text) {
-            self.note(&found, parties.client);
-        }
+        self.note(effects, parties.client);
+        let remains = effects.remains;
+        Self::taint_by(remains, parties.server);
     }
 
     /// Answers on the connection cannot be told apart any more: it is closed after this exchange.
@@ -463,5 +492,11 @@ impl Flow {
     /// A text was not seen whole: it may hide a setting, so nobody else gets the connection as it is.
     fn taint(server: &mut ServerState) {
         server.hygiene = server.hygiene.worsen(Hygiene::Tainted);
+    }
+
+    fn taint_by(remains: Remains, server: &mut ServerState) {
+        if remains == Remains::Unknown {
+            Self::taint(server);
+        }
     }
 }

@@ -69,7 +69,8 @@ impl Flow {
             // The server skips it.
             return Ok(Taken::Kept);
         }
-        if !message.is_whole() {
+        if is_large {
+            // Nor is its text there when it is executed, to be searched for what it calls.
             Self::taint(parties.server);
         }
         if let Some(needs) = &run.needs {
@@ -91,7 +92,7 @@ impl Flow {
         let effects = screen(text);
         self.note(&effects, parties.client);
         self.note_vacated(&effects, Some(text));
-        self.note_suspects(Some(text), parties);
+        self.note_suspects(text, parties);
         if !message.is_whole() {
             Self::taint(parties.server);
         }

@@ -196,10 +196,7 @@ impl Flow {
             }
             tag::COPY_DATA => Ok(Taken::Kept),
             tag::COPY_DONE | tag::COPY_FAIL => Ok(self.on_copy_end(parties)),
-            tag::FUNCTION_CALL => {
-                self.push_call(Entry::forward(Kind::FunctionCall), parties);
-                Ok(Taken::Kept)
-            }
+            tag::FUNCTION_CALL => Ok(self.on_function_call(message, parties)),
             tag::PARSE if mapped => self.on_parse(message, out, parties),
             tag::PARSE => Ok(self.on_parse_verbatim(message, parties)),
             tag::BIND if mapped => self.on_bind(message, out, parties),
@@ -255,7 +252,7 @@ impl Flow {
             Heed::Plain => {}
         }
         self.note_vacated(&effects, text);
-        self.note_suspects(Some(message.body), parties);
+        self.note_suspects(message.body, parties);
         if is_followed {
             self.on_sequences(effects.sequences, Kind::Query, message, out, parties);
         }
@@ -330,6 +327,17 @@ impl Flow {
             self.batch = Batch::None;
         }
         self.flushed = true;
+    }
+
+    fn on_function_call(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
+        match message.body.first_chunk() {
+            Some(oid) => self.note_call(u32::from_be_bytes(*oid), parties),
+            None if !message.is_whole() => return Taken::Cut,
+            // The server refuses it.
+            None => {}
+        }
+        self.push_call(Entry::forward(Kind::FunctionCall), parties);
+        Taken::Kept
     }
 
     fn on_sync(&mut self, parties: &mut Parties<'_>) -> Taken {

@@ -7,16 +7,25 @@ use crate::sql::{Lexer, Strings, words};
 use super::pieces::{Piece, Placed, pieces};
 use super::{Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, set};
 
-/// What a body in this language may do.
+/// Whether a text may leave something in its session of which nothing is known but that it is there: nobody else gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remains {
+    #[default]
+    None,
+    Unknown,
+}
+
+/// What a body in this language may do. The body of a function in C is its library and its name there, of an internal one its
+/// name; of those that are volatile, and that may not run in parallel.
 #[must_use]
 pub fn judge(language: &[u8], body: &[u8]) -> Effects {
     let mut effects = Effects::default();
     match language {
         b"sql" => Reader::new(Language::Sql, &mut effects).text(body, Place::Statements),
         b"plpgsql" => Reader::new(Language::Procedural, &mut effects).text(body, Place::Statements),
-        b"plpython3u" | b"plperl" | b"plperlu" | b"pltcl" | b"pltclu" | b"plv8" => {
-            foreign(body, &mut effects)
-        }
+        _ if FOREIGN.iter().any(|known| language == known.as_bytes()) => foreign(body, &mut effects),
+        b"c" => compiled(body, &mut effects),
+        b"builtin" | b"internal" => builtin(body, &mut effects),
         // What stands there may be the name of something that lies elsewhere.
         _ => unknown(&mut effects),
     }
@@ -26,10 +35,15 @@ pub fn judge(language: &[u8], body: &[u8]) -> Effects {
 impl Effects {
     /// Adds what another text does. Says whether that was more.
     pub fn take_in(&mut self, other: &Self) -> bool {
-        let before = (self.pins, self.settings, self.release, self.sets.len());
+        let extent = |effects: &Self| {
+            let flags = (effects.pins, effects.settings, effects.release, effects.remains);
+            (flags, effects.sets.len())
+        };
+        let before = extent(self);
         self.pins = self.pins.union(other.pins);
         self.settings = self.settings.max(other.settings);
         self.release = self.release.max(other.release);
+        self.remains = self.remains.max(other.remains);
         if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
             for name in &other.sets {
                 if !self.sets.contains(name) {
@@ -40,7 +54,7 @@ impl Effects {
         if self.sets.len() > SETS_MAX {
             self.pins.insert(PinReason::Setting);
         }
-        before != (self.pins, self.settings, self.release, self.sets.len())
+        before != extent(self)
     }
 }
 
@@ -48,6 +62,33 @@ impl Effects {
 fn unknown(effects: &mut Effects) {
     effects.pins.insert(PinReason::Setting);
     effects.settings = effects.settings.max(SettingEffect::Local);
+}
+
+/// A function of the server's own, which texts call by another name, or by number.
+fn builtin(name: &[u8], effects: &mut Effects) {
+    if memchr::memmem::find(name, b"set_config").is_some() {
+        // What it sets is an argument.
+        return unknown(effects);
+    }
+    called(name, &[], effects);
+}
+
+/// A function of a library.
+fn compiled(body: &[u8], effects: &mut Effects) {
+    let mut words = body.splitn(2, |byte| *byte == b' ');
+    let (path, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let library = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let library = library.strip_suffix(b".so").unwrap_or(library);
+    if is(library, "pg_trgm") && is(name, "set_limit") {
+        effects.settings = SettingEffect::Local;
+        effects.sets.push(SIMILARITY.into());
+    } else if is_any(library, &STATEFUL) {
+        effects.pins.insert(PinReason::Session);
+    } else if is_any(library, &HARMLESS_LIBRARIES) {
+        called(name, &[], effects);
+    } else {
+        effects.remains = Remains::Unknown;
+    }
 }
 
 /// A body in a language that is not SQL's own: its words, whatever they stand for.
@@ -333,6 +374,30 @@ const OF_ONE_WORD: [&str; 7] = [
     "schema",
     "transaction",
     "constraints",
+];
+/// Languages whose bodies are no SQL.
+const FOREIGN: [&str; 6] = ["plpython3u", "plperl", "plperlu", "pltcl", "pltclu", "plv8"];
+/// What `set_limit` sets (`contrib/pg_trgm/trgm_op.c`).
+const SIMILARITY: &str = "pg_trgm.similarity_threshold";
+/// Libraries that keep something for the session which no `DISCARD ALL` ends: variables, messages, indexes that are not there.
+const STATEFUL: [&str; 5] = ["pg_variables", "orafce", "hypopg", "set_user", "pg_background"];
+/// Those that come with PostgreSQL: they look, or do what everybody sees. `dblink_connect` is told by its name.
+const HARMLESS_LIBRARIES: [&str; 15] = [
+    "adminpack",
+    "amcheck",
+    "dblink",
+    "dict_int",
+    "dict_xsyn",
+    "file_fdw",
+    "old_snapshot",
+    "pageinspect",
+    "pg_prewarm",
+    "pg_surgery",
+    "pg_visibility",
+    "pg_walinspect",
+    "postgres_fdw",
+    "sslinfo",
+    "tablefunc",
 ];
 /// First words of statements that change no session.
 const HARMLESS: [&str; 24] = [

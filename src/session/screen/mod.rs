@@ -4,19 +4,18 @@
 
 mod body;
 mod database;
+mod doing;
 mod pieces;
 mod pins;
 mod sequence;
 mod set;
 mod words;
 
-use std::borrow::Cow;
-
-use crate::sql::{self, Kind, Lexer, Strings, Token, name_of, string_of};
+use crate::sql;
 
 use words::Words;
 
-pub use body::judge;
+pub use body::{Remains, judge};
 pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
 pub use sequence::SequenceEffect;
@@ -91,6 +90,7 @@ pub struct Effects {
     pub database: DatabaseEffect,
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
+    pub remains: Remains,
 }
 
 /// Whether a text says what is listened to.
@@ -181,6 +181,7 @@ impl Effects {
             && self.release == Release::No
             && self.catalog == CatalogEffect::None
             && self.schema == SchemaEffect::None
+            && self.remains == Remains::None
     }
 
     /// Whether it says nothing whatever.
@@ -328,7 +329,7 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         // Of a statement that the text of another made: what it does is not seen here.
         word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
         word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
-        word if is(word, "do") => procedural(effects, words),
+        word if is(word, "do") => doing::procedural(effects, words),
         word if is_any(word, &["deallocate", "discard"]) => {
             effects.release = Release::Maybe;
             if forgets(words) {
@@ -361,87 +362,6 @@ fn is_held(words: &mut Words<'_>) -> bool {
     words
         .take_while(|word| !is(word, "for"))
         .any(|word| is(word, "hold"))
-}
-
-/// The code of a `DO`, which is a string.
-fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
-    let mut language = Cow::Borrowed(&b"plpgsql"[..]);
-    let mut code = None;
-    let tokens = words.tokens();
-    while let Some(token) = tokens.next().filter(|token| !token.is_sign(b";")) {
-        if token.is("language") {
-            let next = tokens.next();
-            let name = next.and_then(|next| name_of(&next).or_else(|| string_of(&next)));
-            language = name.unwrap_or_default();
-        }
-        if let Kind::String(_) = token.kind {
-            code = Some(string_of(&token));
-        }
-    }
-    match code {
-        Some(Some(code)) if *language == *b"plpgsql" => {
-            if let Cow::Owned(code) = &code {
-                // What was looked at as it is written is something else.
-                inside(code, effects);
-                effects
-                    .pins
-                    .extend(is_temporary_made(code).then_some(PinReason::TemporaryTable));
-            }
-            statements(effects, &code, 0);
-        }
-        Some(Some(code)) => {
-            effects.take_in(&judge(&language, &code));
-            if sql::words(&code).any(may_define) {
-                effects.catalog = CatalogEffect::MayDefine;
-            }
-        }
-        // Written in code points.
-        Some(None) => effects.on_unknown(),
-        None => {}
-    }
-}
-
-/// Procedural code, and the texts in it: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
-fn statements(effects: &mut Effects, code: &[u8], depth: usize) {
-    let mut tokens = Lexer::new(code, Strings::Unknown);
-    while let Some(token) = tokens.next() {
-        match token.kind {
-            Kind::Word => word_of_code(effects, &token, tokens.rest()),
-            Kind::String(_) | Kind::QuotedName if depth < CODE_DEPTH_MAX => {
-                let text = string_of(&token).or_else(|| name_of(&token));
-                statements(effects, &text.unwrap_or_default(), depth + 1);
-            }
-            Kind::String(_) | Kind::QuotedName => effects.on_unknown(),
-            Kind::CodedName
-            | Kind::Comment
-            | Kind::Number
-            | Kind::Operator
-            | Kind::Parameter
-            | Kind::Punctuation => {}
-        }
-    }
-    if !tokens.is_sure() && depth == 0 {
-        effects.on_unknown();
-    }
-}
-
-fn word_of_code(effects: &mut Effects, token: &Token<'_>, rest: &[u8]) {
-    if may_define(token.text) {
-        effects.catalog = CatalogEffect::MayDefine;
-    }
-    match token.text {
-        word if is(word, "set") => effects.on_set(set::set(rest)),
-        word if is(word, "reset") => effects.on_set(set::reset(rest)),
-        word if is(word, "listen") => effects.pins.insert(PinReason::Listen),
-        word if is(word, "load") => effects.pins.insert(PinReason::Load),
-        // It runs a text that may be put together from pieces.
-        word if is(word, "execute") => effects.pins.insert(PinReason::Setting),
-        _ => {}
-    }
-}
-
-fn may_define(word: &[u8]) -> bool {
-    is_any(word, &["create", "alter", "execute"])
 }
 
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
