@@ -83,6 +83,13 @@ impl Pipeline {
         self.take(self.entries.len().checked_sub(1)?)
     }
 
+    /// Takes out the latest entry, if it is a part of a `BEGIN`. Says whether it was.
+    pub fn pop_latest_begin(&mut self) -> bool {
+        let latest = self.entries.back();
+        let is_begin = latest.is_some_and(|entry| matches!(entry.answer, Answer::Begin));
+        is_begin && self.pop_latest().is_some()
+    }
+
     /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
     /// Call until `None`; entries come latest first, so that their changes can be undone in that order.
     pub fn pop_skipped(&mut self) -> Option<Entry> {

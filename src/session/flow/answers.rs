@@ -58,6 +58,13 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
 }
 
+impl<'a> Message<'a> {
+    /// What is read of an error: as much of it however it was cut.
+    pub(super) fn error_head(&self) -> &'a [u8] {
+        self.body.get(..ERROR_HEAD_MAX).unwrap_or(self.body)
+    }
+}
+
 /// Whether a message goes on to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -482,7 +489,7 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
 
 /// Whether an error is the last of the connection.
 fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
-    ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
+    ErrorFields::read(message.error_head()).ends_connection() || Flow::is_block_refused(parties)
 }
 
 fn is_forwarded(parties: &Parties<'_>) -> bool {
