@@ -16,6 +16,8 @@ pub struct Inquiry {
     pins: Pins,
     /// What was answered so far, once it was asked.
     findings: Option<Findings>,
+    /// How often it was asked.
+    times: u8,
 }
 
 /// What the server has said.
@@ -80,6 +82,7 @@ impl Inquiry {
 
     /// It is being asked: answers are findings from now on.
     pub fn begin(&mut self) {
+        self.times = self.times.saturating_add(1);
         self.findings = Some(Findings {
             asked: self.pins,
             ..Findings::default()
@@ -101,9 +104,34 @@ impl Inquiry {
         self.findings
     }
 
-    /// One statement whose rows are `kind, name, value`. Nothing in it depends on the client's search path.
+    /// Whether it may be asked once more.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        self.times < TIMES_MAX
+    }
+
+    /// A text whose rows are `kind, name, value`. Nothing in it depends on the client's search path. It is one statement, unless
+    /// that was cancelled before: then the session's own limit of time is put out of its way, for this transaction alone.
     #[must_use]
     pub fn sql(&self) -> String {
+        if self.times == 0 {
+            return self.statement(&self.names);
+        }
+        let limits = |name: &&Box<str>| ***name == *STATEMENT_TIMEOUT;
+        let (limit, others): (Vec<&Box<str>>, Vec<&Box<str>>) = self.names.iter().partition(limits);
+        let mut sql = String::new();
+        if !limit.is_empty() {
+            // As it is before. Whether it is the connection's own is not asked: that cannot be told quickly, and then the
+            // value is set where the client goes.
+            sql.push_str(&value_of(STATEMENT_TIMEOUT));
+            sql.push(';');
+        }
+        sql.push_str("SET LOCAL statement_timeout = 0;");
+        sql.push_str(&self.statement(&others));
+        sql
+    }
+
+    fn statement(&self, names: &[impl AsRef<str>]) -> String {
         let mut sql = String::new();
         let mut part = |text: &str| {
             if !sql.is_empty() {
@@ -111,19 +139,14 @@ impl Inquiry {
             }
             sql.push_str(text);
         };
-        for name in &self.names {
-            let mut text = String::from("SELECT 'v',");
-            quote_literal(name, &mut text);
-            text.push_str(",pg_catalog.current_setting(");
-            quote_literal(name, &mut text);
-            text.push_str(",true)");
-            part(&text);
+        for name in names {
+            part(&value_of(name.as_ref()));
         }
-        if self.resets && !self.names.is_empty() {
+        if self.resets && !names.is_empty() {
             let mut text = String::from(DEFAULTS);
-            for (index, name) in self.names.iter().enumerate() {
+            for (index, name) in names.iter().enumerate() {
                 text.push(if index == 0 { '(' } else { ',' });
-                quote_literal(name, &mut text);
+                quote_literal(name.as_ref(), &mut text);
             }
             text.push(')');
             part(&text);
@@ -163,6 +186,15 @@ impl Findings {
     }
 }
 
+fn value_of(name: &str) -> String {
+    let mut text = String::from("SELECT 'v',");
+    quote_literal(name, &mut text);
+    text.push_str(",pg_catalog.current_setting(");
+    quote_literal(name, &mut text);
+    text.push_str(",true)");
+    text
+}
+
 /// One column of a `DataRow`; the outer `None` is a row that ends too early or is no text.
 fn column<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a str>> {
     let (len, behind) = rest.split_first_chunk::<4>()?;
@@ -200,6 +232,9 @@ const LASTING: [(PinReason, &str); 3] = [
     ),
 ];
 
+const STATEMENT_TIMEOUT: &str = "statement_timeout";
+/// How often it is asked while something cancels it: cancel requests under way for a connection are fewer (`CANCELS_MAX`).
+const TIMES_MAX: u8 = 8;
 /// Settings asked for at once; a client that names more keeps its connection.
 const NAMES_MAX: usize = 200;
 
@@ -229,6 +264,26 @@ mod tests {
         );
         let all = noted("RESET ALL").sql();
         assert!(all.contains("E'work_mem'") && all.contains("E'app.x'"), "{all}");
+    }
+
+    #[test]
+    fn what_was_cancelled_is_asked_again_without_the_sessions_limit() {
+        let mut inquiry = noted("SET statement_timeout = 1; SET work_mem = 1");
+        let first = inquiry.sql();
+        assert_eq!(inquiry.sql(), first);
+        inquiry.begin();
+        assert_eq!(
+            inquiry.sql(),
+            "SELECT 'v',E'statement_timeout',pg_catalog.current_setting(E'statement_timeout',true);\
+             SET LOCAL statement_timeout = 0;SELECT 'v',E'work_mem',pg_catalog.current_setting(E'work_mem',true)"
+        );
+        let mut alone = noted("RESET statement_timeout");
+        alone.begin();
+        assert!(alone.sql().ends_with("SET LOCAL statement_timeout = 0;"));
+        for _ in 0..TIMES_MAX {
+            inquiry.begin();
+        }
+        assert!(!inquiry.may_be_repeated());
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Exchange {
                     self.transaction_since = client.context.worker.now();
                 }
                 self.timeouts = Timeouts::of(client.settings());
-                if matches!(self.stage, Stage::Preparing | Stage::Inquiring) {
+                if self.stage == Stage::Preparing || self.is_tidying() {
                     return None;
                 }
                 let is_busy = self.flow.is_busy(&self.lease.conn().state);
@@ -141,7 +141,7 @@ impl Exchange {
         let conn = self.lease.conn();
         let is_busy = self.flow.is_busy(&conn.state);
         let in_block = conn.state.transaction != TransactionState::Idle;
-        if self.stage == Stage::Inquiring {
+        if self.is_tidying() {
             return Some(End::Leave(Farewell::Told(Report::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "terminating connection: the server did not say what became of the session's settings",

@@ -58,6 +58,8 @@ enum Stage {
     Running,
     /// The transaction has ended, and the server is asked what became of the client's settings and pins.
     Inquiring,
+    /// The connection is made to forget what its client has listened to.
+    Unlistening,
     /// A statement was cancelled because its time was over; the server is given until then to say so.
     Cancelling,
 }
@@ -167,7 +169,7 @@ impl Exchange {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => {
                         moved = true;
-                        self.inquire(client, cx);
+                        self.tidy(client, cx);
                     }
                     Poll::Pending => {}
                 }
@@ -188,7 +190,7 @@ impl Exchange {
                 }
             }
             // The answer to our own question has nothing for a client that reads slowly.
-            if !client.owes() || self.stage == Stage::Inquiring {
+            if !client.owes() || self.is_tidying() {
                 match self.poll_server(client, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
@@ -208,7 +210,7 @@ impl Exchange {
                     return Poll::Ready(end);
                 }
             }
-            if moved && self.flow.is_held() && !self.is_holding() && self.stage != Stage::Inquiring {
+            if moved && self.flow.is_held() && !self.is_holding() && !self.is_tidying() {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
                     return Poll::Ready(End::Leave(farewell));
@@ -301,7 +303,7 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        let is_asking = matches!(self.stage, Stage::Preparing | Stage::Inquiring);
+        let is_asking = self.stage == Stage::Preparing || self.is_tidying();
         let is_waiting = is_asking || self.flow.is_held() || self.is_holding();
         if is_waiting || self.leaves || !self.owed.is_empty() {
             return false;
