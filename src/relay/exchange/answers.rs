@@ -246,7 +246,7 @@ impl Exchange {
         self.ask(Stage::Unlistening, &command, client, cx);
     }
 
-    fn rest(&self, client: &Client) -> End {
+    pub(super) fn rest(&self, client: &Client) -> End {
         if self.leaves {
             return End::Leave(Farewell::Goodbye);
         }

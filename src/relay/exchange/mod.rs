@@ -222,8 +222,21 @@ impl Exchange {
             if self.leaves && self.owed.is_empty() && !self.flow.is_promised(&self.lease.conn().state) {
                 return Poll::Ready(End::Leave(Farewell::Goodbye));
             }
+            return self.on_quiet(client, cx);
+        }
+    }
+
+    /// Everybody is waited for. No answer ends the exchange if what was sent last was the rest of a message that has none: of a
+    /// copy that had failed before.
+    fn on_quiet(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<End> {
+        if self.stage != Stage::Running || !client.carry.is_empty() || !self.is_at_rest() {
             return Poll::Pending;
         }
+        if self.is_over(client) {
+            return Poll::Ready(self.rest(client));
+        }
+        self.tidy(client, cx);
+        Poll::Pending
     }
 
     /// Gives the connection back, if the exchange ended at rest; else closes it.
