@@ -147,6 +147,12 @@ impl Exchange {
                 "terminating connection: the server did not say what became of the session's settings",
             ))));
         }
+        if self.flow.asks_for_channels().is_some() {
+            // The connection that listens is waited for, which has limits of its own; the client's requests have none then. Seen
+            // again at the next tick.
+            client.seat.deadline.set(now);
+            return None;
+        }
         let longest = limit(self.timeouts.transaction);
         if !longest.is_zero() && (is_busy || in_block) && self.transaction_since + micros(longest) <= now {
             return Some(End::Leave(Farewell::transaction_too_long()));
