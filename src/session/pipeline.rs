@@ -163,10 +163,11 @@ impl Pipeline {
     /// fails, the present batch is carried out all the same.
     #[must_use]
     pub fn is_unsettled(&self, name: &[u8], id: Option<u64>) -> bool {
-        if self.changes == 0 {
+        // Without an earlier batch there is nothing to search, however long the present one is.
+        if self.changes == 0 || !self.has_earlier_batch() {
             return false;
         }
-        if self.syncs > 0 && self.entries.len() > SEARCHED_MAX {
+        if self.entries.len() > SEARCHED_MAX {
             return true;
         }
         let mut behind_sync = false;
@@ -181,7 +182,7 @@ impl Pipeline {
     /// Whether any name hangs on a request of an earlier batch.
     #[must_use]
     pub fn is_any_unsettled(&self) -> bool {
-        if self.changes == 0 {
+        if self.changes == 0 || !self.has_earlier_batch() {
             return false;
         }
         let mut behind_sync = false;
