@@ -3,7 +3,7 @@
 //! canonical values stands in for them.
 
 use super::screen::{Effects, PinReason, Pins, SettingEffect};
-use super::settings::quote_literal;
+use super::settings::{STATEMENT_TIMEOUT, quote_literal};
 
 /// What is to be asked at the end of the present transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -232,7 +232,6 @@ const LASTING: [(PinReason, &str); 3] = [
     ),
 ];
 
-const STATEMENT_TIMEOUT: &str = "statement_timeout";
 /// How often it is asked while something cancels it: cancel requests under way for a connection are fewer (`CANCELS_MAX`).
 const TIMES_MAX: u8 = 8;
 /// Settings asked for at once; a client that names more keeps its connection.

@@ -26,8 +26,15 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         .map(|(name, _)| name)
         .filter(|name| client.settings.value(name).is_none())
         .partition(|name| is_of_user(name));
+    // Another client's limit of time is not for this. Each statement of a text has its own (`exec_simple_query` in
+    // `src/backend/tcop/postgres.c`), so all but the first are free of it.
+    let limit = server.applied.value(STATEMENT_TIMEOUT);
+    if limit.is_some() && limit != client.settings.value(STATEMENT_TIMEOUT) {
+        sql.push_str("RESET statement_timeout;");
+    }
+    let is_left = |name: &&str| !name.eq_ignore_ascii_case(STATEMENT_TIMEOUT);
     // Back to the user who has logged in first: what others have set, they may not be allowed to reset.
-    for name in given_up.into_iter().chain(kept) {
+    for name in given_up.into_iter().chain(kept).filter(is_left) {
         sql.push_str("RESET ");
         quote_identifier(name, &mut sql);
         sql.push(';');
@@ -227,6 +234,7 @@ const READ_ONLY: [&str; 6] = [
     "session_authorization",
 ];
 
+pub(super) const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const SESSION_AUTHORIZATION: &str = "session_authorization";
 /// Who the session acts as, in the order in which it is set.
 const OF_USER: [&str; 2] = [SESSION_AUTHORIZATION, "role"];
@@ -302,6 +310,27 @@ mod tests {
         assert_eq!(
             difference(&second, &mut server).unwrap(),
             "RESET \"app\".\"tenant\";"
+        );
+    }
+
+    #[test]
+    fn another_clients_limit_of_time_ends_before_anything_else_is_said() {
+        let mut server = server();
+        let hasty = client(&[("role", "other"), ("statement_timeout", "1ms")]);
+        on_applied(&hasty, &mut server);
+        assert_eq!(
+            difference(&client(&[]), &mut server).unwrap(),
+            "RESET statement_timeout;RESET \"role\";"
+        );
+        assert_eq!(
+            difference(&client(&[("statement_timeout", "1s")]), &mut server).unwrap(),
+            "RESET statement_timeout;RESET \"role\";\
+             SELECT pg_catalog.set_config(E'statement_timeout',E'1s',false)"
+        );
+        let same = client(&[("statement_timeout", "1ms"), ("app.tenant", "1")]);
+        assert_eq!(
+            difference(&same, &mut server).unwrap(),
+            "RESET \"role\";SELECT pg_catalog.set_config(E'app.tenant',E'1',false)"
         );
     }
 
