@@ -291,6 +291,19 @@ impl Pipeline {
         (renamings, std::mem::take(&mut entry.server_undo))
     }
 
+    /// One `DEALLOCATE` of the query at the head was carried out. No rollback brings the name back.
+    pub fn on_deallocated(&mut self) {
+        if let Some(Entry {
+            kind: Kind::Query,
+            client_undo: ClientUndo::Query(query),
+            ..
+        }) = self.entries.front_mut()
+            && !query.renamings.is_empty()
+        {
+            query.renamings.remove(0);
+        }
+    }
+
     /// Gives up what a large batch has grown.
     pub fn shrink(&mut self) {
         self.entries.shrink_to(PIPELINE_KEPT_MAX);
@@ -519,6 +532,7 @@ pub enum ClientUndo {
 /// What a simple query changes in the client's names.
 #[derive(Debug)]
 pub struct QueryUndo {
+    /// In the order in which the query makes them.
     pub renamings: Vec<Renaming>,
     pub unnamed: Option<Arc<Statement>>,
 }

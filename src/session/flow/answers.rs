@@ -280,6 +280,7 @@ impl Flow {
                 parties.client.pins = parties.client.pins.without(Pins::of(PinReason::Sequence));
             }
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
+            b"DEALLOCATE\0" => parties.server.pipeline.on_deallocated(),
             b"RESET\0" => {
                 self.cause = match std::mem::take(&mut self.asked) {
                     SettingEffect::ResetAll => Cause::ResetAll,
