@@ -20,6 +20,25 @@ pub struct Inquiry {
     times: u8,
 }
 
+/// What a value's letters beyond ASCII are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letters {
+    Utf8,
+    /// An encoding that is not understood here.
+    Other,
+}
+
+impl Letters {
+    /// Of a connection that speaks this encoding. In `SQL_ASCII` the server says what it has.
+    #[must_use]
+    pub fn of(client_encoding: Option<&str>) -> Self {
+        match client_encoding {
+            Some("UTF8" | "SQL_ASCII") | None => Self::Utf8,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
 /// What the server has said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -90,10 +109,10 @@ impl Inquiry {
     }
 
     /// A row of the answer, as the body of a `DataRow`. What is not understood leaves nothing found.
-    pub fn on_row(&mut self, body: Option<&[u8]>) {
+    pub fn on_row(&mut self, body: Option<&[u8]>, letters: Letters) {
         let findings = self.findings.take();
         self.findings = findings.zip(body).and_then(|(mut findings, body)| {
-            let is_understood = findings.on_row(body);
+            let is_understood = findings.on_row(body, letters);
             is_understood.then_some(findings)
         });
     }
@@ -162,12 +181,16 @@ impl Inquiry {
 
 impl Findings {
     /// Says whether the row was understood.
-    fn on_row(&mut self, body: &[u8]) -> bool {
+    fn on_row(&mut self, body: &[u8], letters: Letters) -> bool {
         let mut rest = body.get(2..).unwrap_or_default();
         let (Some(kind), Some(name), Some(value)) = (column(&mut rest), column(&mut rest), column(&mut rest))
         else {
             return false;
         };
+        let is_plain = |text: Option<&str>| letters == Letters::Utf8 || text.is_none_or(str::is_ascii);
+        if !is_plain(name) || !is_plain(value) {
+            return false;
+        }
         match (kind, name) {
             (Some("v"), Some(name)) => self.values.push((name.into(), value.map(Into::into))),
             (Some("d"), Some(name)) => self.defaults.push(name.into()),
@@ -297,14 +320,17 @@ mod tests {
             body
         };
         let mut findings = Findings::default();
-        assert!(findings.on_row(&row(&[Some("v"), Some("a"), Some("1")])));
-        assert!(findings.on_row(&row(&[Some("v"), Some("b"), None])));
-        assert!(findings.on_row(&row(&[Some("d"), Some("A"), None])));
-        assert!(findings.on_row(&row(&[Some("p"), Some("cursor"), None])));
+        assert!(findings.on_row(&row(&[Some("v"), Some("a"), Some("1")]), Letters::Other));
+        assert!(findings.on_row(&row(&[Some("v"), Some("b"), None]), Letters::Other));
+        assert!(findings.on_row(&row(&[Some("d"), Some("A"), None]), Letters::Other));
+        assert!(findings.on_row(&row(&[Some("p"), Some("cursor"), None]), Letters::Other));
         assert!(findings.is_default("a") && !findings.is_default("b"));
         assert!(findings.pins.contains(PinReason::Cursor));
         assert_eq!(findings.values.len(), 2);
-        assert!(!findings.on_row(b"\0\x03\0\0\0\x09v"));
-        assert!(!findings.on_row(b""));
+        let letters = row(&[Some("v"), Some("c"), Some("\u{e9}")]);
+        assert!(findings.on_row(&letters, Letters::Utf8));
+        assert!(!findings.on_row(&letters, Letters::Other));
+        assert!(!findings.on_row(b"\0\x03\0\0\0\x09v", Letters::Utf8));
+        assert!(!findings.on_row(b"", Letters::Utf8));
     }
 }

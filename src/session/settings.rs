@@ -46,6 +46,12 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         .iter()
         .filter_map(|name| client.settings.value(name).map(|value| (*name, value)));
     let others = client.settings.iter().filter(|(name, _)| !is_of_user(name));
+    // The server reads the text in the encoding of the last client: letters are written so that they are the same in any. Where
+    // the database has none, they are bytes.
+    let quote = match server.base.value("server_encoding") {
+        Some("SQL_ASCII") => quote_literal,
+        _ => quote_letters,
+    };
     let mut separator = "SELECT ";
     for (name, value) in others.chain(of_user) {
         let is_lost = is_user_changed && is_of_user(name);
@@ -54,9 +60,9 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         }
         sql.push_str(separator);
         sql.push_str("pg_catalog.set_config(");
-        quote_literal(name, &mut sql);
+        quote(name, &mut sql);
         sql.push(',');
-        quote_literal(value, &mut sql);
+        quote(value, &mut sql);
         sql.push_str(",false)");
         separator = ",";
     }
@@ -263,6 +269,23 @@ pub(super) fn quote_literal(value: &str, out: &mut String) {
     out.push('\'');
 }
 
+/// The same without a letter that is not ASCII.
+fn quote_letters(value: &str, out: &mut String) {
+    let start = out.len();
+    quote_literal(value, out);
+    if value.is_ascii() {
+        return;
+    }
+    let quoted = out.split_off(start);
+    for char in quoted.chars() {
+        if char.is_ascii() {
+            out.push(char);
+        } else {
+            out.push_str(&format!("\\U{:08X}", u32::from(char)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +334,20 @@ mod tests {
             difference(&second, &mut server).unwrap(),
             "RESET \"app\".\"tenant\";"
         );
+    }
+
+    #[test]
+    fn letters_are_said_in_no_encoding() {
+        let one = client(&[("app.name", "\u{e9}'\u{1f600}\\")]);
+        let mut server = server();
+        assert_eq!(
+            difference(&one, &mut server).unwrap(),
+            "SELECT pg_catalog.set_config(E'app.name',E'\\U000000E9''\\U0001F600\\\\',false)"
+        );
+        let mut base = Parameters::clone(&server.base);
+        base.set("server_encoding", "SQL_ASCII");
+        server.base = Arc::new(base);
+        assert!(difference(&one, &mut server).unwrap().contains("\u{e9}''"));
     }
 
     #[test]

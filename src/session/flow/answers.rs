@@ -7,6 +7,7 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
+use crate::session::inquiry::Letters;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
@@ -484,7 +485,8 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
     if !is_whole && message.head.body <= FINDING_LEN_MAX {
         return Verdict::Cut;
     }
-    inquiry.on_row(is_whole.then_some(message.body));
+    let letters = Letters::of(parties.server.reported.value("client_encoding"));
+    inquiry.on_row(is_whole.then_some(message.body), letters);
     Verdict::Drop
 }
 
