@@ -136,8 +136,8 @@ impl Inquiry {
         if self.times == 0 {
             return self.statement(&self.names);
         }
-        let limits = |name: &&Box<str>| ***name == *STATEMENT_TIMEOUT;
-        let (limit, others): (Vec<&Box<str>>, Vec<&Box<str>>) = self.names.iter().partition(limits);
+        let names = self.names.iter().map(AsRef::as_ref);
+        let (limit, others): (Vec<&str>, Vec<&str>) = names.partition(|name| *name == STATEMENT_TIMEOUT);
         let mut sql = String::new();
         if !limit.is_empty() {
             // As it is before. Whether it is the connection's own is not asked: that cannot be told quickly, and then the

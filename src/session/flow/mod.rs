@@ -414,8 +414,7 @@ impl Flow {
         let is_cancelled = error
             .as_ref()
             .is_some_and(|error| error.code == SqlState::QUERY_CANCELED);
-        let may_be_repeated = |inquiry: &Box<Inquiry>| inquiry.may_be_repeated();
-        if is_cancelled && client.inquiry.as_ref().is_some_and(may_be_repeated) {
+        if is_cancelled && client.inquiry.as_deref().is_some_and(Inquiry::may_be_repeated) {
             return Answered::Cancelled;
         }
         let findings = client.inquiry.take().and_then(|inquiry| inquiry.into_findings());

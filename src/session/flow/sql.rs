@@ -198,11 +198,10 @@ impl Flow {
                 } else {
                     // The server has it, or will have it, under this name.
                     parties.client.pins.insert(PinReason::Prepare);
-                    if mention.verb == Verb::Deallocate {
-                        // It takes its turn among those that are known.
-                        renamings.push(Renaming::new(&name, None));
-                    }
                 }
+                // It takes its turn among the names that are known.
+                let is_deallocated = mention.verb == Verb::Deallocate;
+                renamings.extend(is_deallocated.then(|| Renaming::new(&name, None)));
                 continue;
             };
             self.ready_ahead(&known, message, out, parties);
