@@ -117,7 +117,8 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
         } => {
             if let Some(seat) = worker.find(process_id, &secret) {
                 match seat.phase.get() {
-                    Phase::Idle => {}
+                    // Nothing of the client's runs.
+                    Phase::Idle | Phase::Settling => {}
                     Phase::Waiting => seat.poke(Poke::Cancel),
                     Phase::Active => {
                         if let Some(info) = &*seat.server.borrow() {
@@ -207,7 +208,7 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             state: match phase {
                 Phase::Idle => "idle",
                 Phase::Waiting => "waiting",
-                Phase::Active => "active",
+                Phase::Active | Phase::Settling => "active",
             },
             connected_at: seat.connected_at,
             request_at: seat.request_at.get(),

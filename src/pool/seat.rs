@@ -69,6 +69,8 @@ pub enum Phase {
     Waiting,
     /// Has a server connection.
     Active,
+    /// Has one, and its answer: the server is asked what became of its settings.
+    Settling,
 }
 
 /// Why a task is woken beside its sockets. The later of two outranks the earlier.

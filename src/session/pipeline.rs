@@ -96,6 +96,13 @@ impl Pipeline {
         self.take(self.entries.len().checked_sub(1)?)
     }
 
+    /// Takes out the latest entry, if it is a part of a `BEGIN`. Says whether it was.
+    pub fn pop_latest_begin(&mut self) -> bool {
+        let latest = self.entries.back();
+        let is_begin = latest.is_some_and(|entry| matches!(entry.answer, Answer::Begin));
+        is_begin && self.pop_latest().is_some()
+    }
+
     /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
     /// Call until `None`; entries come latest first, so that their changes can be undone in that order.
     pub fn pop_skipped(&mut self) -> Option<Entry> {
@@ -169,10 +176,11 @@ impl Pipeline {
     /// fails, the present batch is carried out all the same.
     #[must_use]
     pub fn is_unsettled(&self, name: &[u8], id: Option<u64>) -> bool {
-        if self.changes == 0 {
+        // Without an earlier batch there is nothing to search, however long the present one is.
+        if self.changes == 0 || !self.has_earlier_batch() {
             return false;
         }
-        if self.syncs > 0 && self.entries.len() > SEARCHED_MAX {
+        if self.entries.len() > SEARCHED_MAX {
             return true;
         }
         let mut behind_sync = false;
@@ -187,7 +195,7 @@ impl Pipeline {
     /// Whether any name hangs on a request of an earlier batch.
     #[must_use]
     pub fn is_any_unsettled(&self) -> bool {
-        if self.changes == 0 {
+        if self.changes == 0 || !self.has_earlier_batch() {
             return false;
         }
         let mut behind_sync = false;
@@ -294,6 +302,19 @@ impl Pipeline {
         };
         let renamings = std::mem::take(&mut query.renamings);
         (renamings, std::mem::take(&mut entry.server_undo))
+    }
+
+    /// One `DEALLOCATE` of the query at the head was carried out. No rollback brings the name back.
+    pub fn on_deallocated(&mut self) {
+        if let Some(Entry {
+            kind: Kind::Query,
+            client_undo: ClientUndo::Query(query),
+            ..
+        }) = self.entries.front_mut()
+            && !query.renamings.is_empty()
+        {
+            query.renamings.remove(0);
+        }
     }
 
     /// Gives up what a large batch has grown.
@@ -535,6 +556,7 @@ pub enum ClientUndo {
 /// What a simple query changes in the client's names.
 #[derive(Debug)]
 pub struct QueryUndo {
+    /// In the order in which the query makes them.
     pub renamings: Vec<Renaming>,
     pub unnamed: Option<Arc<Statement>>,
 }

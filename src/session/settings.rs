@@ -26,8 +26,15 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         .map(|(name, _)| name)
         .filter(|name| client.settings.value(name).is_none())
         .partition(|name| is_of_user(name));
+    // Another client's limit of time is not for this. Each statement of a text has its own (`exec_simple_query` in
+    // `src/backend/tcop/postgres.c`), so all but the first are free of it.
+    let limit = server.applied.value(STATEMENT_TIMEOUT);
+    if limit.is_some() && limit != client.settings.value(STATEMENT_TIMEOUT) {
+        sql.push_str("RESET statement_timeout;");
+    }
+    let is_left = |name: &&str| !name.eq_ignore_ascii_case(STATEMENT_TIMEOUT);
     // Back to the user who has logged in first: what others have set, they may not be allowed to reset.
-    for name in given_up.into_iter().chain(kept) {
+    for name in given_up.into_iter().chain(kept).filter(is_left) {
         sql.push_str("RESET ");
         quote_identifier(name, &mut sql);
         sql.push(';');
@@ -39,6 +46,12 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         .iter()
         .filter_map(|name| client.settings.value(name).map(|value| (*name, value)));
     let others = client.settings.iter().filter(|(name, _)| !is_of_user(name));
+    // The server reads the text in the encoding of the last client: letters are written so that they are the same in any. Where
+    // the database has none, they are bytes.
+    let quote = match server.base.value("server_encoding") {
+        Some("SQL_ASCII") => quote_literal,
+        _ => quote_letters,
+    };
     let mut separator = "SELECT ";
     for (name, value) in others.chain(of_user) {
         let is_lost = is_user_changed && is_of_user(name);
@@ -47,9 +60,9 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         }
         sql.push_str(separator);
         sql.push_str("pg_catalog.set_config(");
-        quote_literal(name, &mut sql);
+        quote(name, &mut sql);
         sql.push(',');
-        quote_literal(value, &mut sql);
+        quote(value, &mut sql);
         sql.push_str(",false)");
         separator = ",";
     }
@@ -237,6 +250,7 @@ const READ_ONLY: [&str; 6] = [
     "session_authorization",
 ];
 
+pub(super) const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const SESSION_AUTHORIZATION: &str = "session_authorization";
 /// Who the session acts as, in the order in which it is set.
 const OF_USER: [&str; 2] = [SESSION_AUTHORIZATION, "role"];
@@ -263,6 +277,23 @@ pub(super) fn quote_literal(value: &str, out: &mut String) {
         out.push(char);
     }
     out.push('\'');
+}
+
+/// The same without a letter that is not ASCII.
+fn quote_letters(value: &str, out: &mut String) {
+    let start = out.len();
+    quote_literal(value, out);
+    if value.is_ascii() {
+        return;
+    }
+    let quoted = out.split_off(start);
+    for char in quoted.chars() {
+        if char.is_ascii() {
+            out.push(char);
+        } else {
+            out.push_str(&format!("\\U{:08X}", u32::from(char)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +364,41 @@ mod tests {
         let one = &clients[0].settings;
         assert!(clients.iter().all(|client| Arc::ptr_eq(&client.settings, one)));
         assert!(servers.iter().all(|server| Arc::ptr_eq(&server.applied, one)));
+    }
+
+    #[test]
+    fn letters_are_said_in_no_encoding() {
+        let mut one = client(&[("app.name", "\u{e9}'\u{1f600}\\")]);
+        let mut server = server();
+        assert_eq!(
+            difference(&mut one, &mut server).unwrap(),
+            "SELECT pg_catalog.set_config(E'app.name',E'\\U000000E9''\\U0001F600\\\\',false)"
+        );
+        let mut base = Parameters::clone(&server.base);
+        base.set("server_encoding", "SQL_ASCII");
+        server.base = Arc::new(base);
+        assert!(difference(&mut one, &mut server).unwrap().contains("\u{e9}''"));
+    }
+
+    #[test]
+    fn another_clients_limit_of_time_ends_before_anything_else_is_said() {
+        let mut server = server();
+        let hasty = client(&[("role", "other"), ("statement_timeout", "1ms")]);
+        on_applied(&hasty, &mut server);
+        assert_eq!(
+            difference(&mut client(&[]), &mut server).unwrap(),
+            "RESET statement_timeout;RESET \"role\";"
+        );
+        assert_eq!(
+            difference(&mut client(&[("statement_timeout", "1s")]), &mut server).unwrap(),
+            "RESET statement_timeout;RESET \"role\";\
+             SELECT pg_catalog.set_config(E'statement_timeout',E'1s',false)"
+        );
+        let mut same = client(&[("statement_timeout", "1ms"), ("app.tenant", "1")]);
+        assert_eq!(
+            difference(&mut same, &mut server).unwrap(),
+            "RESET \"role\";SELECT pg_catalog.set_config(E'app.tenant',E'1',false)"
+        );
     }
 
     #[test]

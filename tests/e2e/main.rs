@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod asked;
 mod auth_query;
 mod bad_input;
 mod begin;

@@ -7,6 +7,7 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
+use crate::session::inquiry::Letters;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
@@ -302,6 +303,7 @@ impl Flow {
                 parties.client.pins = parties.client.pins.without(Pins::of(PinReason::Sequence));
             }
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
+            b"DEALLOCATE\0" => parties.server.pipeline.on_deallocated(),
             b"RESET\0" => {
                 self.cause = match std::mem::take(&mut self.asked) {
                     SettingEffect::ResetAll => Cause::ResetAll,
@@ -501,13 +503,14 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
     if !is_whole && message.head.body <= FINDING_LEN_MAX {
         return Verdict::Cut;
     }
-    inquiry.on_row(is_whole.then_some(message.body));
+    let letters = Letters::of(parties.server.reported.value("client_encoding"));
+    inquiry.on_row(is_whole.then_some(message.body), letters);
     Verdict::Drop
 }
 
 /// Whether an error is the last of the connection.
 fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
-    ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
+    ErrorFields::read(message.error_head()).ends_connection() || Flow::is_block_refused(parties)
 }
 
 fn is_forwarded(parties: &Parties<'_>) -> bool {

@@ -46,7 +46,8 @@ impl Flow {
     /// for the client.
     pub(super) fn take_back_block(&mut self, modes: Modes, out: &mut Outbox, parties: &mut Parties<'_>) {
         out.reset();
-        while parties.server.pipeline.pop_latest().is_some() {}
+        // Queries of ours that stand before it are in flight all the same.
+        while parties.server.pipeline.pop_latest_begin() {}
         parties.server.transaction = TransactionState::Idle;
         parties.client.block = Block::Begun(modes);
         self.settling = Settling::Done;

@@ -30,12 +30,13 @@ impl Flow {
         self.copy = Copy::None;
         parties.client.doubt();
         self.on_request_failed();
-        let fields = ErrorFields::read(message.body);
+        let seen = message.error_head();
+        let fields = ErrorFields::read(seen);
         let Some(kind) = head_kind(parties) else {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
             return Ok(verdict);
         };
-        if !self.is_of_altered(message.body) {
+        if !self.is_of_altered(seen) {
             self.on_contradiction(kind, &fields, parties);
         }
         let is_ahead = matches!(
@@ -48,8 +49,6 @@ impl Flow {
         if is_ahead {
             let mut body = Vec::new();
             let names = Names::of(parties);
-            // As much as is there however it was cut.
-            let seen = message.body.get(..ERROR_HEAD_MAX).unwrap_or(message.body);
             rewrite::error(seen, Place::Unknown, names, &mut body);
             let sql = self.sql.get_or_insert_default();
             sql.ahead_error.get_or_insert_with(|| body.into());

@@ -22,7 +22,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
-use crate::protocol::{Report, TransactionState};
+use crate::protocol::{Report, SqlState, TransactionState};
 
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
@@ -195,6 +195,16 @@ pub enum Next {
     /// Answers: too much is in flight, or the next message means one thing or another by what is answered first. What was
     /// not consumed is given again when the server has said something.
     Answers,
+}
+
+/// What became of a question of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    Found(Findings),
+    /// It was cancelled: it can be asked again.
+    Cancelled,
+    /// The server could not say.
+    Nothing,
 }
 
 /// Which side can move the conversation.
@@ -391,21 +401,31 @@ impl Flow {
 
     /// Asks the server a question of our own, at rest.
     pub fn inquire(&mut self, inquiry: &mut Inquiry, server: &mut ServerState, out: &mut Vec<u8>) {
-        inquiry.begin();
         super::client::query(&inquiry.sql(), out);
+        inquiry.begin();
         server.pipeline.push(super::pipeline::Entry::read(Kind::Query));
         server.statements.unnamed = None;
         self.own_error = None;
         self.flushed = true;
     }
 
-    /// What the server has answered, once; none if it could not.
-    pub fn take_findings(&mut self, client: &mut ClientSession) -> Option<Findings> {
+    /// What the server has answered, once.
+    pub fn take_findings(&mut self, client: &mut ClientSession) -> Answered {
         let error = self.own_error.take();
-        let findings = client.inquiry.take()?.into_findings();
-        let findings = findings.filter(|_| error.is_none())?;
-        self.certainty = Certainty::Known;
-        Some(findings)
+        let is_cancelled = error
+            .as_ref()
+            .is_some_and(|error| error.code == SqlState::QUERY_CANCELED);
+        if is_cancelled && client.inquiry.as_deref().is_some_and(Inquiry::may_be_repeated) {
+            return Answered::Cancelled;
+        }
+        let findings = client.inquiry.take().and_then(|inquiry| inquiry.into_findings());
+        match findings.filter(|_| error.is_none()) {
+            Some(findings) => {
+                self.certainty = Certainty::Known;
+                Answered::Found(findings)
+            }
+            None => Answered::Nothing,
+        }
     }
 
     /// Statements that are met from now on rest on the client's settings.

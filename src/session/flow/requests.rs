@@ -8,6 +8,7 @@ use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Plain, ServerUnd
 use crate::session::screen::{BlockEffect, Effects, NameEffect, PinReason, Pins, SettingEffect, screen};
 use crate::session::{settings, sql_names};
 
+use super::answers::ERROR_HEAD_MAX;
 use super::copy::Copy;
 use super::listening::Heed;
 use super::prepared::STATEMENT_LEN_MAX;
@@ -22,9 +23,14 @@ pub(super) struct Message<'a> {
     pub(super) input: &'a [u8],
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     pub(super) fn is_whole(&self) -> bool {
         self.body.len() == self.head.body
+    }
+
+    /// What is read of an error: as much of it however it was cut.
+    pub(super) fn error_head(&self) -> &'a [u8] {
+        self.body.get(..ERROR_HEAD_MAX).unwrap_or(self.body)
     }
 }
 

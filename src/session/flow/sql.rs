@@ -199,6 +199,9 @@ impl Flow {
                     // The server has it, or will have it, under this name.
                     parties.client.pins.insert(PinReason::Prepare);
                 }
+                // It takes its turn among the names that are known.
+                let is_deallocated = mention.verb == Verb::Deallocate;
+                renamings.extend(is_deallocated.then(|| Renaming::new(&name, None)));
                 continue;
             };
             self.ready_ahead(&known, message, out, parties);

@@ -19,7 +19,10 @@ pub(super) fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
             let name = next.and_then(|next| name_of(&next).or_else(|| string_of(&next)));
             language = name.unwrap_or_default();
         }
-        if let Kind::String(_) = token.kind {
+        // A second string is that of UESCAPE.
+        if let Kind::String(_) = token.kind
+            && code.is_none()
+        {
             code = Some(string_of(&token));
         }
     }
