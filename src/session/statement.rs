@@ -20,8 +20,10 @@ use super::screen::{Effects, screen, screen_followed};
 use super::sql_names::{self, Mention, Verb};
 
 mod prepared;
+mod reading;
 
 pub use prepared::ServerStatements;
+pub use reading::Reading;
 
 /// One text with its parameter types.
 #[derive(Debug)]
@@ -41,6 +43,19 @@ pub struct Statement {
     pub effects: Effects,
     /// The name of another prepared statement in its text.
     mention: Option<Box<Mention>>,
+    reading: Reading,
+    owner: Owner,
+}
+
+/// Who uses a statement, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever prepares the same.
+    Everybody,
+    /// One client.
+    Client,
+    /// One client on one server connection: what its literals were read as is known there alone.
+    Connection,
 }
 
 /// How a statement is prepared.
@@ -55,7 +70,25 @@ impl Statement {
     /// Whether it can be prepared again elsewhere.
     #[must_use]
     pub fn is_movable(&self) -> bool {
-        self.body.is_some()
+        self.body.is_some() && self.owner != Owner::Connection
+    }
+
+    /// What else than its words it hangs on.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Whether others may use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.owner == Owner::Everybody
+    }
+
+    /// The settings that it rests on.
+    #[must_use]
+    pub fn basis(&self) -> Option<&Arc<Basis>> {
+        self.basis.as_ref()
     }
 
     /// The text alone; none when it is not kept.
@@ -275,8 +308,16 @@ impl StatementCache {
             Origin::Parse => sql_names::only(text).map(Box::new),
             Origin::Sql(_) => None,
         };
+        let reading = match &mention {
+            Some(_) => Reading::Fixed,
+            None => Reading::of(text),
+        };
+        let owner = match self.sharing {
+            Sharing::All(_) if reading != Reading::Moment => Owner::Everybody,
+            Sharing::All(_) | Sharing::None => Owner::Client,
+        };
         let shared = match &self.library {
-            Some(library) if self.sharing != Sharing::None => {
+            Some(library) if owner == Owner::Everybody => {
                 library.share(body, origin, self.basis.as_ref(), schema)
             }
             Some(_) | None => Shared {
@@ -292,8 +333,10 @@ impl StatementCache {
             schema,
             effects: effects(text, mention.as_deref()),
             mention,
+            reading,
+            owner,
         });
-        if self.sharing == Sharing::None {
+        if owner == Owner::Client {
             return statement;
         }
         self.make_room(body.len());
@@ -315,7 +358,22 @@ impl StatementCache {
             basis: None,
             schema: 0,
             mention: None,
+            reading: Reading::Fixed,
+            owner: Owner::Connection,
             effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
+        })
+    }
+
+    /// The same statement for one client alone.
+    pub fn own(&mut self, statement: &Statement, owner: Owner) -> Arc<Statement> {
+        Arc::new(Statement {
+            id: self.take_id(),
+            body: statement.body.clone(),
+            basis: statement.basis.clone(),
+            effects: statement.effects.clone(),
+            mention: statement.mention.clone(),
+            owner,
+            ..*statement
         })
     }
 

@@ -13,6 +13,7 @@ pub mod fuzz;
 mod listening;
 mod meaning;
 mod prepared;
+mod reading;
 mod refusals;
 mod requests;
 mod rewrite;
@@ -27,7 +28,10 @@ use crate::protocol::{Report, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{CatalogEffect, DatabaseEffect, Effects, SchemaEffect, SettingEffect, vacated};
+use super::screen::{
+    CatalogEffect, DatabaseEffect, Effects, LiteralEffect, NameEffect, PinReason, SchemaEffect,
+    SettingEffect, vacated,
+};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::{Sharing, StatementCache};
@@ -116,11 +120,13 @@ enum Settling {
 }
 
 /// Whether the client's settings, as they are known, are those that its next statement meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
+    /// That may change how literals are read.
+    Misread,
 }
 
 /// Whose error it is when the server says that a statement was cancelled.
@@ -413,7 +419,7 @@ impl Flow {
         let basis = client.basis.of(&client.settings);
         let sharing = match self.certainty {
             Certainty::Known => Sharing::All(parties.server.schema),
-            Certainty::Unsure => Sharing::None,
+            Certainty::Unsure | Certainty::Misread => Sharing::None,
         };
         parties.cache.stand_on(basis, sharing);
     }
@@ -424,7 +430,14 @@ impl Flow {
             return;
         }
         if effects.settings != SettingEffect::None {
-            self.certainty = Certainty::Unsure;
+            self.certainty = self.certainty.max(Certainty::Unsure);
+        }
+        // To forget names resets settings, too; of a client that has none, nothing.
+        let is_reset = effects.names == NameEffect::Forgets && effects.settings == SettingEffect::None;
+        let changes =
+            effects.literals == LiteralEffect::MayChange && !(is_reset && client.settings.is_empty());
+        if changes || effects.pins.contains(PinReason::Setting) {
+            self.certainty = Certainty::Misread;
         }
         if effects.catalog == CatalogEffect::MayDefine {
             self.doing = Doing::Defining;

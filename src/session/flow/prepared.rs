@@ -46,7 +46,8 @@ impl Flow {
         let statement = if is_large {
             parties.cache.unkept(text)
         } else {
-            parties.cache.intern(text)
+            let statement = parties.cache.intern(text);
+            self.as_read(statement, name, parties)
         };
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
@@ -362,6 +363,7 @@ impl Flow {
             self.refuse_in_place(message, unknown_name(name), out, parties);
             return Provided::Refused;
         };
+        let statement = self.own(statement, name, parties);
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
             Meaning::Held => return Provided::Held,
@@ -397,6 +399,7 @@ impl Flow {
         if parties.server.statements.unnamed == Some(statement.id) {
             return;
         }
+        let turned = self.turn_reading(statement, message, out, parties);
         let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
         parties.server.statements.unnamed = Some(statement.id);
         statement.parse(ServerName::Unnamed, out.make(message.input));
@@ -406,6 +409,7 @@ impl Flow {
             ..Entry::skip(Kind::Parse)
         };
         self.push(entry, parties);
+        self.turn_reading_back(turned, message, out, parties);
     }
 
     /// Closes statements that the server connection has had longest, so that one more fits.

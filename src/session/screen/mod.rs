@@ -84,6 +84,15 @@ pub struct Effects {
     pub database: DatabaseEffect,
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
+    pub literals: LiteralEffect,
+}
+
+/// Whether a text changes how literals are read, if only for its transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LiteralEffect {
+    #[default]
+    None,
+    MayChange,
 }
 
 /// Whether a text says what is listened to.
@@ -201,6 +210,7 @@ impl Effects {
     fn on_set(&mut self, set: set::Set) {
         self.pins.extend(set.pin);
         self.settings = self.settings.max(set.effect);
+        self.literals = self.literals.max(set.literals);
         for name in set.names {
             if !self.sets.contains(&name) {
                 self.sets.push(name);
@@ -224,7 +234,13 @@ impl Effects {
         }
         self.block = BlockEffect::MayCommit;
         self.names = NameEffect::MayForget;
+        self.on_hidden_setting();
+    }
+
+    /// It may set anything.
+    fn on_hidden_setting(&mut self) {
         self.settings = self.settings.max(SettingEffect::Local);
+        self.literals = LiteralEffect::MayChange;
     }
 }
 
@@ -290,6 +306,7 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         word if is(word, "set") => effects.on_set(set::set(words.rest)),
         word if is(word, "reset") && words.peek().is_some_and(|name| is(name, "all")) => {
             effects.settings = SettingEffect::ResetAll;
+            effects.literals = LiteralEffect::MayChange;
         }
         word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
         word if is(word, "listen") => {
@@ -311,13 +328,16 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
             effects.release = Release::Maybe;
             if forgets(words) {
                 effects.names = NameEffect::Forgets;
+                if is(word, "discard") {
+                    effects.literals = LiteralEffect::MayChange;
+                }
             }
         }
         word if is(word, "update") => {
             let mut named = words.take_while(|word| !is(word, "set"));
             if named.any(|word| is(word, "pg_settings")) {
                 effects.pins.insert(PinReason::Setting);
-                effects.settings = effects.settings.max(SettingEffect::Local);
+                effects.on_hidden_setting();
             }
         }
         word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
@@ -388,7 +408,7 @@ fn inside(text: &[u8], effects: &mut Effects) {
             Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
             Some((_, _, Called::SetsIfUpdated)) if Words::new(text).any(|word| is(word, "update")) => {
                 effects.pins.insert(PinReason::Setting);
-                effects.settings = effects.settings.max(SettingEffect::Local);
+                effects.on_hidden_setting();
             }
             Some((_, _, Called::SetsIfUpdated)) | None => {}
         }
@@ -400,7 +420,7 @@ fn inside(text: &[u8], effects: &mut Effects) {
     });
     if hidden {
         effects.pins.insert(PinReason::Setting);
-        effects.settings = effects.settings.max(SettingEffect::Local);
+        effects.on_hidden_setting();
     }
     let mut seeds = memchr::memchr2_iter(b'd', b'D', text);
     if seeds.any(|at| ends(text.get(..at).unwrap_or_default(), "setsee")) {

@@ -1,6 +1,8 @@
 //! Which settings a statement sets, as far as its words tell.
 
-use super::{PinReason, SettingEffect, is, is_any, is_reported};
+use crate::session::basis::is_of_literals;
+
+use super::{LiteralEffect, PinReason, SettingEffect, is, is_any, is_reported};
 
 /// What a `SET`, a `RESET` or a call of `set_config` does to the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,6 +11,7 @@ pub(super) struct Set {
     /// Settings that keep their value beyond the transaction, and that no server reports.
     pub(super) names: Vec<Box<str>>,
     pub(super) pin: Option<PinReason>,
+    pub(super) literals: LiteralEffect,
 }
 
 impl Set {
@@ -24,6 +27,23 @@ impl Set {
             effect: SettingEffect::Local,
             names: names.iter().map(|name| (*name).into()).collect(),
             pin: None,
+            literals: LiteralEffect::None,
+        }
+    }
+
+    /// The same, for the transaction alone.
+    fn into_local(self) -> Self {
+        Self {
+            literals: self.literals,
+            ..Self::local()
+        }
+    }
+
+    /// The same of something that says how literals are read.
+    fn of_literals(self) -> Self {
+        Self {
+            literals: LiteralEffect::MayChange,
+            ..self
         }
     }
 
@@ -41,6 +61,7 @@ impl Set {
             effect: SettingEffect::Local,
             names: Vec::new(),
             pin: Some(PinReason::Setting),
+            literals: LiteralEffect::MayChange,
         }
     }
 
@@ -55,10 +76,16 @@ impl Set {
                 ..Self::local()
             };
         }
-        if is_reported(word) || is_any(word, &OF_TRANSACTION) {
-            return Self::local();
+        let set = if is_reported(word) || is_any(word, &OF_TRANSACTION) {
+            Self::local()
+        } else {
+            Self::of(&[&name])
+        };
+        if is_of_literals(&name) {
+            set.of_literals()
+        } else {
+            set
         }
-        Self::of(&[&name])
     }
 }
 
@@ -67,7 +94,7 @@ pub(super) fn set(text: &[u8]) -> Set {
     let mut tokens = Tokens::new(text);
     let mut token = tokens.next();
     if token.is_word("local") {
-        return Set::local();
+        return set(tokens.words.rest).into_local();
     }
     if token.is_word("session") {
         token = tokens.next();
@@ -81,9 +108,9 @@ pub(super) fn set(text: &[u8]) -> Set {
     if let Token::Word(word) = token {
         let known = match word {
             _ if is_any(word, &["transaction", "constraints"]) => Some(Set::default()),
-            _ if is_any(word, &["time", "names"]) => Some(Set::local()),
+            _ if is_any(word, &["time", "names"]) => Some(Set::local().of_literals()),
             _ if is(word, "schema") => Some(Set::of(&["search_path"])),
-            _ if is(word, "xml") => Some(Set::of(&["xmloption"])),
+            _ if is(word, "xml") => Some(Set::of(&["xmloption"]).of_literals()),
             _ if is(word, "session") => Some(Set::of(&AUTHORIZATION)),
             _ => None,
         };
@@ -104,7 +131,7 @@ pub(super) fn reset(text: &[u8]) -> Set {
         return Set::default();
     }
     let set = if token.is_word("time") {
-        Set::local()
+        Set::local().of_literals()
     } else if token.is_word("session") {
         Set::of(&AUTHORIZATION)
     } else {
@@ -136,12 +163,9 @@ pub(super) fn call(text: &[u8]) -> Set {
     }
     let scope = tokens.next();
     if scope.is_word("true") && matches!(tokens.next(), Token::Sign(b')')) {
-        return Set::local();
+        return Set::named(name).into_local();
     }
-    match name {
-        Some(name) => Set::named(Some(name)),
-        None => Set::unknown(),
-    }
+    Set::named(name)
 }
 
 /// A piece of a statement.
