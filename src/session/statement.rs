@@ -91,6 +91,12 @@ impl Statement {
         self.basis.as_ref()
     }
 
+    /// Whether its text is at hand.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// The text alone; none when it is not kept.
     #[must_use]
     pub fn text(&self) -> Option<&[u8]> {
@@ -132,6 +138,8 @@ pub enum ServerName {
     Numbered(u64),
     /// A name under which no statement is ever prepared.
     Nobody,
+    /// Of a statement that is needed for a moment: closed before it is prepared.
+    Aside,
 }
 
 impl ServerName {
@@ -148,6 +156,7 @@ impl ServerName {
             Self::Unnamed => 0,
             Self::Numbered(id) => SERVER_NAME_PREFIX.len() + digits(id),
             Self::Nobody => SERVER_NAME_PREFIX.len() + NOBODY.len(),
+            Self::Aside => SERVER_NAME_PREFIX.len() + ASIDE.len(),
         }
     }
 
@@ -171,6 +180,10 @@ impl ServerName {
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
                 out.extend_from_slice(NOBODY);
+            }
+            Self::Aside => {
+                out.extend_from_slice(SERVER_NAME_PREFIX);
+                out.extend_from_slice(ASIDE);
             }
         }
     }
@@ -563,6 +576,7 @@ const NAME_LEN: usize = 63;
 
 pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
 const NOBODY: &[u8] = b"none";
+const ASIDE: &[u8] = b"aside";
 /// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
 const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 const HEX: &[u8; 16] = b"0123456789abcdef";

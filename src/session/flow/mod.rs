@@ -29,8 +29,7 @@ use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
 use super::screen::{
-    CatalogEffect, DatabaseEffect, Effects, LiteralEffect, NameEffect, PinReason, SchemaEffect,
-    SettingEffect, vacated,
+    CatalogEffect, DatabaseEffect, Effects, LiteralEffect, PinReason, SchemaEffect, SettingEffect, vacated,
 };
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
@@ -125,7 +124,9 @@ enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
-    /// That may change how literals are read.
+    /// That may change how literals are read, which the server reports before it is ready.
+    Untold,
+    /// The same, and it may not report it.
     Misread,
 }
 
@@ -419,7 +420,7 @@ impl Flow {
         let basis = client.basis.of(&client.settings);
         let sharing = match self.certainty {
             Certainty::Known => Sharing::All(parties.server.schema),
-            Certainty::Unsure | Certainty::Misread => Sharing::None,
+            Certainty::Unsure | Certainty::Untold | Certainty::Misread => Sharing::None,
         };
         parties.cache.stand_on(basis, sharing);
     }
@@ -432,13 +433,17 @@ impl Flow {
         if effects.settings != SettingEffect::None {
             self.certainty = self.certainty.max(Certainty::Unsure);
         }
-        // To forget names resets settings, too; of a client that has none, nothing.
-        let is_reset = effects.names == NameEffect::Forgets && effects.settings == SettingEffect::None;
-        let changes =
-            effects.literals == LiteralEffect::MayChange && !(is_reset && client.settings.is_empty());
-        if changes || effects.pins.contains(PinReason::Setting) {
-            self.certainty = Certainty::Misread;
-        }
+        // What resets everything changes little for a client that has set nothing: at the most what the same text reports.
+        let has_nothing = client.settings.is_empty() && effects.sets.is_empty();
+        let by_literals = match (effects.literals, effects.settings) {
+            _ if effects.pins.contains(PinReason::Setting) => Certainty::Misread,
+            (LiteralEffect::MayChange, SettingEffect::None) if has_nothing => Certainty::Known,
+            (LiteralEffect::MayChange, SettingEffect::ResetAll) if has_nothing => Certainty::Untold,
+            (LiteralEffect::MayChange, _) => Certainty::Misread,
+            (LiteralEffect::Reported, _) => Certainty::Untold,
+            (LiteralEffect::None, _) => Certainty::Known,
+        };
+        self.certainty = self.certainty.max(by_literals);
         if effects.catalog == CatalogEffect::MayDefine {
             self.doing = Doing::Defining;
         }

@@ -186,14 +186,15 @@ impl Flow {
         if self.batch == Batch::Skipping {
             return Ok(Taken::Kept);
         }
-        let effect = parties.client.statements.get(name);
-        let effect = effect.map_or(SequenceEffect::None, |statement| statement.effects.sequences);
+        let effect = Self::sequences_of(name, parties);
         if effect != SequenceEffect::None {
             let pipeline = &parties.server.pipeline;
             if pipeline.is_unnamed_unsettled() || pipeline.is_unsettled(name, None) {
                 return Ok(Taken::Held);
             }
-            self.on_sequences(effect, Kind::Bind, message, out, parties);
+            if let Some(taken) = self.on_sequences(effect, Kind::Bind, message, out, parties) {
+                return Ok(taken);
+            }
         }
         let found = match self.provide(message, name, out, parties) {
             Provided::Held => return Ok(Taken::Held),
@@ -479,7 +480,7 @@ fn renamed_head(tag: u8, portal: &[u8], id: u64, rest: usize, out: &mut Vec<u8>)
     }
 }
 
-fn close_statement(name: ServerName, out: &mut Vec<u8>) {
+pub(super) fn close_statement(name: ServerName, out: &mut Vec<u8>) {
     let frame = Frame::begin(out, tag::CLOSE);
     out.push(tag::TARGET_STATEMENT);
     name.write(out);

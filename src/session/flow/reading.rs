@@ -13,9 +13,10 @@ use crate::session::basis::{OF_LITERALS, reads_alike};
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Entry, Kind};
 use crate::session::settings::quote_literal;
-use crate::session::statement::{Owner, Reading, Statement};
+use crate::session::statement::{Owner, Reading, ServerName, Statement};
 
 use super::meaning::PORTAL;
+use super::prepared::close_statement;
 use super::requests::Message;
 use super::{Certainty, Flow, Parties};
 
@@ -33,9 +34,9 @@ impl Flow {
     ) -> Arc<Statement> {
         let stays = match statement.reading() {
             Reading::Fixed => false,
-            Reading::Settings => self.certainty == Certainty::Misread,
+            Reading::Settings => self.certainty >= Certainty::Untold,
             // An unnamed one is rarely used again, and would keep the connection until there is another.
-            Reading::Moment => self.certainty == Certainty::Misread || !name.is_empty(),
+            Reading::Moment => self.certainty >= Certainty::Untold || !name.is_empty(),
         };
         if stays {
             parties.cache.own(&statement, Owner::Connection)
@@ -74,7 +75,7 @@ impl Flow {
     /// Whether the statement's literals would be read now as they were.
     fn reads(&self, statement: &Statement, parties: &mut Parties<'_>) -> bool {
         let client = &mut *parties.client;
-        self.certainty != Certainty::Misread
+        self.certainty < Certainty::Untold
             && reads_alike(statement.basis(), client.basis.of(&client.settings))
     }
 
@@ -92,7 +93,7 @@ impl Flow {
         }
         let client = &mut *parties.client;
         let now = client.basis.of(&client.settings);
-        let is_misread = self.certainty == Certainty::Misread;
+        let is_misread = self.certainty >= Certainty::Untold;
         let value = |name: &str| statement.basis().and_then(|basis| basis.value(name));
         let differs = |name: &&str| is_misread || value(name) != now.and_then(|basis| basis.value(name));
         let names: Vec<&'static str> = OF_LITERALS.into_iter().filter(differs).collect();
@@ -143,23 +144,26 @@ impl Flow {
     /// statement and portal right behind it; one that an error has left behind is closed first.
     fn run_aside(&mut self, sql: &str, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
         let made = out.make(message.input);
-        close(tag::TARGET_STATEMENT, ASIDE, made);
+        close_statement(ServerName::Aside, made);
         let frame = Frame::begin(made, tag::PARSE);
-        write::cstr(made, ASIDE);
+        ServerName::Aside.write(made);
         write::cstr(made, sql.as_bytes());
         made.extend_from_slice(&[0; 2]);
         frame.end(made);
         let frame = Frame::begin(made, tag::BIND);
         write::cstr(made, PORTAL);
-        write::cstr(made, ASIDE);
+        ServerName::Aside.write(made);
         made.extend_from_slice(&[0; 6]);
         frame.end(made);
         let frame = Frame::begin(made, tag::EXECUTE);
         write::cstr(made, PORTAL);
         made.extend_from_slice(&[0; 4]);
         frame.end(made);
-        close(tag::TARGET_PORTAL, PORTAL, made);
-        close(tag::TARGET_STATEMENT, ASIDE, made);
+        let frame = Frame::begin(made, tag::CLOSE);
+        made.push(tag::TARGET_PORTAL);
+        write::cstr(made, PORTAL);
+        frame.end(made);
+        close_statement(ServerName::Aside, made);
         for kind in [
             Kind::Close,
             Kind::Parse,
@@ -185,12 +189,3 @@ fn set_local(name: &str, value: &str, sql: &mut String) {
     sql.push_str(value);
     sql.push_str(",true)");
 }
-
-fn close(target: u8, name: &[u8], out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::CLOSE);
-    out.push(target);
-    write::cstr(out, name);
-    frame.end(out);
-}
-
-const ASIDE: &[u8] = b"pgweir_aside";

@@ -276,7 +276,7 @@ impl Flow {
     }
 
     /// An error that PostgreSQL would raise here, but that only we can know of: the server is made to fail in its place.
-    fn refuse_query(
+    pub(super) fn refuse_query(
         &mut self,
         message: &Message<'_>,
         report: Report,

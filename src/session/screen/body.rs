@@ -26,10 +26,17 @@ pub fn judge(language: &[u8], body: &[u8]) -> Effects {
 impl Effects {
     /// Adds what another text does. Says whether that was more.
     pub fn take_in(&mut self, other: &Self) -> bool {
-        let before = (self.pins, self.settings, self.release, self.sets.len());
+        let before = (
+            self.pins,
+            self.settings,
+            self.release,
+            self.literals,
+            self.sets.len(),
+        );
         self.pins = self.pins.union(other.pins);
         self.settings = self.settings.max(other.settings);
         self.release = self.release.max(other.release);
+        self.literals = self.literals.max(other.literals);
         if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
             for name in &other.sets {
                 if !self.sets.contains(name) {
@@ -40,7 +47,14 @@ impl Effects {
         if self.sets.len() > SETS_MAX {
             self.pins.insert(PinReason::Setting);
         }
-        before != (self.pins, self.settings, self.release, self.sets.len())
+        before
+            != (
+                self.pins,
+                self.settings,
+                self.release,
+                self.literals,
+                self.sets.len(),
+            )
     }
 }
 

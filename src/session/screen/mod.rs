@@ -92,6 +92,8 @@ pub struct Effects {
 pub enum LiteralEffect {
     #[default]
     None,
+    /// By a setting that the server reports before it is ready again.
+    Reported,
     MayChange,
 }
 

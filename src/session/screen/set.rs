@@ -39,6 +39,14 @@ impl Set {
         }
     }
 
+    /// Something that says how literals are read, and that is reported.
+    fn reported() -> Self {
+        Self {
+            literals: LiteralEffect::Reported,
+            ..Self::local()
+        }
+    }
+
     /// The same of something that says how literals are read.
     fn of_literals(self) -> Self {
         Self {
@@ -76,15 +84,14 @@ impl Set {
                 ..Self::local()
             };
         }
-        let set = if is_reported(word) || is_any(word, &OF_TRANSACTION) {
+        if is_reported(word) && is_of_literals(&name) {
+            Self::reported()
+        } else if is_reported(word) || is_any(word, &OF_TRANSACTION) {
             Self::local()
+        } else if is_of_literals(&name) {
+            Self::of(&[&name]).of_literals()
         } else {
             Self::of(&[&name])
-        };
-        if is_of_literals(&name) {
-            set.of_literals()
-        } else {
-            set
         }
     }
 }
@@ -108,7 +115,7 @@ pub(super) fn set(text: &[u8]) -> Set {
     if let Token::Word(word) = token {
         let known = match word {
             _ if is_any(word, &["transaction", "constraints"]) => Some(Set::default()),
-            _ if is_any(word, &["time", "names"]) => Some(Set::local().of_literals()),
+            _ if is_any(word, &["time", "names"]) => Some(Set::reported()),
             _ if is(word, "schema") => Some(Set::of(&["search_path"])),
             _ if is(word, "xml") => Some(Set::of(&["xmloption"]).of_literals()),
             _ if is(word, "session") => Some(Set::of(&AUTHORIZATION)),
@@ -131,7 +138,7 @@ pub(super) fn reset(text: &[u8]) -> Set {
         return Set::default();
     }
     let set = if token.is_word("time") {
-        Set::local().of_literals()
+        Set::reported()
     } else if token.is_word("session") {
         Set::of(&AUTHORIZATION)
     } else {
