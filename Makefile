@@ -5,6 +5,8 @@
 
 CARGO ?= cargo
 SEED ?=
+# How many seeds the simulation plays.
+SEEDS ?=
 # Words in the names of scripts.
 SCRIPT ?=
 # Seconds that each fuzz target runs in the smoke test.
@@ -21,7 +23,7 @@ help:
 	@echo 'make bench       compare with PgBouncer (BENCH="--rounds 3 --seconds 5")'
 	@echo 'make bench-micro framing, lease and return, looking at texts, in nanoseconds'
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
-	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
+	@echo 'make sim         the simulation alone (SEED=… replays one seed, SEEDS=… plays so many)'
 	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
 	@echo 'make suites      test suites of drivers, direct against through pgweir (SUITES="asyncpg"; all of them unless named)'
 	@echo 'make suites-quick without those, and parts of them, that mostly repeat others'
@@ -65,7 +67,7 @@ fuzz-smoke:
 	@scripts/fuzz-smoke.sh $(FUZZ_SECONDS)
 
 sim:
-	PGWEIR_SIM_SEED=$(SEED) $(CARGO) test --locked --test sim
+	PGWEIR_SIM_SEED=$(SEED) PGWEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --test sim
 
 differential:
 	@scripts/setup.sh build test

@@ -108,6 +108,13 @@ impl Sequences {
             self.memory = Memory::Foreign;
         }
     }
+
+    /// Something has failed: what stands behind it in its batch is not carried out.
+    pub fn on_error(&mut self) {
+        if self.memory == Memory::Discarding {
+            self.memory = Memory::Foreign;
+        }
+    }
 }
 
 /// Whose values it remembers.
@@ -118,6 +125,8 @@ pub enum Memory {
     Foreign,
     /// Another client's, and behind them the present one's.
     Mixed,
+    /// What was remembered is being discarded: what stands behind that in the same batch is carried out only if it is.
+    Discarding,
     Own,
 }
 

@@ -21,8 +21,10 @@ use super::screen::{Effects, screen, screen_followed};
 use super::sql_names::{self, Mention, Verb};
 
 mod prepared;
+mod reading;
 
 pub use prepared::ServerStatements;
+pub use reading::Reading;
 
 /// One text with its parameter types.
 #[derive(Debug)]
@@ -46,6 +48,19 @@ pub struct Statement {
     mention: Option<Box<Mention>>,
     /// The state of a catalog by which its text names nothing that changes the session from inside; 0 is none.
     cleared: AtomicU64,
+    reading: Reading,
+    owner: Owner,
+}
+
+/// Who uses a statement, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever prepares the same.
+    Everybody,
+    /// One client.
+    Client,
+    /// One client on one server connection: what its literals were read as is known there alone.
+    Connection,
 }
 
 /// How a statement is prepared.
@@ -60,6 +75,30 @@ impl Statement {
     /// Whether it can be prepared again elsewhere.
     #[must_use]
     pub fn is_movable(&self) -> bool {
+        self.body.is_some() && self.owner != Owner::Connection
+    }
+
+    /// What else than its words it hangs on.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Whether others may use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.owner == Owner::Everybody
+    }
+
+    /// The settings that it rests on.
+    #[must_use]
+    pub fn basis(&self) -> Option<&Arc<Basis>> {
+        self.basis.as_ref()
+    }
+
+    /// Whether its text is at hand.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
         self.body.is_some()
     }
 
@@ -91,7 +130,7 @@ impl Statement {
     /// Whether its execution does what it says and nothing beyond, and its text names no other statement.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.mention.is_none() && self.effects.are_none_at_all()
+        self.mention.is_none() && self.reading == Reading::Fixed && self.effects.are_none_at_all()
     }
 
     /// The name of another prepared statement in its text, which must be resolved whenever it is used.
@@ -125,6 +164,8 @@ pub enum ServerName {
     Numbered(u64),
     /// A name under which no statement is ever prepared.
     Nobody,
+    /// Of a statement that is needed for a moment: closed before it is prepared.
+    Aside,
 }
 
 impl ServerName {
@@ -142,6 +183,7 @@ impl ServerName {
             Self::Unnamed => 0,
             Self::Numbered(id) => SERVER_NAME_PREFIX.len() + digits(id),
             Self::Nobody => SERVER_NAME_PREFIX.len() + NOBODY.len(),
+            Self::Aside => SERVER_NAME_PREFIX.len() + ASIDE.len(),
         }
     }
 
@@ -166,6 +208,10 @@ impl ServerName {
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
                 out.extend_from_slice(NOBODY);
+            }
+            Self::Aside => {
+                out.extend_from_slice(SERVER_NAME_PREFIX);
+                out.extend_from_slice(ASIDE);
             }
         }
     }
@@ -303,8 +349,16 @@ impl StatementCache {
             Origin::Parse => sql_names::only(text).map(Box::new),
             Origin::Sql(_) => None,
         };
+        let reading = match &mention {
+            Some(_) => Reading::Fixed,
+            None => Reading::of(text),
+        };
+        let owner = match self.sharing {
+            Sharing::All(_) if reading != Reading::Moment => Owner::Everybody,
+            Sharing::All(_) | Sharing::None => Owner::Client,
+        };
         let shared = match &self.library {
-            Some(library) if self.sharing != Sharing::None => {
+            Some(library) if owner == Owner::Everybody => {
                 library.share(body, origin, self.basis.as_ref(), schema)
             }
             Some(_) | None => Shared {
@@ -322,8 +376,10 @@ impl StatementCache {
             effects: effects(text, mention.as_deref()),
             mention,
             cleared: AtomicU64::new(0),
+            reading,
+            owner,
         });
-        if self.sharing == Sharing::None {
+        if owner == Owner::Client {
             return statement;
         }
         self.make_room(body.len());
@@ -347,7 +403,23 @@ impl StatementCache {
             schema: 0,
             mention: None,
             cleared: AtomicU64::new(0),
+            reading: Reading::Fixed,
+            owner: Owner::Connection,
             effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
+        })
+    }
+
+    /// The same statement for one client alone.
+    pub fn own(&mut self, statement: &Statement, owner: Owner) -> Arc<Statement> {
+        Arc::new(Statement {
+            id: self.take_id(),
+            body: statement.body.clone(),
+            basis: statement.basis.clone(),
+            effects: statement.effects.clone(),
+            mention: statement.mention.clone(),
+            cleared: AtomicU64::new(0),
+            owner,
+            ..*statement
         })
     }
 
@@ -556,6 +628,7 @@ const NAME_LEN: usize = 63;
 
 pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
 const NOBODY: &[u8] = b"none";
+const ASIDE: &[u8] = b"aside";
 /// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
 const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Texts a worker keeps for later clients, beside those that clients hold.

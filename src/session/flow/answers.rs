@@ -11,7 +11,7 @@ use crate::session::inquiry::Letters;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
-use crate::session::server::Definitions;
+use crate::session::server::{Definitions, Memory};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
@@ -299,6 +299,9 @@ impl Flow {
         parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
+            b"DISCARD SEQUENCES\0" if verdict == Verdict::Drop => {
+                parties.server.sequences.memory = Memory::Own;
+            }
             b"DISCARD SEQUENCES\0" if verdict == Verdict::Pass => {
                 parties.client.pins = parties.client.pins.without(Pins::of(PinReason::Sequence));
             }
@@ -436,6 +439,9 @@ impl Flow {
             self.doing = Doing::Nothing;
             self.settling = Settling::Done;
             self.early_syncs = 0;
+            if self.certainty == Certainty::Untold {
+                self.certainty = Certainty::Unsure;
+            }
             let is_told = !parties.client.pins.contains(PinReason::Setting);
             if state == TransactionState::Idle && parties.client.inquiry.is_none() && is_told {
                 self.certainty = Certainty::Known;

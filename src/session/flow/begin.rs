@@ -39,6 +39,8 @@ impl Flow {
         // That is what the client was told.
         parties.server.transaction = TransactionState::InBlock;
         self.settling = Settling::Begin;
+        // What was asked for before, the client's settings, was: this has no end that the server answers at once.
+        self.flushed = false;
         Some(modes)
     }
 

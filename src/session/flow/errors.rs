@@ -29,6 +29,7 @@ impl Flow {
         }
         self.copy = Copy::None;
         parties.client.doubt();
+        parties.server.sequences.on_error();
         self.on_request_failed();
         let seen = message.error_head();
         let fields = ErrorFields::read(seen);

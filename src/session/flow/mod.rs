@@ -13,6 +13,7 @@ pub mod fuzz;
 mod listening;
 mod meaning;
 mod prepared;
+mod reading;
 mod refusals;
 mod requests;
 mod rewrite;
@@ -27,7 +28,10 @@ use crate::protocol::{Report, SqlState, TransactionState};
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{CatalogEffect, DatabaseEffect, Effects, Remains, SchemaEffect, SettingEffect, vacated};
+use super::screen::{
+    CatalogEffect, DatabaseEffect, Effects, LiteralEffect, PinReason, Remains, SchemaEffect, SettingEffect,
+    vacated,
+};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
 use super::statement::{Sharing, Statement, StatementCache};
@@ -116,11 +120,15 @@ enum Settling {
 }
 
 /// Whether the client's settings, as they are known, are those that its next statement meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
+    /// That may change how literals are read, which the server reports before it is ready.
+    Untold,
+    /// The same, and it may not report it.
+    Misread,
 }
 
 /// Whose error it is when the server says that a statement was cancelled.
@@ -434,7 +442,7 @@ impl Flow {
         let basis = client.basis.of(&client.settings);
         let sharing = match self.certainty {
             Certainty::Known => Sharing::All(parties.server.schema),
-            Certainty::Unsure => Sharing::None,
+            Certainty::Unsure | Certainty::Untold | Certainty::Misread => Sharing::None,
         };
         parties.cache.stand_on(basis, sharing);
     }
@@ -445,8 +453,19 @@ impl Flow {
             return;
         }
         if effects.settings != SettingEffect::None {
-            self.certainty = Certainty::Unsure;
+            self.certainty = self.certainty.max(Certainty::Unsure);
         }
+        // What resets everything changes little for a client that has set nothing: at the most what the same text reports.
+        let has_nothing = client.settings.is_empty() && effects.sets.is_empty();
+        let by_literals = match (effects.literals, effects.settings) {
+            _ if effects.pins.contains(PinReason::Setting) => Certainty::Misread,
+            (LiteralEffect::MayChange, SettingEffect::None) if has_nothing => Certainty::Known,
+            (LiteralEffect::MayChange, SettingEffect::ResetAll) if has_nothing => Certainty::Untold,
+            (LiteralEffect::MayChange, _) => Certainty::Misread,
+            (LiteralEffect::Reported, _) => Certainty::Untold,
+            (LiteralEffect::None, _) => Certainty::Known,
+        };
+        self.certainty = self.certainty.max(by_literals);
         if effects.catalog == CatalogEffect::MayDefine {
             self.doing = Doing::Defining;
         }

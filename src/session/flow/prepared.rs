@@ -46,7 +46,8 @@ impl Flow {
         let statement = if is_large {
             parties.cache.unkept(text)
         } else {
-            parties.cache.intern(text)
+            let statement = parties.cache.intern(text);
+            self.as_read(statement, name, parties)
         };
         if name.is_empty() && statement.mention().is_none() && message.is_whole() {
             self.tally.client_parses += 1;
@@ -203,14 +204,15 @@ impl Flow {
         if let Some(server_name) = self.bind_plain(name, parties) {
             return Ok(bound(portal, name, server_name, message, out));
         }
-        let effect = parties.client.statements.get(name);
-        let effect = effect.map_or(SequenceEffect::None, |statement| statement.effects.sequences);
+        let effect = Self::sequences_of(name, parties);
         if effect != SequenceEffect::None {
             let pipeline = &parties.server.pipeline;
             if pipeline.is_unnamed_unsettled() || pipeline.is_unsettled(name, None) {
                 return Ok(Taken::Held);
             }
-            self.on_sequences(effect, Kind::Bind, message, out, parties);
+            if let Some(taken) = self.on_sequences(effect, Kind::Bind, message, out, parties) {
+                return Ok(taken);
+            }
         }
         let found = match self.provide(message, name, out, parties) {
             Provided::Held => return Ok(Taken::Held),
@@ -396,6 +398,7 @@ impl Flow {
             self.refuse_in_place(message, unknown_name(name), out, parties);
             return Provided::Refused;
         };
+        let statement = self.own(statement, name, parties);
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
             Meaning::Held => return Provided::Held,
@@ -431,6 +434,7 @@ impl Flow {
         if parties.server.statements.unnamed == Some(statement.id) {
             return;
         }
+        let turned = self.turn_reading(statement, message, out, parties);
         let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
         parties.server.statements.unnamed = Some(statement.id);
         statement.parse(ServerName::Unnamed, out.make(message.input));
@@ -440,6 +444,7 @@ impl Flow {
             ..Entry::skip(Kind::Parse)
         };
         self.push(entry, parties);
+        self.turn_reading_back(turned, message, out, parties);
     }
 
     /// Closes statements that the server connection has had longest, so that one more fits.
@@ -530,7 +535,7 @@ fn renamed_head(tag: u8, portal: &[u8], id: u64, rest: usize, out: &mut Vec<u8>)
     }
 }
 
-fn close_statement(name: ServerName, out: &mut Vec<u8>) {
+pub(super) fn close_statement(name: ServerName, out: &mut Vec<u8>) {
     let frame = Frame::begin(out, tag::CLOSE);
     out.push(tag::TARGET_STATEMENT);
     name.write(out);

@@ -260,7 +260,11 @@ impl Flow {
         self.note_vacated(&effects, text);
         self.note_suspects(message.body, parties);
         if is_followed {
-            self.on_sequences(effects.sequences, Kind::Query, message, out, parties);
+            let named = Self::sequences_of_names(message.body, parties);
+            let heard = self.on_sequences(effects.sequences.max(named), Kind::Query, message, out, parties);
+            if let Some(taken) = heard {
+                return taken;
+            }
         }
         if is_followed
             && message.is_whole()

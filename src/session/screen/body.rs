@@ -36,14 +36,15 @@ impl Effects {
     /// Adds what another text does. Says whether that was more.
     pub fn take_in(&mut self, other: &Self) -> bool {
         let extent = |effects: &Self| {
-            let flags = (effects.pins, effects.settings, effects.release, effects.remains);
-            (flags, effects.sets.len())
+            let flags = (effects.pins, effects.settings, effects.release, effects.literals);
+            (flags, effects.remains, effects.sets.len())
         };
         let before = extent(self);
         self.pins = self.pins.union(other.pins);
         self.settings = self.settings.max(other.settings);
         self.release = self.release.max(other.release);
         self.remains = self.remains.max(other.remains);
+        self.literals = self.literals.max(other.literals);
         if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
             for name in &other.sets {
                 if !self.sets.contains(name) {

@@ -91,6 +91,17 @@ pub struct Effects {
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
     pub remains: Remains,
+    pub literals: LiteralEffect,
+}
+
+/// Whether a text changes how literals are read, if only for its transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LiteralEffect {
+    #[default]
+    None,
+    /// By a setting that the server reports before it is ready again.
+    Reported,
+    MayChange,
 }
 
 /// Whether a text says what is listened to.
@@ -193,6 +204,7 @@ impl Effects {
             && self.channels == ChannelEffect::None
             && self.database == DatabaseEffect::default()
             && self.sequences == SequenceEffect::None
+            && self.literals == LiteralEffect::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {
@@ -224,6 +236,7 @@ impl Effects {
     fn on_set(&mut self, set: set::Set) {
         self.pins.extend(set.pin);
         self.settings = self.settings.max(set.effect);
+        self.literals = self.literals.max(set.literals);
         for name in set.names {
             if !self.sets.contains(&name) {
                 self.sets.push(name);
@@ -247,7 +260,13 @@ impl Effects {
         }
         self.block = BlockEffect::MayCommit;
         self.names = NameEffect::MayForget;
+        self.on_hidden_setting();
+    }
+
+    /// It may set anything.
+    fn on_hidden_setting(&mut self) {
         self.settings = self.settings.max(SettingEffect::Local);
+        self.literals = LiteralEffect::MayChange;
     }
 }
 
@@ -313,6 +332,7 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         word if is(word, "set") => effects.on_set(set::set(words.rest())),
         word if is(word, "reset") && words.peek().is_some_and(|name| is(name, "all")) => {
             effects.settings = SettingEffect::ResetAll;
+            effects.literals = LiteralEffect::MayChange;
         }
         word if is(word, "reset") => effects.on_set(set::reset(words.rest())),
         word if is(word, "listen") => {
@@ -334,13 +354,16 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
             effects.release = Release::Maybe;
             if forgets(words) {
                 effects.names = NameEffect::Forgets;
+                if is(word, "discard") {
+                    effects.literals = LiteralEffect::MayChange;
+                }
             }
         }
         word if is(word, "update") => {
             let mut named = words.take_while(|word| !is(word, "set"));
             if named.any(|word| is(word, "pg_settings")) {
                 effects.pins.insert(PinReason::Setting);
-                effects.settings = effects.settings.max(SettingEffect::Local);
+                effects.on_hidden_setting();
             }
         }
         word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
@@ -399,7 +422,7 @@ fn inside(text: &[u8], effects: &mut Effects) {
                 if *updates.get_or_insert_with(|| sql::words(text).any(|word| is(word, "update"))) =>
             {
                 effects.pins.insert(PinReason::Setting);
-                effects.settings = effects.settings.max(SettingEffect::Local);
+                effects.on_hidden_setting();
             }
             Some((_, _, Called::SetsIfUpdated)) | None => {}
         }
@@ -411,7 +434,7 @@ fn inside(text: &[u8], effects: &mut Effects) {
     });
     if hidden {
         effects.pins.insert(PinReason::Setting);
-        effects.settings = effects.settings.max(SettingEffect::Local);
+        effects.on_hidden_setting();
     }
     let mut seeds = memchr::memchr2_iter(b'd', b'D', text);
     if seeds.any(|at| ends(text.get(..at).unwrap_or_default(), "setsee")) {

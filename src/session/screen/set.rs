@@ -1,8 +1,9 @@
 //! Which settings a statement sets, as far as its words tell.
 
+use crate::session::basis::is_of_literals;
 use crate::sql::{Kind, Lexer, Quoting, Strings, Token, name_of, string_of};
 
-use super::{PATIENCE_MAX, PinReason, SettingEffect, is, is_any, is_reported};
+use super::{LiteralEffect, PATIENCE_MAX, PinReason, SettingEffect, is, is_any, is_reported};
 
 /// What a `SET`, a `RESET` or a call of `set_config` does to the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub(super) struct Set {
     /// Settings that keep their value beyond the transaction, and that no server reports.
     pub(super) names: Vec<Box<str>>,
     pub(super) pin: Option<PinReason>,
+    pub(super) literals: LiteralEffect,
 }
 
 impl Set {
@@ -26,6 +28,31 @@ impl Set {
             effect: SettingEffect::Local,
             names: names.iter().map(|name| (*name).into()).collect(),
             pin: None,
+            literals: LiteralEffect::None,
+        }
+    }
+
+    /// The same, for the transaction alone.
+    fn into_local(self) -> Self {
+        Self {
+            literals: self.literals,
+            ..Self::local()
+        }
+    }
+
+    /// Something that says how literals are read, and that is reported.
+    fn reported() -> Self {
+        Self {
+            literals: LiteralEffect::Reported,
+            ..Self::local()
+        }
+    }
+
+    /// The same of something that says how literals are read.
+    fn of_literals(self) -> Self {
+        Self {
+            literals: LiteralEffect::MayChange,
+            ..self
         }
     }
 
@@ -43,6 +70,7 @@ impl Set {
             effect: SettingEffect::Local,
             names: Vec::new(),
             pin: Some(PinReason::Setting),
+            literals: LiteralEffect::MayChange,
         }
     }
 
@@ -57,10 +85,15 @@ impl Set {
                 ..Self::local()
             };
         }
-        if is_reported(word) || is_any(word, &OF_TRANSACTION) {
-            return Self::local();
+        if is_reported(word) && is_of_literals(&name) {
+            Self::reported()
+        } else if is_reported(word) || is_any(word, &OF_TRANSACTION) {
+            Self::local()
+        } else if is_of_literals(&name) {
+            Self::of(&[&name]).of_literals()
+        } else {
+            Self::of(&[&name])
         }
-        Self::of(&[&name])
     }
 }
 
@@ -69,7 +102,7 @@ pub(super) fn set(text: &[u8]) -> Set {
     let mut tokens = tokens(text);
     let mut token = tokens.next();
     if is_word(token, "local") {
-        return Set::local();
+        return set(tokens.rest()).into_local();
     }
     if is_word(token, "session") {
         token = tokens.next();
@@ -95,9 +128,9 @@ fn of_keyword(token: &Token<'_>) -> Option<Set> {
     }
     match token.text {
         word if is_any(word, &["transaction", "constraints"]) => Some(Set::default()),
-        word if is_any(word, &["time", "names"]) => Some(Set::local()),
+        word if is_any(word, &["time", "names"]) => Some(Set::reported()),
         word if is(word, "schema") => Some(Set::of(&["search_path"])),
-        word if is(word, "xml") => Some(Set::of(&["xmloption"])),
+        word if is(word, "xml") => Some(Set::of(&["xmloption"]).of_literals()),
         word if is(word, "session") => Some(Set::of(&AUTHORIZATION)),
         _ => None,
     }
@@ -111,7 +144,7 @@ pub(super) fn reset(text: &[u8]) -> Set {
         return Set::default();
     }
     let set = if is_word(token, "time") {
-        Set::local()
+        Set::reported()
     } else if is_word(token, "session") {
         Set::of(&AUTHORIZATION)
     } else {
@@ -139,12 +172,9 @@ pub(super) fn call(text: &[u8]) -> Set {
         return Set::unknown();
     }
     if is_word(tokens.next(), "true") && is_sign(tokens.next(), b")") {
-        return Set::local();
+        return Set::named(name).into_local();
     }
-    match name {
-        Some(name) => Set::named(Some(name)),
-        None => Set::unknown(),
-    }
+    Set::named(name)
 }
 
 /// The tokens of a text, as far as it is looked at. What does not end there may have been meant to.
