@@ -1,10 +1,12 @@
 # The steps of CI have the same names here.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential suites ci
+.PHONY: help setup check test test-threads demo bench bench-micro fuzz-smoke sim differential suites suites-quick ci
 
 CARGO ?= cargo
 SEED ?=
+# How many seeds the simulation plays.
+SEEDS ?=
 # Words in the names of scripts.
 SCRIPT ?=
 # Seconds that each fuzz target runs in the smoke test.
@@ -19,12 +21,13 @@ help:
 	@echo 'make test        everything the tests need, then all tests'
 	@echo 'make check       formatting, clippy, documentation'
 	@echo 'make bench       compare with PgBouncer (BENCH="--rounds 3 --seconds 5")'
-	@echo 'make bench-micro framing, lease and return, in nanoseconds'
+	@echo 'make bench-micro framing, lease and return, looking at texts, in nanoseconds'
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
-	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
+	@echo 'make sim         the simulation alone (SEED=… replays one seed, SEEDS=… plays so many)'
 	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
 	@echo 'make suites      test suites of drivers, direct against through pgweir (SUITES="asyncpg"; all of them unless named)'
-	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, test'
+	@echo 'make suites-quick without those, and parts of them, that mostly repeat others'
+	@echo 'make ci          what CI runs: check, test-threads, fuzz-smoke, suites-quick, test'
 
 setup:
 	@scripts/setup.sh
@@ -57,14 +60,14 @@ bench:
 
 bench-micro:
 	@scripts/setup.sh build
-	$(CARGO) bench --locked --bench framing --bench lease
+	$(CARGO) bench --locked --bench framing --bench lease --bench screen
 
 fuzz-smoke:
 	@scripts/setup.sh build fuzz
 	@scripts/fuzz-smoke.sh $(FUZZ_SECONDS)
 
 sim:
-	PGWEIR_SIM_SEED=$(SEED) $(CARGO) test --locked --test sim
+	PGWEIR_SIM_SEED=$(SEED) PGWEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --test sim
 
 differential:
 	@scripts/setup.sh build test
@@ -75,5 +78,9 @@ suites:
 	@scripts/setup.sh build test
 	@scripts/suites.sh $(SUITES)
 
+suites-quick:
+	@scripts/setup.sh build test
+	@scripts/suites.sh --quick $(SUITES)
+
 # The tests last, so that their count is the last line.
-ci: check test-threads fuzz-smoke test
+ci: check test-threads fuzz-smoke suites-quick test

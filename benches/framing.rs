@@ -75,7 +75,7 @@ impl Exchange {
     fn new() -> Self {
         let key = CancelKey {
             process_id: 1,
-            secret: Box::new([0; 4]),
+            secret: [0; 4].into(),
         };
         Self {
             client: ClientSession::default(),

@@ -88,7 +88,7 @@ fn pool() -> Rc<LocalPool> {
 fn connection(pool: &LocalPool, stream: Stream) -> ServerConn {
     let cancel_key = CancelKey {
         process_id: 1,
-        secret: Box::new([0; 4]),
+        secret: [0; 4].into(),
     };
     let info = ServerInfo {
         id: 1,

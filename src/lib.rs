@@ -5,6 +5,7 @@
 
 // Floor 0: bytes and words.
 pub mod protocol;
+pub mod sql;
 // Floor 1: proofs of identity, what queries do, and where they may.
 pub mod auth;
 pub mod plan;

@@ -26,6 +26,10 @@ fn queries_allocate_nothing() {
     let template = Template::cached(binaries, &recipe, Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
     let mut postgres = template.instance(&InstanceOptions::default()).unwrap();
     postgres.start().unwrap();
+    // Texts are searched for it.
+    let hidden = "CREATE FUNCTION hidden(a point, b point) RETURNS text LANGUAGE sql AS $$ SELECT set_config('a.b', 'c', false) $$;
+        CREATE OPERATOR <~+~> (FUNCTION = hidden, LEFTARG = point, RIGHTARG = point)";
+    postgres.query("postgres", hidden).unwrap();
     let port = serve(&postgres.url("postgres", "postgres"));
     let mut clients: Vec<_> = (0..4).map(|_| Client::log_in(port)).collect();
 

@@ -56,6 +56,18 @@ fn a_name_of_many_kilobytes_is_refused_however_it_is_cut() {
     session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-name-of-many-kilobytes"));
 }
 
+#[test]
+fn a_begin_is_taken_back_without_what_was_sent_before_it() {
+    session::flow::fuzz::fuzz_flow(include_bytes!(
+        "data/flow-begin-taken-back-behind-queries-of-ours"
+    ));
+}
+
+#[test]
+fn a_client_in_the_middle_of_a_query_keeps_its_connection_however_it_is_cut() {
+    session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-client-that-changes-inside-a-query"));
+}
+
 fn places_of_mistakes(rules: &str) -> Vec<(usize, usize)> {
     let errors = auth::Hba::parse(rules).unwrap_err();
     errors.iter().map(|error| (error.line, error.column)).collect()

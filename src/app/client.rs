@@ -1,7 +1,10 @@
 //! One task a client: from its socket to its goodbye.
 
+use std::mem::{self, MaybeUninit};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
 
 use rand::Rng;
 use tokio::sync::oneshot;
@@ -33,13 +36,55 @@ use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
-/// Serves a connection until it ends. The states that are passed through but once are boxed, so that an idle client's task
-/// is small.
-pub(super) async fn serve(knock: Box<Knock>) {
-    let Some(mut guest) = Box::pin(let_in(knock)).await else {
-        return;
-    };
-    let farewell = relay::serve(&mut guest.client, &mut guest.current).await;
+/// A connection from its first byte to its last: the future of its task. Whatever takes more room than a pointer is in a box
+/// that is gone when the state is, so that an idle client's task is small.
+pub(super) enum Visit {
+    Arriving(Pin<Box<dyn Future<Output = Option<Box<Guest>>>>>),
+    Staying(Box<Guest>),
+    Leaving(Pin<Box<dyn Future<Output = ()>>>),
+    Over,
+}
+
+impl Visit {
+    /// What lives as long as the client is allocated before what the login needs for a moment: else that leaves a hole
+    /// behind each client.
+    pub(super) fn new(knock: Knock) -> Self {
+        let room = Box::new_uninit();
+        Self::Arriving(Box::pin(let_in(knock, room)))
+    }
+}
+
+impl Future for Visit {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        loop {
+            let next = match &mut *self {
+                Self::Arriving(arrival) => ready!(arrival.as_mut().poll(cx)).map(Self::Staying),
+                Self::Staying(guest) => {
+                    let farewell = ready!(relay::poll_serve(&mut guest.client, &mut guest.current, cx));
+                    match mem::replace(&mut *self, Self::Over) {
+                        Self::Staying(guest) => Some(Self::Leaving(Box::pin(leave(guest, farewell)))),
+                        Self::Arriving(_) | Self::Leaving(_) | Self::Over => None,
+                    }
+                }
+                Self::Leaving(leaving) => {
+                    ready!(leaving.as_mut().poll(cx));
+                    None
+                }
+                Self::Over => None,
+            };
+            let Some(next) = next else {
+                *self = Self::Over;
+                return Poll::Ready(());
+            };
+            *self = next;
+        }
+    }
+}
+
+async fn leave(mut guest: Box<Guest>, farewell: Farewell) {
+    relay::say_farewell(&mut guest.client, &farewell).await;
     log_farewell(&guest.client, &farewell);
 }
 
@@ -52,54 +97,46 @@ pub(super) struct Knock {
 }
 
 /// A client that is let in, and everything that is to be put in order when it goes.
-struct Guest {
-    /// A server connection goes before the seat it works for.
+pub(super) struct Guest {
     current: Current,
     client: Client,
-    _seated: Seated,
-    _admission: Admission,
     _presence: Presence,
 }
 
-/// A seat that is given back when its client's task ends, however it ends.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // A server connection goes before the seat it works for.
+        self.current = Current::Idle;
+        rise(&self.client.context.worker, &self.client.seat);
+        count(&self.client.pool.numbers().clients, -1);
+    }
+}
+
+/// The seat of a client of the console, which is given back when its task ends, however it ends.
 struct Seated {
     worker: Rc<Worker>,
     seat: Rc<Seat>,
-    /// The pool that counts it; none for a client of the console.
-    pool: Option<Rc<LocalPool>>,
-}
-
-impl Seated {
-    fn new(worker: &Rc<Worker>, seat: &Rc<Seat>, pool: Option<&Rc<LocalPool>>) -> Self {
-        if let Some(pool) = pool {
-            count(&pool.numbers().clients, 1);
-        }
-        Self {
-            worker: Rc::clone(worker),
-            seat: Rc::clone(seat),
-            pool: pool.map(Rc::clone),
-        }
-    }
 }
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        self.worker.leave_busy(&self.seat);
-        self.worker.vacate(self.seat.key.process_id);
-        if let Some(pool) = &self.pool {
-            count(&pool.numbers().clients, -1);
-        }
+        rise(&self.worker, &self.seat);
     }
 }
 
-async fn let_in(knock: Box<Knock>) -> Option<Box<Guest>> {
+/// Gives a seat back.
+fn rise(worker: &Worker, seat: &Seat) {
+    worker.leave_busy(seat);
+    worker.vacate(seat.key.process_id);
+}
+
+async fn let_in(knock: Knock, room: Room) -> Option<Box<Guest>> {
     let Knock {
         console,
         context,
-        mut socket,
+        socket,
         address,
-    } = *knock;
-    socket.unpark().ok()?;
+    } = knock;
     let stream = Stream::from(socket);
     let (console, context, hub) = (&console, &context, &console.hub);
     match arrive(hub, context, stream, address).await {
@@ -107,7 +144,7 @@ async fn let_in(knock: Box<Knock>) -> Option<Box<Guest>> {
             Box::pin(visit(console, context, *newcomer, address)).await;
             None
         }
-        Arrival::Client(newcomer) => seat(hub, context, *newcomer, address).await,
+        Arrival::Client(newcomer) => seat(hub, context, *newcomer, address, room).await,
         Arrival::Cancel(key, mut stream) => {
             cancel(hub, key).await;
             let _ = timeout(GOODBYE_MAX, stream.shutdown()).await;
@@ -172,15 +209,16 @@ async fn visit(console: &Arc<Console>, context: &Rc<Context>, mut newcomer: Newc
         key: cancel_key(process_id, &login),
         database: admin::DATABASE.into(),
         user: login.request.user.as_str().into(),
-        application_name: startup
-            .value("application_name")
-            .map_or_else(|| Arc::clone(&context.no_name), Into::into),
+        application_name: application_name(context, &startup),
         address,
         local: stream.socket().local_addr(),
         is_tls: stream.is_tls(),
         replication: Replication::None,
     });
-    let _seated = Seated::new(worker, &seat, None);
+    let _seated = Seated {
+        worker: Rc::clone(worker),
+        seat: Rc::clone(&seat),
+    };
     encode_welcome(&admin::greeting(), &seat.key, &mut out);
     let (id, user) = (seat.id, Arc::clone(&seat.user));
     tracing::info!(client = id, address = %address, user = &*user, ?access, "login to the console");
@@ -201,12 +239,10 @@ async fn seat(
     context: &Rc<Context>,
     mut newcomer: Newcomer,
     address: ClientAddr,
+    room: Room,
 ) -> Option<Box<Guest>> {
     let refused = match find_place(hub, context, &newcomer) {
-        Ok(place) => match greet(hub, context, newcomer, address, place).await {
-            Ok(guest) => return Some(guest),
-            Err(_) => return None,
-        },
+        Ok(place) => return greet(hub, newcomer, address, place, room).await,
         Err(report) => report,
     };
     turn_away(&mut newcomer, address, &refused).await;
@@ -228,15 +264,28 @@ fn too_many() -> Report {
 }
 
 fn cancel_key(process_id: u32, login: &ClientLogin) -> CancelKey {
-    let mut secret = vec![0; welcome::secret_len(login.request.version)];
-    rand::rng().fill(secret.as_mut_slice());
+    let mut random = [0; welcome::SECRET_LEN_3_2];
+    rand::rng().fill(&mut random);
+    let len = welcome::secret_len(login.request.version);
     CancelKey {
         process_id,
-        secret: secret.into(),
+        secret: random.get(..len).unwrap_or(&random).into(),
     }
 }
 
+/// Its name for the log. Those who give none have one together.
+fn application_name(context: &Context, startup: &Parameters) -> Arc<str> {
+    startup
+        .value("application_name")
+        .filter(|name| !name.is_empty())
+        .map_or_else(|| Arc::clone(&context.no_name), Into::into)
+}
+
+/// Where a client is put when it is let in.
+type Room = Box<MaybeUninit<Guest>>;
+
 struct Place {
+    context: Rc<Context>,
     presence: Presence,
     admission: Admission,
     pool: Rc<LocalPool>,
@@ -272,6 +321,7 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
     );
     let process_id = context.worker.reserve().ok_or_else(too_many)?;
     Ok(Place {
+        context: Rc::clone(context),
         presence,
         admission,
         pool,
@@ -280,14 +330,47 @@ fn find_place(hub: &Arc<Hub>, context: &Rc<Context>, newcomer: &Newcomer) -> Res
     })
 }
 
-/// Gets a client its settings and says hello.
+/// Gets a client its settings and says hello. None: it cannot be served, and was told why.
 async fn greet(
     hub: &Arc<Hub>,
-    context: &Rc<Context>,
     newcomer: Newcomer,
     address: ClientAddr,
     place: Place,
-) -> Result<Box<Guest>, Farewell> {
+    room: Room,
+) -> Option<Box<Guest>> {
+    let (mut guest, login) = settle(newcomer, address, place, room);
+    let Guest { client, current, .. } = &mut *guest;
+    let greeted = if client.is_replication {
+        client.session = ClientSession::new(Parameters::new());
+        let opened = welcome::open_own(&client.pool, &login).await;
+        opened.map(|(lease, reported)| {
+            let now = client.context.worker.clock.now();
+            *current = Current::Serving(Exchange::begin(lease, client, now));
+            reported
+        })
+    } else {
+        welcome::greet(client, &hub.greetings).await
+    };
+    match greeted {
+        Ok(reported) => {
+            encode_welcome(&reported, &client.seat.key, &mut client.owed);
+            add(&client.pool.numbers().stats.logins, 1);
+            log_login(client, address);
+            if matches!(current, Current::Idle) {
+                client.enter_idle(client.context.worker.now());
+            }
+            Some(guest)
+        }
+        Err(farewell) => {
+            on_greeting_failed(hub, client, address, &farewell);
+            relay::say_farewell(client, &farewell).await;
+            None
+        }
+    }
+}
+
+/// Gives a newcomer its seat.
+fn settle(newcomer: Newcomer, address: ClientAddr, place: Place, room: Room) -> (Box<Guest>, ClientLogin) {
     let Newcomer {
         stream,
         login,
@@ -295,27 +378,33 @@ async fn greet(
         carry,
         out,
     } = newcomer;
-    let worker = &context.worker;
+    let Place {
+        context,
+        presence,
+        admission,
+        pool,
+        routing,
+        process_id,
+    } = place;
     let startup = welcome::startup_settings(&login);
-    let is_replication = welcome::is_replication(&login);
-    let seat = worker.seat(Occupant {
-        key: cancel_key(place.process_id, &login),
-        database: Arc::clone(&place.admission.profile.database),
-        user: Arc::clone(&place.admission.profile.user),
-        application_name: startup.value("application_name").unwrap_or_default().into(),
+    let seat = context.worker.seat(Occupant {
+        key: cancel_key(process_id, &login),
+        database: Arc::clone(&admission.profile.database),
+        user: Arc::clone(&admission.profile.user),
+        application_name: application_name(&context, &startup),
         address,
         is_tls: stream.is_tls(),
         local: stream.socket().local_addr(),
         replication: login.request.replication,
     });
-    let seated = Seated::new(worker, &seat, Some(&place.pool));
-    let mut client = Client {
+    count(&pool.numbers().clients, 1);
+    let client = Client {
         stream,
         session: ClientSession::new(startup),
         seat,
-        context: Rc::clone(context),
-        pool: place.pool,
-        settings: Settings::new(&place.admission.profile, worker),
+        settings: Settings::new(admission, &context.worker),
+        context,
+        pool,
         // An idle client owns no buffer, not even an empty one.
         carry: if carry.is_empty() { Vec::new() } else { carry },
         skip: 0,
@@ -323,40 +412,15 @@ async fn greet(
         pending: None,
         begun_at: 0,
         ears: None,
-        routing: place.routing,
-        is_replication,
+        routing,
+        is_replication: welcome::is_replication(&login),
     };
-    let mut current = Current::Idle;
-    let greeted = if is_replication {
-        client.session = ClientSession::new(Parameters::new());
-        let opened = welcome::open_own(&client.pool, &login).await;
-        opened.map(|(lease, reported)| {
-            let now = worker.clock.now();
-            current = Current::Serving(Exchange::begin(lease, &mut client, now));
-            reported
-        })
-    } else {
-        welcome::greet(&mut client, &hub.greetings).await
+    let guest = Guest {
+        current: Current::Idle,
+        client,
+        _presence: presence,
     };
-    match greeted {
-        Ok(reported) => {
-            encode_welcome(&reported, &client.seat.key, &mut client.owed);
-            add(&client.pool.numbers().stats.logins, 1);
-            log_login(&client, address);
-            Ok(Box::new(Guest {
-                current,
-                client,
-                _seated: seated,
-                _admission: place.admission,
-                _presence: place.presence,
-            }))
-        }
-        Err(farewell) => {
-            on_greeting_failed(hub, &client, address, &farewell);
-            relay::say_farewell(&mut client, &farewell).await;
-            Err(farewell)
-        }
-    }
+    (Box::write(room, guest), login)
 }
 
 fn log_login(client: &Client, address: ClientAddr) {
@@ -430,3 +494,14 @@ fn log_farewell(client: &Client, farewell: &Farewell) {
 
 /// TLS says goodbye to who has sent a cancel request; that fits into any socket's buffer.
 const GOODBYE_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_task_is_the_smallest_there_is() {
+        // With more, tokio's task takes 256 bytes instead of 128.
+        assert!(size_of::<Visit>() <= 24, "{}", size_of::<Visit>());
+    }
+}

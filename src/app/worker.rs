@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::admin::Console;
+use crate::pool::clock::Turns;
 use crate::pool::conn::ServerInfo;
 use crate::pool::mail::{ClientRow, Inquiry, Mail, ServerRow};
 use crate::pool::seat::{Phase, Poke, Seat};
@@ -19,7 +20,7 @@ use crate::relay::context::Context;
 use crate::relay::hub::Hub;
 
 use super::alarm::Alarm;
-use super::client;
+use super::client::{Knock, Visit};
 
 /// Starts a worker's thread. It works until the process ends: should it end before, for whatever reason, the alarm rings.
 ///
@@ -32,13 +33,16 @@ pub(super) fn spawn(
     alarm: Alarm,
 ) -> io::Result<()> {
     let work = move || -> io::Result<()> {
+        let turns = Arc::new(Turns::default());
+        let woken = Arc::clone(&turns);
         let runtime = RuntimeBuilder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .on_thread_unpark(move || woken.on_wake())
             .build_local(LocalOptions::default())?;
         // Rings before the event loop is taken down, which may have to wait.
         let _alarm = alarm;
-        runtime.block_on(run(console, index, mail));
+        runtime.block_on(run(console, index, mail, turns));
         Ok(())
     };
     Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -49,7 +53,7 @@ pub(super) fn spawn(
     Ok(())
 }
 
-async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>) {
+async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>, turns: Arc<Turns>) {
     let hub = &console.hub;
     let worker = Worker::new(
         index,
@@ -58,6 +62,7 @@ async fn run(console: Arc<Console>, index: usize, mail: mpsc::Receiver<Mail>) {
         Arc::clone(&hub.registry.starving),
         Arc::clone(&hub.deriver),
     );
+    worker.follow(turns);
     let context = Context::new(
         Rc::clone(&worker),
         &hub.texts,
@@ -90,14 +95,15 @@ async fn attend(mut own: JoinSet<()>, mut mail: mpsc::Receiver<Mail>, mut open: 
 fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
     let worker = &context.worker;
     match letter {
-        Mail::Client(socket, address) => {
-            let knock = client::Knock {
-                console: Arc::clone(console),
-                context: Rc::clone(context),
-                socket,
-                address,
-            };
-            tokio::task::spawn_local(client::serve(Box::new(knock)));
+        Mail::Client(mut socket, address) => {
+            if socket.unpark().is_ok() {
+                tokio::task::spawn_local(Visit::new(Knock {
+                    console: Arc::clone(console),
+                    context: Rc::clone(context),
+                    socket,
+                    address,
+                }));
+            }
         }
         Mail::Conn(shared, conn) => worker.pool(&shared).on_conn(conn),
         Mail::Lend { pool, to } => worker.pool(&pool).on_lend(to),
@@ -116,7 +122,8 @@ fn open(console: &Arc<Console>, context: &Rc<Context>, letter: Mail) {
         } => {
             if let Some(seat) = worker.find(process_id, &secret) {
                 match seat.phase.get() {
-                    Phase::Idle => {}
+                    // Nothing of the client's runs.
+                    Phase::Idle | Phase::Settling => {}
                     Phase::Waiting => seat.poke(Poke::Cancel),
                     Phase::Active => {
                         if let Some(info) = &*seat.server.borrow() {
@@ -200,13 +207,13 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             id: seat.id,
             user: Arc::clone(&seat.user),
             database: Arc::clone(&seat.database),
-            application_name: Arc::clone(&seat.application_name.borrow()),
+            application_name: Arc::clone(&seat.application_name),
             address: seat.address,
             local: seat.local,
             state: match phase {
                 Phase::Idle => "idle",
                 Phase::Waiting => "waiting",
-                Phase::Active => "active",
+                Phase::Active | Phase::Settling => "active",
             },
             connected_at: seat.connected_at,
             request_at: seat.request_at.get(),
@@ -242,7 +249,7 @@ fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
             row.client = Some(seat.id);
             row.replication = seat.replication;
             row.close_needed = is_old(info);
-            row.application_name = Arc::clone(&seat.application_name.borrow());
+            row.application_name = Arc::clone(&seat.application_name);
             rows.push(row);
         }
     }

@@ -351,16 +351,12 @@ impl Evented for UnixStream {
     }
 }
 
-/// The system call is made directly: the C library's may be a point of cancellation, which costs as much as all else here.
 fn receive(socket: &impl Evented, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    let asked = buf.len();
     loop {
         if coop::has_budget_remaining() {
-            let mut done = None;
-            let _ = socket.try_io(Interest::READABLE, || {
-                let received = rustix::net::recv(socket, &mut *buf, RecvFlags::empty());
-                attempt(received.map(|(_, count)| count), buf.len(), &mut done)
-            });
-            if let Some(done) = done {
+            let receive = || rustix::net::recv(socket, &mut *buf, RecvFlags::empty()).map(|(_, count)| count);
+            if let Some(done) = attempt(socket, Interest::READABLE, asked, receive) {
                 // A peer that always has more to say leaves the others their turn.
                 if let Poll::Ready(budget) = coop::poll_proceed(cx) {
                     budget.made_progress();
@@ -374,42 +370,45 @@ fn receive(socket: &impl Evented, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<
 
 fn send(socket: &impl Evented, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     loop {
-        let mut done = None;
-        let _ = socket.try_io(Interest::WRITABLE, || {
-            let sent = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
-            attempt(sent, bytes.len(), &mut done)
-        });
-        if let Some(done) = done {
+        let send = || rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
+        if let Some(done) = attempt(socket, Interest::WRITABLE, bytes.len(), send) {
             return Poll::Ready(done);
         }
         ready!(socket.poll_write_ready(cx))?;
     }
 }
 
-/// What an attempt came to is put into `done`, unless it has to be made again; the event loop is told the rest. After fewer
-/// bytes than asked for the socket has no more to give, or to take: the loop learns it by what stands for `EAGAIN`, so that
-/// the next attempt costs no system call.
+/// Makes a system call if the event loop thinks that the socket is ready for it. None: it has to be made again when it is.
+///
+/// The call is made directly: the C library's may be a point of cancellation, which costs as much as all else here. After
+/// fewer bytes than asked for the socket has no more to give, or to take: the loop learns it by what stands for `EAGAIN`, so
+/// that the next attempt costs no system call.
 fn attempt(
-    result: Result<usize, Errno>,
+    socket: &impl Evented,
+    interest: Interest,
     asked: usize,
-    done: &mut Option<io::Result<usize>>,
-) -> io::Result<()> {
-    let is_drained = match result {
-        Ok(count) => {
-            *done = Some(Ok(count));
-            0 < count && count < asked
+    call: impl FnOnce() -> Result<usize, Errno>,
+) -> Option<io::Result<usize>> {
+    let mut done = None;
+    let _ = socket.try_io(interest, || {
+        let is_drained = match call() {
+            Ok(count) => {
+                done = Some(Ok(count));
+                0 < count && count < asked
+            }
+            Err(Errno::AGAIN) => true,
+            Err(error) => {
+                done = Some(Err(error.into()));
+                false
+            }
+        };
+        if is_drained {
+            Err(ErrorKind::WouldBlock.into())
+        } else {
+            Ok(())
         }
-        Err(Errno::AGAIN) => true,
-        Err(error) => {
-            *done = Some(Err(error.into()));
-            false
-        }
-    };
-    if is_drained {
-        Err(ErrorKind::WouldBlock.into())
-    } else {
-        Ok(())
-    }
+    });
+    done
 }
 
 impl AsyncRead for Socket {

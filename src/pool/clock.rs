@@ -1,5 +1,6 @@
 //! Time as the pools count it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Microseconds since the process began to serve. Handed down, so that all workers count the same.
@@ -18,6 +19,24 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> u64 {
         micros(self.start.elapsed()).max(1)
+    }
+}
+
+/// Counts the turns of a worker's event loop: within one, time hardly passes.
+#[derive(Debug, Default)]
+pub struct Turns(AtomicU32);
+
+impl Turns {
+    /// The event loop has slept.
+    pub fn on_wake(&self) {
+        // One thread alone writes.
+        let next = self.0.load(Ordering::Relaxed).wrapping_add(1);
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

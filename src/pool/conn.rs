@@ -40,7 +40,8 @@ pub struct ServerConn {
 
 impl ServerConn {
     #[must_use]
-    pub fn new(stream: Stream, state: ServerState, info: ServerInfo, epoch: u32, slot: Slot) -> Self {
+    pub fn new(stream: Stream, state: ServerState, info: ServerInfo, epoch: u32, mut slot: Slot) -> Self {
+        slot.establish();
         Self {
             stream,
             state,

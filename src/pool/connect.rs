@@ -183,7 +183,7 @@ async fn open_some(
     conn.expires_at = expiry(now, settings.server_lifetime, &mut rand::rng());
     if order.replication == Replication::None && order.shared.id != OUTSIDE {
         // In session mode, too: a client's own mode may be another than its pool's.
-        let renewed = order.shared.catalog.renew(&mut conn, order.shared.clock).await;
+        let renewed = order.shared.catalog.inform(&mut conn, order.shared.clock).await;
         renewed.map_err(|trouble| Failure {
             text: format!("cannot read the functions: {}", trouble.report()),
             report: trouble.report().clone(),

@@ -143,10 +143,13 @@ impl Answer {
             tag::DATA_ROW => {
                 self.bytes += body.len();
                 if self.bytes > self.max {
-                    return Err(lost("The answer is too large."));
+                    // The rest is passed over: the connection stays in order.
+                    self.rows = Rows::new();
+                    self.error.get_or_insert_with(too_large);
+                } else {
+                    self.rows
+                        .push(row(body).ok_or_else(|| lost("The server broke the protocol."))?);
                 }
-                self.rows
-                    .push(row(body).ok_or_else(|| lost("The server broke the protocol."))?);
             }
             tag::NOTICE_RESPONSE => {
                 let message = conn.carry.get(..head.len()).unwrap_or_default();
@@ -197,6 +200,10 @@ fn row(body: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
         rest = after;
     }
     Some(values)
+}
+
+fn too_large() -> Report {
+    Report::error(SqlState::PROGRAM_LIMIT_EXCEEDED, "the answer is too large")
 }
 
 pub(super) fn lost(detail: &'static str) -> Trouble {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub struct Account {
     open: AtomicU32,
+    /// Those of them that are logged in.
+    established: AtomicU32,
     /// Those of them that are being closed.
     departing: AtomicU32,
     /// Of a database: how often its tables were altered.
@@ -17,6 +19,12 @@ impl Account {
     #[must_use]
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Connections that are logged in, wherever they are, and not being closed.
+    #[must_use]
+    pub fn established(&self) -> u32 {
+        self.established.load(Ordering::Acquire)
     }
 
     /// How often tables were altered.
@@ -95,7 +103,7 @@ impl Accounts {
         Ok(Slot {
             accounts: self.clone(),
             starving: Arc::clone(starving),
-            stage: Stage::Open,
+            stage: Stage::Opening,
         })
     }
 }
@@ -109,28 +117,48 @@ pub struct Slot {
     stage: Stage,
 }
 
-/// How long a slot is going to be taken.
+/// What the connection of a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Open,
+    Opening,
+    Established,
     Departing,
 }
 
 impl Slot {
+    /// Its connection is logged in.
+    pub fn establish(&mut self) {
+        self.enter(Stage::Established);
+    }
+
     /// Its connection is being closed: it counts until the slot is dropped, but not as one that stays.
     pub fn depart(&mut self) {
-        if self.stage == Stage::Open {
-            self.stage = Stage::Departing;
-            self.accounts.pool.departing.fetch_add(1, Ordering::AcqRel);
+        self.enter(Stage::Departing);
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        if let Some(counter) = self.counter() {
+            counter.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.stage = stage;
+        if let Some(counter) = self.counter() {
+            counter.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Where the pool counts connections that are at this stage.
+    fn counter(&self) -> Option<&AtomicU32> {
+        match self.stage {
+            Stage::Opening => None,
+            Stage::Established => Some(&self.accounts.pool.established),
+            Stage::Departing => Some(&self.accounts.pool.departing),
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.stage == Stage::Departing {
-            self.accounts.pool.departing.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.enter(Stage::Opening);
         self.accounts.pool.leave();
         self.accounts.database.leave();
         self.accounts.user.leave();

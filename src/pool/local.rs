@@ -181,14 +181,16 @@ impl LocalPool {
             conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
         }
         match conn.state.hygiene {
-            Hygiene::Clean if !unsettled => self.accept(conn),
+            Hygiene::Clean if !unsettled && !self.shared.catalog.claim_look(self.worker.recent()) => {
+                self.accept(conn)
+            }
             Hygiene::Clean | Hygiene::Tainted => reset::spawn(self, conn),
             Hygiene::Unfit => conn.close(),
         }
     }
 
     /// Takes in a connection that is at rest and clean: an old one again, a new one, one from another worker.
-    #[inline]
+    #[inline(always)]
     pub fn accept(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.is_stale(&conn, self.worker.recent()) || self.shared.is_over(&self.settings.borrow()) {
             conn.close();
@@ -199,7 +201,7 @@ impl LocalPool {
     }
 
     /// Gives a connection to who has waited longest, here or, if much longer, elsewhere; or keeps it idle.
-    #[inline]
+    #[inline(always)]
     fn pass_on(self: &Rc<Self>, conn: Box<ServerConn>) {
         if self.shared.is_paused() {
             conn.close();
@@ -240,7 +242,7 @@ impl LocalPool {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_idle(self: &Rc<Self>, conn: Box<ServerConn>) {
         self.shelve(conn);
         // Somebody may have begun to wait elsewhere while this was going on: both sides write first and look then.
@@ -251,7 +253,7 @@ impl LocalPool {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn shelve(&self, mut conn: Box<ServerConn>) {
         conn.idle_since = self.worker.recent();
         // One that stays idle is watched from the next look around on: watching each for microseconds would cost every query.
@@ -412,7 +414,7 @@ impl LocalPool {
         for seat in waiters {
             self.shared.starving().leave();
             seat.queued.set(false);
-            seat.grant(Grant::Refused(report.clone()));
+            seat.grant(Grant::Refused(Box::new(report.clone())));
         }
         self.note_waiters();
     }
@@ -487,7 +489,9 @@ impl LocalPool {
 
     /// Sees to it that an idle connection knows what functions do, as far as that is known.
     fn is_informed(&self, conn: &mut ServerConn) -> bool {
-        !self.shared.catalog.is_ahead_of(&conn.state) || self.shared.catalog.tell(&mut conn.state)
+        let catalog = &self.shared.catalog;
+        !catalog.is_ahead_of(&conn.state)
+            || !catalog.is_doubtful(conn.state.suspects.version) && catalog.tell(&mut conn.state)
     }
 
     fn lost_idle(&self, conn: Box<ServerConn>, broken: &super::conn::Broken) {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::net::addr::ClientAddr;
 use crate::net::dial::{Encryption, ExactAddr};
 use crate::net::stream::Socket;
+use crate::protocol::CancelSecret;
 use crate::protocol::startup::Replication;
 use crate::session::screen::Pins;
 
@@ -34,7 +35,7 @@ pub enum Mail {
     /// A `CancelRequest` for one of its clients.
     Cancel {
         process_id: u32,
-        secret: Box<[u8]>,
+        secret: CancelSecret,
         done: oneshot::Sender<()>,
     },
     /// The console asks or tells something.

@@ -101,7 +101,12 @@ impl Registry {
             settings,
             target,
             workers: self.workers,
-            catalog: Arc::clone(inner.catalogs.entry(Arc::clone(&database)).or_default()),
+            catalog: Arc::clone(
+                inner
+                    .catalogs
+                    .entry(Arc::clone(&database))
+                    .or_insert_with(|| Arc::new(Catalog::new(inner.next_id))),
+            ),
         };
         let pool = Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)));
         if inner.realms.contains_key(&database) {

@@ -67,21 +67,39 @@ async fn clean(mut conn: Box<ServerConn>, shared: &PoolShared) -> Option<Box<Ser
             Err(Trouble::Lost(_)) => return None,
         }
     }
-    if conn.state.hygiene == Hygiene::Tainted {
-        converse::query(&mut conn, "DISCARD ALL").await.ok()?;
-        conn.state.on_discarded();
-        if let Some(sql) = &shared.settings().connect_query {
-            // Gone with everything else; a new connection has it.
-            converse::query(&mut conn, sql).await.ok()?;
-        }
-    }
-    if shared.catalog.is_ahead_of(&conn.state) && !shared.catalog.tell(&mut conn.state) {
+    let discarded = discard(&mut conn, shared).await?;
+    let known = conn.state.suspects.version;
+    if shared.catalog.is_wanted_by(&conn.state, shared.clock.now()) {
         shared.catalog.renew(&mut conn, shared.clock).await.ok()?;
+    }
+    if shared.catalog.is_doubtful(known) && discarded == Discarded::Nothing {
+        conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
+        discard(&mut conn, shared).await?;
     }
     let is_clean = conn.state.hygiene == Hygiene::Clean
         && conn.state.transaction == TransactionState::Idle
         && conn.carry.is_empty();
     is_clean.then_some(conn)
+}
+
+/// Whether there was something to be discarded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Discarded {
+    Nothing,
+    All,
+}
+
+async fn discard(conn: &mut ServerConn, shared: &PoolShared) -> Option<Discarded> {
+    if conn.state.hygiene != Hygiene::Tainted {
+        return Some(Discarded::Nothing);
+    }
+    converse::query(conn, "DISCARD ALL").await.ok()?;
+    conn.state.on_discarded();
+    if let Some(sql) = &shared.settings().connect_query {
+        // Gone with everything else; a new connection has it.
+        converse::query(conn, sql).await.ok()?;
+    }
+    Some(Discarded::All)
 }
 
 /// A reset is a matter of milliseconds; a server that does not answer for so long is not worth waiting for.

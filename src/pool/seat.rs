@@ -1,6 +1,7 @@
 //! A client's place on its worker: how the pool, the clock and the console reach its task.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -13,13 +14,12 @@ use crate::session::screen::Pins;
 use super::conn::{ServerConn, ServerInfo};
 
 /// One client. Lives on one worker; `Cell`s, since only that worker's thread touches it.
-#[derive(Debug)]
 pub struct Seat {
     pub id: u64,
     pub key: CancelKey,
     pub database: Arc<str>,
     pub user: Arc<str>,
-    pub application_name: RefCell<Arc<str>>,
+    pub application_name: Arc<str>,
     pub address: ClientAddr,
     /// Our end of its connection; none over a Unix socket.
     pub local: Option<SocketAddr>,
@@ -47,9 +47,18 @@ pub struct Seat {
     /// Where it stands among its worker's busy clients.
     busy_place: Cell<usize>,
     waker: RefCell<Option<Waker>>,
-    granted: RefCell<Option<Grant>>,
+    granted: Cell<Option<Grant>>,
     /// The server connection that works for this client now.
     pub server: RefCell<Option<Arc<ServerInfo>>>,
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("id", &self.id)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a client is doing.
@@ -60,6 +69,8 @@ pub enum Phase {
     Waiting,
     /// Has a server connection.
     Active,
+    /// Has one, and its answer: the server is asked what became of its settings.
+    Settling,
 }
 
 /// Why a task is woken beside its sockets. The later of two outranks the earlier.
@@ -83,7 +94,8 @@ pub enum Poke {
 #[derive(Debug)]
 pub enum Grant {
     Conn(Box<ServerConn>),
-    Refused(Report),
+    /// In a box: it is rare, and each client has room for it.
+    Refused(Box<Report>),
 }
 
 /// What a client brings to its seat.
@@ -107,7 +119,7 @@ impl Seat {
             key: occupant.key,
             database: occupant.database,
             user: occupant.user,
-            application_name: RefCell::new(occupant.application_name),
+            application_name: occupant.application_name,
             address: occupant.address,
             local: occupant.local,
             is_tls: occupant.is_tls,
@@ -125,7 +137,7 @@ impl Seat {
             looked: Cell::new(false),
             busy_place: Cell::new(usize::MAX),
             waker: RefCell::new(None),
-            granted: RefCell::new(None),
+            granted: Cell::new(None),
             server: RefCell::new(None),
         }
     }
@@ -203,12 +215,12 @@ impl Seat {
     }
 
     pub fn grant(&self, grant: Grant) {
-        *self.granted.borrow_mut() = Some(grant);
+        self.granted.set(Some(grant));
         self.wake();
     }
 
     pub fn take_grant(&self) -> Option<Grant> {
-        self.granted.borrow_mut().take()
+        self.granted.take()
     }
 
     fn wake(&self) {

@@ -261,12 +261,10 @@ impl PoolShared {
         self.accounts.pool.staying() > most
     }
 
-    /// Connections that are logged in, in the whole process.
+    /// Connections that are logged in, in the whole process, those on their way between workers among them.
     #[must_use]
     pub fn established(&self) -> u32 {
-        self.cells()
-            .map(|cell| sum(&[&cell.idle, &cell.active, &cell.tested]))
-            .sum()
+        self.accounts.pool.established()
     }
 
     #[must_use]

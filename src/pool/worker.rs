@@ -1,6 +1,6 @@
 //! One worker's share of everything: its pools, its clients, its clock.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::clock::{Clock, micros};
+use super::clock::{Clock, Turns, micros};
 use super::derive::Deriver;
 use super::ledger::Starving;
 use super::local::LocalPool;
@@ -40,6 +40,10 @@ pub struct Worker {
     generation: Cell<u32>,
     /// The time as it was read last: good enough where a query would otherwise read the clock again.
     recent: Cell<u64>,
+    /// The turns of its event loop, where they are counted; in which the clock was read last, and how often that was used.
+    turns: OnceCell<Arc<Turns>>,
+    read_in: Cell<u32>,
+    used: Cell<u32>,
 }
 
 /// Wakes the task that looks after idle connections.
@@ -81,6 +85,9 @@ impl Worker {
             next_id: Cell::new(0),
             generation: Cell::new(0),
             recent: Cell::new(clock.now()),
+            turns: OnceCell::new(),
+            read_in: Cell::new(0),
+            used: Cell::new(0),
         })
     }
 
@@ -95,6 +102,26 @@ impl Worker {
         let now = self.clock.now();
         self.recent.set(now);
         now
+    }
+
+    /// The turns of its event loop are counted here.
+    pub fn follow(&self, turns: Arc<Turns>) {
+        let _ = self.turns.set(turns);
+    }
+
+    /// The time, read at most once for each turn of the event loop, and again when many have asked for it.
+    pub fn about_now(&self) -> u64 {
+        let Some(turns) = self.turns.get() else {
+            return self.now();
+        };
+        let turn = turns.count();
+        if turn == self.read_in.get() && self.used.get() < USED_MAX {
+            self.used.set(self.used.get() + 1);
+            return self.recent.get();
+        }
+        self.read_in.set(turn);
+        self.used.set(0);
+        self.now()
     }
 
     /// The time as this worker has read it last.
@@ -336,6 +363,8 @@ pub const WORKERS_MAX: u32 = 1 << (31 - SEAT_BITS);
 const TICK: Duration = Duration::from_millis(20);
 /// Ticks without anybody busy after which the ticker sleeps.
 const QUIET_TICKS: u32 = 50;
+/// Uses of one reading of the clock: under a load that leaves the event loop no sleep it is read again after a few queries.
+const USED_MAX: u32 = 16;
 /// How often idle clients and connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a client waits for its server before we look whether it is still there.

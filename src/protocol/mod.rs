@@ -17,7 +17,7 @@ pub mod tag;
 pub mod transaction;
 pub mod write;
 
-pub use cancel::CancelKey;
+pub use cancel::{CancelKey, CancelSecret};
 pub use frame::{FrameError, HEAD_LEN, Head};
 pub use parameter::Parameters;
 pub use report::{Fate, Report, Severity};

@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use crate::net::stream::Stream;
 use crate::pool::clock;
 use crate::pool::local::LocalPool;
-use crate::pool::registry::Profile;
+use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
@@ -57,7 +57,8 @@ pub struct Client {
 /// A copy of what is set for clients of a user at a database.
 #[derive(Debug)]
 pub struct Settings {
-    profile: Arc<Profile>,
+    /// Counts the client in where the settings are from.
+    admission: Admission,
     copy: Arc<PoolSettings>,
     /// The worker's generation when the copy was made.
     generation: u32,
@@ -65,10 +66,10 @@ pub struct Settings {
 
 impl Settings {
     #[must_use]
-    pub fn new(profile: &Arc<Profile>, worker: &Worker) -> Self {
-        let copy = profile.settings.load_full();
+    pub fn new(admission: Admission, worker: &Worker) -> Self {
+        let copy = admission.profile.settings.load_full();
         Self {
-            profile: Arc::clone(profile),
+            admission,
             copy,
             generation: worker.generation(),
         }
@@ -166,7 +167,7 @@ impl Client {
     pub fn settings(&mut self) -> &PoolSettings {
         let generation = self.context.worker.generation();
         if self.settings.generation != generation {
-            self.settings.copy = self.settings.profile.settings.load_full();
+            self.settings.copy = self.settings.admission.profile.settings.load_full();
             self.settings.generation = generation;
         }
         &self.settings.copy
@@ -306,7 +307,7 @@ impl Client {
 
     /// The client needs a server connection for what stands next.
     fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Asked {
-        let now = self.context.worker.now();
+        let now = self.context.worker.about_now();
         self.seat.request_at.set(now);
         let found = if self.routing.is_some() {
             self.find_way(input, cx)

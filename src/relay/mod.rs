@@ -1,4 +1,4 @@
-//! The path of a query. `serve` is the page to read first.
+//! The path of a query. `poll_serve` is the page to read first.
 
 mod account;
 pub mod answers;
@@ -35,31 +35,9 @@ use farewell::Farewell;
 use planning::{Planned, Planning};
 use wait::{Place, Waited};
 
-/// Serves a logged-in client until it leaves. `current` is what it begins with: a replication client has an exchange already.
-pub async fn serve(client: &mut Client, current: &mut Current) -> Farewell {
-    if matches!(current, Current::Idle) {
-        client.enter_idle(client.context.worker.now());
-    }
-    let farewell = poll_fn(|cx| poll_turns(client, current, cx)).await;
-    // In a box: what happens once takes no room in the task of a client that is idle.
-    Box::pin(say_farewell(client, &farewell)).await;
-    farewell
-}
-
-/// Where a client stands.
-#[derive(Debug, Default)]
-pub enum Current {
-    #[default]
-    Idle,
-    /// In the queue of its pool.
-    Waiting(Place),
-    /// Nobody knows yet where its request goes.
-    Planning(Planning),
-    Serving(Exchange),
-}
-
-/// From request to answer, and from answer to request, until the session ends.
-fn poll_turns(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'_>) -> Poll<Farewell> {
+/// Serves a logged-in client: from request to answer, and from answer to request, until the session ends. `current` is what it
+/// begins with: a replication client has an exchange already.
+pub fn poll_serve(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'_>) -> Poll<Farewell> {
     loop {
         let done = match current {
             Current::Idle => match ready!(client.poll_idle(current, cx)) {
@@ -100,6 +78,18 @@ fn poll_turns(client: &mut Client, current: &mut Current, cx: &mut TaskContext<'
             return Poll::Ready(farewell);
         }
     }
+}
+
+/// Where a client stands.
+#[derive(Debug, Default)]
+pub enum Current {
+    #[default]
+    Idle,
+    /// In the queue of its pool.
+    Waiting(Place),
+    /// Nobody knows yet where its request goes.
+    Planning(Planning),
+    Serving(Exchange),
 }
 
 /// A wait is over: the request is served, or refused so that the client goes on without.

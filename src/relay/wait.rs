@@ -70,7 +70,7 @@ impl Place {
         self.seat.register(cx);
         match self.seat.take_grant() {
             Some(Grant::Conn(conn)) => return Poll::Ready(Waited::Leased(self.pool.lease(conn))),
-            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Failed(report)),
+            Some(Grant::Refused(report)) => return Poll::Ready(Waited::Failed(*report)),
             None => {}
         }
         match self.seat.take_poke() {

@@ -215,9 +215,9 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
         },
     };
     let conn = lease.conn();
-    let session = ClientSession::new(tried.clone());
+    let mut session = ClientSession::new(tried.clone());
     let mut notices = Vec::new();
-    if let Some(sql) = settings::difference(&session, &mut conn.state) {
+    if let Some(sql) = settings::difference(&mut session, &mut conn.state) {
         let limit = client.settings().connect_timeout;
         let limit = if limit.is_zero() { TRIAL_MAX } else { limit };
         let Ok(tried) = tokio::time::timeout(limit, converse::remarks(conn, &sql)).await else {
@@ -342,7 +342,7 @@ const APPLICATION_NAME: &str = "application_name";
 /// `NAMEDATALEN` of PostgreSQL, less the zero at the end.
 const NAME_LEN_MAX: usize = 63;
 /// As PostgreSQL 18 has it (`MAX_CANCEL_KEY_LENGTH` allows 256).
-const SECRET_LEN_3_2: usize = 32;
+pub const SECRET_LEN_3_2: usize = 32;
 const GREETINGS_MAX: usize = 1024;
 /// How long a server may take to set a few settings, where connecting itself has no limit.
 const TRIAL_MAX: std::time::Duration = std::time::Duration::from_secs(15);

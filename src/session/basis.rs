@@ -15,6 +15,14 @@ use crate::protocol::Parameters;
 pub struct Basis {
     hash: u64,
     settings: Parameters,
+    literals: Literals,
+}
+
+/// Whether something in it says how literals are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Literals {
+    AsByDefault,
+    Otherwise,
 }
 
 impl Basis {
@@ -33,16 +41,49 @@ impl Basis {
         for (name, value) in kept.iter() {
             (name.to_ascii_lowercase(), value).hash(&mut hasher);
         }
+        let literals = if kept.iter().any(|(name, _)| is_of_literals(name)) {
+            Literals::Otherwise
+        } else {
+            Literals::AsByDefault
+        };
         Some(Arc::new(Self {
             hash: hasher.finish(),
             settings: kept,
+            literals,
         }))
+    }
+
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.settings.value(name)
     }
 
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
     }
+}
+
+/// Whether literals are read alike under both.
+#[must_use]
+pub fn reads_alike(one: Option<&Arc<Basis>>, other: Option<&Arc<Basis>>) -> bool {
+    let is_default =
+        |basis: &Option<&Arc<Basis>>| basis.is_none_or(|basis| basis.literals == Literals::AsByDefault);
+    if is_default(&one) && is_default(&other) {
+        return true;
+    }
+    match (one, other) {
+        (Some(one), Some(other)) if Arc::ptr_eq(one, other) => true,
+        _ => OF_LITERALS
+            .iter()
+            .all(|name| one.and_then(|basis| basis.value(name)) == other.and_then(|basis| basis.value(name))),
+    }
+}
+
+/// Whether a setting says how literals are read.
+#[must_use]
+pub fn is_of_literals(name: &str) -> bool {
+    OF_LITERALS.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// What a client's settings come to, as long as they are the same. In a box: most clients have none that matter.
@@ -80,6 +121,23 @@ fn is_harmless(name: &str) -> bool {
     // A custom setting is read when a statement runs.
     name.contains('.') || HARMLESS.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
+
+/// Settings by which PostgreSQL reads a text and its literals, and does not look at again before it uses what it has read:
+/// where another `search_path` or role is in force, it reads the text anew itself (`RevalidateCachedQuery` in
+/// `src/backend/utils/cache/plancache.c`).
+pub const OF_LITERALS: [&str; 11] = [
+    "array_nulls",
+    "backslash_quote",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "lc_monetary",
+    "standard_conforming_strings",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+];
 
 /// Limits, memory, and how results are shown. What is not known to be harmless is not.
 const HARMLESS: [&str; 14] = [
@@ -126,5 +184,17 @@ mod tests {
         assert_eq!(known.of(&same).unwrap().hash(), of_zone.hash());
         let other = settings(&[("TimeZone", "Asia/Tokyo")]);
         assert_ne!(known.of(&other), Some(&of_zone));
+    }
+
+    #[test]
+    fn a_search_path_changes_no_literal() {
+        let of = |pairs: &[(&str, &str)]| Basis::of(&settings(pairs));
+        let zone = of(&[("TimeZone", "Asia/Tokyo")]);
+        let both = of(&[("search_path", "a"), ("timezone", "Asia/Tokyo")]);
+        let path = of(&[("search_path", "a")]);
+        assert!(reads_alike(zone.as_ref(), both.as_ref()) && reads_alike(path.as_ref(), None));
+        assert!(!reads_alike(zone.as_ref(), path.as_ref()) && !reads_alike(None, zone.as_ref()));
+        let other = of(&[("TimeZone", "UTC")]);
+        assert!(!reads_alike(zone.as_ref(), other.as_ref()));
     }
 }

@@ -3,6 +3,8 @@
 //! What is found here is exactly what PostgreSQL's grammar takes for it (`TransactionStmt` in `src/backend/parser/gram.y`).
 //! Whatever is not, is the server's to judge.
 
+use crate::sql::{Kind, Lexer, Strings, Token};
+
 /// What such a query says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -25,10 +27,12 @@ impl Command {
         let (0, text) = body.split_last()? else {
             return None;
         };
-        let mut tokens = Tokens(text);
+        let mut tokens = Lexer::new(text, Strings::Unknown);
         let command = statement(&mut tokens)?;
-        // A server knows an encoding in which other bytes are none, even in a comment.
-        (text.is_ascii() && !text.contains(&0)).then_some(command)
+        // A server knows an encoding in which other bytes are none, even in a comment; and the vertical tab is a blank only
+        // since PostgreSQL 16.
+        let is_plain = text.is_ascii() && memchr::memchr2(0, b'\x0b', text).is_none();
+        (is_plain && tokens.is_sure()).then_some(command)
     }
 }
 
@@ -125,191 +129,98 @@ fn is_likely(body: &[u8]) -> bool {
 }
 
 /// The one statement of a text.
-fn statement<'a>(tokens: &mut Tokens<'a>) -> Option<Command> {
-    let Token::Word(first) = tokens.next()? else {
+fn statement(tokens: &mut Lexer<'_>) -> Option<Command> {
+    let first = tokens.next()?;
+    let next = tokens.next();
+    if first.is("begin") {
+        let modes = modes(behind_work(next, tokens), tokens)?;
+        return Some(Command::Begin { tag: "BEGIN", modes });
+    }
+    if first.is("start") && next.is_some_and(|next| next.is("transaction")) {
+        let modes = modes(tokens.next(), tokens)?;
+        return Some(Command::Begin {
+            tag: "START TRANSACTION",
+            modes,
+        });
+    }
+    let command = if first.is_any(&["commit", "end"]) {
+        Command::Commit
+    } else if first.is_any(&["rollback", "abort"]) {
+        Command::Rollback
+    } else {
         return None;
     };
-    let next = tokens.next()?;
-    match first {
-        word if is(word, "begin") => {
-            let next = if next.is_word("work") || next.is_word("transaction") {
-                tokens.next()?
-            } else {
-                next
-            };
-            let modes = modes(next, tokens)?;
-            Some(Command::Begin { tag: "BEGIN", modes })
-        }
-        word if is(word, "start") && next.is_word("transaction") => {
-            let next = tokens.next()?;
-            let modes = modes(next, tokens)?;
-            Some(Command::Begin {
-                tag: "START TRANSACTION",
-                modes,
-            })
-        }
-        word if is(word, "commit") || is(word, "end") => plain_end(next, tokens, Command::Commit),
-        word if is(word, "rollback") || is(word, "abort") => plain_end(next, tokens, Command::Rollback),
-        _ => None,
-    }
-}
-
-/// The end of a block, without a chain to another.
-fn plain_end<'a>(next: Token<'a>, tokens: &mut Tokens<'a>, command: Command) -> Option<Command> {
-    let next = if next.is_word("work") || next.is_word("transaction") {
-        tokens.next()?
-    } else {
-        next
-    };
-    end(next, tokens)?;
+    // Without a chain to another block.
+    end(behind_work(next, tokens), tokens)?;
     Some(command)
 }
 
+/// What follows on a word that may be left out.
+fn behind_work<'a>(next: Option<Token<'a>>, tokens: &mut Lexer<'a>) -> Option<Token<'a>> {
+    match next {
+        Some(word) if word.is_any(&["work", "transaction"]) => tokens.next(),
+        other => other,
+    }
+}
+
 /// A list of modes up to the end of the text. Commas between them may be there or not.
-fn modes<'a>(mut next: Token<'a>, tokens: &mut Tokens<'a>) -> Option<Modes> {
+fn modes<'a>(mut next: Option<Token<'a>>, tokens: &mut Lexer<'a>) -> Option<Modes> {
+    let is_word = |token: &Token<'_>| token.kind == Kind::Word;
     let mut modes = Modes::default();
-    while let Token::Word(word) = next {
-        modes.add(mode(word, tokens)?)?;
-        next = tokens.next()?;
-        if next == Token::Comma {
-            next = tokens.next()?;
-            if !matches!(next, Token::Word(_)) {
-                return None;
-            }
+    while let Some(word) = next.filter(is_word) {
+        modes.add(mode(&word, tokens)?)?;
+        next = tokens.next();
+        if next.is_some_and(|next| next.is_sign(b",")) {
+            next = Some(tokens.next().filter(is_word)?);
         }
     }
     end(next, tokens)?;
     Some(modes)
 }
 
-fn mode(first: &[u8], tokens: &mut Tokens<'_>) -> Option<Mode> {
-    let mode = match first {
-        word if is(word, "isolation") => {
-            tokens.expect("level")?;
-            return isolation(tokens);
-        }
-        word if is(word, "read") => match tokens.word()? {
-            word if is(word, "write") => Mode::ReadWrite,
-            word if is(word, "only") => Mode::ReadOnly,
-            _ => return None,
-        },
-        word if is(word, "deferrable") => Mode::Deferrable,
-        word if is(word, "not") => {
-            tokens.expect("deferrable")?;
-            Mode::NotDeferrable
-        }
-        _ => return None,
-    };
-    Some(mode)
+fn mode(first: &Token<'_>, tokens: &mut Lexer<'_>) -> Option<Mode> {
+    if first.is("isolation") {
+        expect(tokens, "level")?;
+        return isolation(tokens);
+    }
+    if first.is("read") {
+        return match tokens.next()? {
+            word if word.is("write") => Some(Mode::ReadWrite),
+            word if word.is("only") => Some(Mode::ReadOnly),
+            _ => None,
+        };
+    }
+    if first.is("not") {
+        expect(tokens, "deferrable")?;
+        return Some(Mode::NotDeferrable);
+    }
+    first.is("deferrable").then_some(Mode::Deferrable)
 }
 
-fn isolation(tokens: &mut Tokens<'_>) -> Option<Mode> {
-    match tokens.word()? {
-        word if is(word, "serializable") => Some(Mode::Serializable),
-        word if is(word, "repeatable") => {
-            tokens.expect("read")?;
+fn isolation(tokens: &mut Lexer<'_>) -> Option<Mode> {
+    match tokens.next()? {
+        word if word.is("serializable") => Some(Mode::Serializable),
+        word if word.is("repeatable") => {
+            expect(tokens, "read")?;
             Some(Mode::RepeatableRead)
         }
-        word if is(word, "read") => match tokens.word()? {
-            word if is(word, "committed") => Some(Mode::ReadCommitted),
-            word if is(word, "uncommitted") => Some(Mode::ReadUncommitted),
+        word if word.is("read") => match tokens.next()? {
+            word if word.is("committed") => Some(Mode::ReadCommitted),
+            word if word.is("uncommitted") => Some(Mode::ReadUncommitted),
             _ => None,
         },
         _ => None,
     }
 }
 
+fn expect(tokens: &mut Lexer<'_>, known: &str) -> Option<()> {
+    tokens.next()?.is(known).then_some(())
+}
+
 /// Nothing more but semicolons.
-fn end<'a>(mut next: Token<'a>, tokens: &mut Tokens<'a>) -> Option<()> {
-    loop {
-        match next {
-            Token::End => return Some(()),
-            Token::Semicolon => next = tokens.next()?,
-            Token::Word(_) | Token::Comma => return None,
-        }
-    }
-}
-
-fn is(word: &[u8], known: &str) -> bool {
-    word.eq_ignore_ascii_case(known.as_bytes())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a [u8]),
-    Comma,
-    Semicolon,
-    End,
-}
-
-impl Token<'_> {
-    fn is_word(self, known: &str) -> bool {
-        matches!(self, Self::Word(word) if is(word, known))
-    }
-}
-
-/// What is left of a text.
-struct Tokens<'a>(&'a [u8]);
-
-impl<'a> Tokens<'a> {
-    /// None: something that no such query has.
-    fn next(&mut self) -> Option<Token<'a>> {
-        loop {
-            let text = self.0;
-            let (token, len) = match text {
-                [] => return Some(Token::End),
-                // Without the vertical tab, which is a blank since PostgreSQL 16.
-                [b' ' | b'\t' | b'\n' | b'\r' | b'\x0c', ..] => (None, 1),
-                [b'-', b'-', ..] => (None, memchr::memchr2(b'\n', b'\r', text).unwrap_or(text.len())),
-                [b'/', b'*', ..] => (None, comment_len(text)?),
-                [b',', ..] => (Some(Token::Comma), 1),
-                [b';', ..] => (Some(Token::Semicolon), 1),
-                [b'A'..=b'Z' | b'a'..=b'z' | b'_', ..] => {
-                    let is_end =
-                        |byte: &u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..));
-                    let len = text.iter().position(is_end).unwrap_or(text.len());
-                    (Some(Token::Word(text.get(..len)?)), len)
-                }
-                _ => return None,
-            };
-            self.0 = text.get(len..)?;
-            if token.is_some() {
-                return token;
-            }
-        }
-    }
-
-    fn word(&mut self) -> Option<&'a [u8]> {
-        match self.next()? {
-            Token::Word(word) => Some(word),
-            Token::Comma | Token::Semicolon | Token::End => None,
-        }
-    }
-
-    fn expect(&mut self, known: &str) -> Option<()> {
-        is(self.word()?, known).then_some(())
-    }
-}
-
-/// The length of the comment that a text begins with; comments nest. None: it does not end.
-fn comment_len(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    let mut depth = 0_usize;
-    loop {
-        at += memchr::memchr2(b'*', b'/', text.get(at..)?)?;
-        match text.get(at..at + 2)? {
-            b"/*" => depth += 1,
-            b"*/" => depth = depth.saturating_sub(1),
-            _ => {
-                at += 1;
-                continue;
-            }
-        }
-        at += 2;
-        if depth == 0 {
-            return Some(at);
-        }
-    }
+fn end<'a>(next: Option<Token<'a>>, tokens: &mut Lexer<'a>) -> Option<()> {
+    let mut rest = next.into_iter().chain(tokens);
+    rest.all(|token| token.is_sign(b";")).then_some(())
 }
 
 /// A query up to this length is looked at: a `BEGIN` with a comment that names its origin is shorter.

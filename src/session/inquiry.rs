@@ -3,7 +3,7 @@
 //! canonical values stands in for them.
 
 use super::screen::{Effects, PinReason, Pins, SettingEffect};
-use super::settings::quote_literal;
+use super::settings::{STATEMENT_TIMEOUT, quote_literal};
 
 /// What is to be asked at the end of the present transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,27 @@ pub struct Inquiry {
     pins: Pins,
     /// What was answered so far, once it was asked.
     findings: Option<Findings>,
+    /// How often it was asked.
+    times: u8,
+}
+
+/// What a value's letters beyond ASCII are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letters {
+    Utf8,
+    /// An encoding that is not understood here.
+    Other,
+}
+
+impl Letters {
+    /// Of a connection that speaks this encoding. In `SQL_ASCII` the server says what it has.
+    #[must_use]
+    pub fn of(client_encoding: Option<&str>) -> Self {
+        match client_encoding {
+            Some("UTF8" | "SQL_ASCII") | None => Self::Utf8,
+            Some(_) => Self::Other,
+        }
+    }
 }
 
 /// What the server has said.
@@ -80,6 +101,7 @@ impl Inquiry {
 
     /// It is being asked: answers are findings from now on.
     pub fn begin(&mut self) {
+        self.times = self.times.saturating_add(1);
         self.findings = Some(Findings {
             asked: self.pins,
             ..Findings::default()
@@ -87,10 +109,10 @@ impl Inquiry {
     }
 
     /// A row of the answer, as the body of a `DataRow`. What is not understood leaves nothing found.
-    pub fn on_row(&mut self, body: Option<&[u8]>) {
+    pub fn on_row(&mut self, body: Option<&[u8]>, letters: Letters) {
         let findings = self.findings.take();
         self.findings = findings.zip(body).and_then(|(mut findings, body)| {
-            let is_understood = findings.on_row(body);
+            let is_understood = findings.on_row(body, letters);
             is_understood.then_some(findings)
         });
     }
@@ -101,9 +123,34 @@ impl Inquiry {
         self.findings
     }
 
-    /// One statement whose rows are `kind, name, value`. Nothing in it depends on the client's search path.
+    /// Whether it may be asked once more.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        self.times < TIMES_MAX
+    }
+
+    /// A text whose rows are `kind, name, value`. Nothing in it depends on the client's search path. It is one statement, unless
+    /// that was cancelled before: then the session's own limit of time is put out of its way, for this transaction alone.
     #[must_use]
     pub fn sql(&self) -> String {
+        if self.times == 0 {
+            return self.statement(&self.names);
+        }
+        let names = self.names.iter().map(AsRef::as_ref);
+        let (limit, others): (Vec<&str>, Vec<&str>) = names.partition(|name| *name == STATEMENT_TIMEOUT);
+        let mut sql = String::new();
+        if !limit.is_empty() {
+            // As it is before. Whether it is the connection's own is not asked: that cannot be told quickly, and then the
+            // value is set where the client goes.
+            sql.push_str(&value_of(STATEMENT_TIMEOUT));
+            sql.push(';');
+        }
+        sql.push_str("SET LOCAL statement_timeout = 0;");
+        sql.push_str(&self.statement(&others));
+        sql
+    }
+
+    fn statement(&self, names: &[impl AsRef<str>]) -> String {
         let mut sql = String::new();
         let mut part = |text: &str| {
             if !sql.is_empty() {
@@ -111,19 +158,14 @@ impl Inquiry {
             }
             sql.push_str(text);
         };
-        for name in &self.names {
-            let mut text = String::from("SELECT 'v',");
-            quote_literal(name, &mut text);
-            text.push_str(",pg_catalog.current_setting(");
-            quote_literal(name, &mut text);
-            text.push_str(",true)");
-            part(&text);
+        for name in names {
+            part(&value_of(name.as_ref()));
         }
-        if self.resets && !self.names.is_empty() {
+        if self.resets && !names.is_empty() {
             let mut text = String::from(DEFAULTS);
-            for (index, name) in self.names.iter().enumerate() {
+            for (index, name) in names.iter().enumerate() {
                 text.push(if index == 0 { '(' } else { ',' });
-                quote_literal(name, &mut text);
+                quote_literal(name.as_ref(), &mut text);
             }
             text.push(')');
             part(&text);
@@ -139,12 +181,16 @@ impl Inquiry {
 
 impl Findings {
     /// Says whether the row was understood.
-    fn on_row(&mut self, body: &[u8]) -> bool {
+    fn on_row(&mut self, body: &[u8], letters: Letters) -> bool {
         let mut rest = body.get(2..).unwrap_or_default();
         let (Some(kind), Some(name), Some(value)) = (column(&mut rest), column(&mut rest), column(&mut rest))
         else {
             return false;
         };
+        let is_plain = |text: Option<&str>| letters == Letters::Utf8 || text.is_none_or(str::is_ascii);
+        if !is_plain(name) || !is_plain(value) {
+            return false;
+        }
         match (kind, name) {
             (Some("v"), Some(name)) => self.values.push((name.into(), value.map(Into::into))),
             (Some("d"), Some(name)) => self.defaults.push(name.into()),
@@ -161,6 +207,15 @@ impl Findings {
     pub fn is_default(&self, name: &str) -> bool {
         self.defaults.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
+}
+
+fn value_of(name: &str) -> String {
+    let mut text = String::from("SELECT 'v',");
+    quote_literal(name, &mut text);
+    text.push_str(",pg_catalog.current_setting(");
+    quote_literal(name, &mut text);
+    text.push_str(",true)");
+    text
 }
 
 /// One column of a `DataRow`; the outer `None` is a row that ends too early or is no text.
@@ -200,6 +255,8 @@ const LASTING: [(PinReason, &str); 3] = [
     ),
 ];
 
+/// How often it is asked while something cancels it: cancel requests under way for a connection are fewer (`CANCELS_MAX`).
+const TIMES_MAX: u8 = 8;
 /// Settings asked for at once; a client that names more keeps its connection.
 const NAMES_MAX: usize = 200;
 
@@ -232,6 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_cancelled_is_asked_again_without_the_sessions_limit() {
+        let mut inquiry = noted("SET statement_timeout = 1; SET work_mem = 1");
+        let first = inquiry.sql();
+        assert_eq!(inquiry.sql(), first);
+        inquiry.begin();
+        assert_eq!(
+            inquiry.sql(),
+            "SELECT 'v',E'statement_timeout',pg_catalog.current_setting(E'statement_timeout',true);\
+             SET LOCAL statement_timeout = 0;SELECT 'v',E'work_mem',pg_catalog.current_setting(E'work_mem',true)"
+        );
+        let mut alone = noted("RESET statement_timeout");
+        alone.begin();
+        assert!(alone.sql().ends_with("SET LOCAL statement_timeout = 0;"));
+        for _ in 0..TIMES_MAX {
+            inquiry.begin();
+        }
+        assert!(!inquiry.may_be_repeated());
+    }
+
+    #[test]
     fn rows_are_understood_or_refused() {
         let row = |columns: &[Option<&str>]| {
             let mut body = vec![0, 3];
@@ -243,14 +320,17 @@ mod tests {
             body
         };
         let mut findings = Findings::default();
-        assert!(findings.on_row(&row(&[Some("v"), Some("a"), Some("1")])));
-        assert!(findings.on_row(&row(&[Some("v"), Some("b"), None])));
-        assert!(findings.on_row(&row(&[Some("d"), Some("A"), None])));
-        assert!(findings.on_row(&row(&[Some("p"), Some("cursor"), None])));
+        assert!(findings.on_row(&row(&[Some("v"), Some("a"), Some("1")]), Letters::Other));
+        assert!(findings.on_row(&row(&[Some("v"), Some("b"), None]), Letters::Other));
+        assert!(findings.on_row(&row(&[Some("d"), Some("A"), None]), Letters::Other));
+        assert!(findings.on_row(&row(&[Some("p"), Some("cursor"), None]), Letters::Other));
         assert!(findings.is_default("a") && !findings.is_default("b"));
         assert!(findings.pins.contains(PinReason::Cursor));
         assert_eq!(findings.values.len(), 2);
-        assert!(!findings.on_row(b"\0\x03\0\0\0\x09v"));
-        assert!(!findings.on_row(b""));
+        let letters = row(&[Some("v"), Some("c"), Some("\u{e9}")]);
+        assert!(findings.on_row(&letters, Letters::Utf8));
+        assert!(!findings.on_row(&letters, Letters::Other));
+        assert!(!findings.on_row(b"\0\x03\0\0\0\x09v", Letters::Utf8));
+        assert!(!findings.on_row(b"", Letters::Utf8));
     }
 }

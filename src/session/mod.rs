@@ -17,7 +17,6 @@ pub mod pipeline;
 pub mod screen;
 pub mod server;
 pub mod settings;
-mod sql_lexer;
 pub mod sql_names;
 pub mod startup;
 pub mod statement;

@@ -24,6 +24,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    #[inline]
     #[must_use]
     pub fn head(&self) -> Option<&Entry> {
         self.entries.front()
@@ -44,7 +45,19 @@ impl Pipeline {
         self.entries.len() >= PIPELINE_LEN_MAX
     }
 
+    /// The same as `push` for a request whose answer goes on as it comes and that changes no name: most are such.
     #[inline]
+    pub fn push_plain(&mut self, kind: Plain) {
+        self.syncs += usize::from(kind == Plain::Sync);
+        let kind = match kind {
+            Plain::Bind => Kind::Bind,
+            Plain::Describe => Kind::Describe,
+            Plain::Execute => Kind::Execute,
+            Plain::Sync => Kind::Sync,
+        };
+        self.entries.push_back(Entry::forward(kind));
+    }
+
     pub fn push(&mut self, entry: Entry) {
         self.fakes += usize::from(matches!(entry.answer, Answer::Fake));
         self.syncs += usize::from(entry.kind == Kind::Sync);
@@ -81,6 +94,13 @@ impl Pipeline {
     /// Takes out the latest entry.
     pub fn pop_latest(&mut self) -> Option<Entry> {
         self.take(self.entries.len().checked_sub(1)?)
+    }
+
+    /// Takes out the latest entry, if it is a part of a `BEGIN`. Says whether it was.
+    pub fn pop_latest_begin(&mut self) -> bool {
+        let latest = self.entries.back();
+        let is_begin = latest.is_some_and(|entry| matches!(entry.answer, Answer::Begin));
+        is_begin && self.pop_latest().is_some()
     }
 
     /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
@@ -156,10 +176,11 @@ impl Pipeline {
     /// fails, the present batch is carried out all the same.
     #[must_use]
     pub fn is_unsettled(&self, name: &[u8], id: Option<u64>) -> bool {
-        if self.changes == 0 {
+        // Without an earlier batch there is nothing to search, however long the present one is.
+        if self.changes == 0 || !self.has_earlier_batch() {
             return false;
         }
-        if self.syncs > 0 && self.entries.len() > SEARCHED_MAX {
+        if self.entries.len() > SEARCHED_MAX {
             return true;
         }
         let mut behind_sync = false;
@@ -174,7 +195,7 @@ impl Pipeline {
     /// Whether any name hangs on a request of an earlier batch.
     #[must_use]
     pub fn is_any_unsettled(&self) -> bool {
-        if self.changes == 0 {
+        if self.changes == 0 || !self.has_earlier_batch() {
             return false;
         }
         let mut behind_sync = false;
@@ -283,6 +304,19 @@ impl Pipeline {
         (renamings, std::mem::take(&mut entry.server_undo))
     }
 
+    /// One `DEALLOCATE` of the query at the head was carried out. No rollback brings the name back.
+    pub fn on_deallocated(&mut self) {
+        if let Some(Entry {
+            kind: Kind::Query,
+            client_undo: ClientUndo::Query(query),
+            ..
+        }) = self.entries.front_mut()
+            && !query.renamings.is_empty()
+        {
+            query.renamings.remove(0);
+        }
+    }
+
     /// Gives up what a large batch has grown.
     pub fn shrink(&mut self) {
         self.entries.shrink_to(PIPELINE_KEPT_MAX);
@@ -331,6 +365,7 @@ pub struct Entry {
 
 impl Entry {
     /// A request whose answer goes to the client as it comes.
+    #[inline]
     #[must_use]
     pub fn forward(kind: Kind) -> Self {
         Self {
@@ -369,6 +404,7 @@ impl Entry {
     }
 
     /// Whether the client knows nothing of it.
+    #[inline]
     #[must_use]
     pub fn is_own(&self) -> bool {
         matches!(
@@ -418,6 +454,15 @@ impl Entry {
                 ServerUndo::None | ServerUndo::Unnamed(_) | ServerUndo::Unknown => false,
             }
     }
+}
+
+/// The requests that come with every use of a prepared statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    Bind,
+    Describe,
+    Execute,
+    Sync,
 }
 
 /// Which answer ends a request.
@@ -511,6 +556,7 @@ pub enum ClientUndo {
 /// What a simple query changes in the client's names.
 #[derive(Debug)]
 pub struct QueryUndo {
+    /// In the order in which the query makes them.
     pub renamings: Vec<Renaming>,
     pub unnamed: Option<Arc<Statement>>,
 }

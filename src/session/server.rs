@@ -34,10 +34,15 @@ pub struct ServerState {
 }
 
 /// Whether functions and what uses them were defined anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Definitions {
     #[default]
     AsKnown,
+    /// Perhaps, in a transaction that has not ended: a table was made or altered, whose defaults may call something. Mostly they
+    /// do not, so nothing is cleaned for it until a look says that they do.
+    Altering,
+    /// The same for everybody.
+    Altered,
     /// In a transaction that has not ended.
     Changing,
     /// For everybody.
@@ -74,6 +79,18 @@ impl ServerState {
     }
 }
 
+impl Definitions {
+    /// Where the transaction has ended.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        match self {
+            Self::AsKnown => Self::AsKnown,
+            Self::Altering | Self::Altered => Self::Altered,
+            Self::Changing | Self::Changed => Self::Changed,
+        }
+    }
+}
+
 /// What a server connection remembers of sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sequences {
@@ -91,6 +108,13 @@ impl Sequences {
             self.memory = Memory::Foreign;
         }
     }
+
+    /// Something has failed: what stands behind it in its batch is not carried out.
+    pub fn on_error(&mut self) {
+        if self.memory == Memory::Discarding {
+            self.memory = Memory::Foreign;
+        }
+    }
 }
 
 /// Whose values it remembers.
@@ -101,6 +125,8 @@ pub enum Memory {
     Foreign,
     /// Another client's, and behind them the present one's.
     Mixed,
+    /// What was remembered is being discarded: what stands behind that in the same batch is carried out only if it is.
+    Discarding,
     Own,
 }
 

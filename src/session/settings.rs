@@ -11,12 +11,12 @@ use super::server::ServerState;
 /// The statements that make the server's settings the client's; `None` when they are the same already.
 /// Two clients that ask for nothing share one empty set, so the common case is one comparison of pointers.
 #[must_use]
-pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<String> {
+pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Option<String> {
     if Arc::ptr_eq(&client.settings, &server.applied) {
         return None;
     }
     if client.settings == server.applied {
-        server.applied = Arc::clone(&client.settings);
+        share(&mut client.settings, &mut server.applied);
         return None;
     }
     let mut sql = String::new();
@@ -26,8 +26,15 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         .map(|(name, _)| name)
         .filter(|name| client.settings.value(name).is_none())
         .partition(|name| is_of_user(name));
+    // Another client's limit of time is not for this. Each statement of a text has its own (`exec_simple_query` in
+    // `src/backend/tcop/postgres.c`), so all but the first are free of it.
+    let limit = server.applied.value(STATEMENT_TIMEOUT);
+    if limit.is_some() && limit != client.settings.value(STATEMENT_TIMEOUT) {
+        sql.push_str("RESET statement_timeout;");
+    }
+    let is_left = |name: &&str| !name.eq_ignore_ascii_case(STATEMENT_TIMEOUT);
     // Back to the user who has logged in first: what others have set, they may not be allowed to reset.
-    for name in given_up.into_iter().chain(kept) {
+    for name in given_up.into_iter().chain(kept).filter(is_left) {
         sql.push_str("RESET ");
         quote_identifier(name, &mut sql);
         sql.push(';');
@@ -39,6 +46,12 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         .iter()
         .filter_map(|name| client.settings.value(name).map(|value| (*name, value)));
     let others = client.settings.iter().filter(|(name, _)| !is_of_user(name));
+    // The server reads the text in the encoding of the last client: letters are written so that they are the same in any. Where
+    // the database has none, they are bytes.
+    let quote = match server.base.value("server_encoding") {
+        Some("SQL_ASCII") => quote_literal,
+        _ => quote_letters,
+    };
     let mut separator = "SELECT ";
     for (name, value) in others.chain(of_user) {
         let is_lost = is_user_changed && is_of_user(name);
@@ -47,13 +60,23 @@ pub fn difference(client: &ClientSession, server: &mut ServerState) -> Option<St
         }
         sql.push_str(separator);
         sql.push_str("pg_catalog.set_config(");
-        quote_literal(name, &mut sql);
+        quote(name, &mut sql);
         sql.push(',');
-        quote_literal(value, &mut sql);
+        quote(value, &mut sql);
         sql.push_str(",false)");
         separator = ",";
     }
     (!sql.is_empty()).then_some(sql)
+}
+
+/// Of two sets that are equal one is kept, by both; always the same one, so that all who have equal settings come to share
+/// a set, and are found equal by a comparison of pointers.
+fn share(one: &mut Arc<Parameters>, other: &mut Arc<Parameters>) {
+    if Arc::as_ptr(one) < Arc::as_ptr(other) {
+        *other = Arc::clone(one);
+    } else {
+        *one = Arc::clone(other);
+    }
 }
 
 fn is_of_user(name: &str) -> bool {
@@ -227,6 +250,7 @@ const READ_ONLY: [&str; 6] = [
     "session_authorization",
 ];
 
+pub(super) const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const SESSION_AUTHORIZATION: &str = "session_authorization";
 /// Who the session acts as, in the order in which it is set.
 const OF_USER: [&str; 2] = [SESSION_AUTHORIZATION, "role"];
@@ -253,6 +277,23 @@ pub(super) fn quote_literal(value: &str, out: &mut String) {
         out.push(char);
     }
     out.push('\'');
+}
+
+/// The same without a letter that is not ASCII.
+fn quote_letters(value: &str, out: &mut String) {
+    let start = out.len();
+    quote_literal(value, out);
+    if value.is_ascii() {
+        return;
+    }
+    let quoted = out.split_off(start);
+    for char in quoted.chars() {
+        if char.is_ascii() {
+            out.push(char);
+        } else {
+            out.push_str(&format!("\\U{:08X}", u32::from(char)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -284,24 +325,79 @@ mod tests {
 
     #[test]
     fn clients_without_settings_cost_nothing() {
-        assert_eq!(difference(&client(&[]), &mut server()), None);
+        assert_eq!(difference(&mut client(&[]), &mut server()), None);
     }
 
     #[test]
     fn only_what_differs_is_set_and_what_another_client_had_is_reset() {
         let mut server = server();
-        let first = client(&[("search_path", "a, \"B\""), ("app.tenant", "it's \\ 1")]);
+        let mut first = client(&[("search_path", "a, \"B\""), ("app.tenant", "it's \\ 1")]);
         assert_eq!(
-            difference(&first, &mut server).unwrap(),
+            difference(&mut first, &mut server).unwrap(),
             "SELECT pg_catalog.set_config(E'app.tenant',E'it''s \\\\ 1',false),\
              pg_catalog.set_config(E'search_path',E'a, \"B\"',false)"
         );
         on_applied(&first, &mut server);
-        assert_eq!(difference(&first, &mut server), None);
-        let second = client(&[("search_path", "a, \"B\"")]);
+        assert_eq!(difference(&mut first, &mut server), None);
+        let mut second = client(&[("search_path", "a, \"B\"")]);
         assert_eq!(
-            difference(&second, &mut server).unwrap(),
+            difference(&mut second, &mut server).unwrap(),
             "RESET \"app\".\"tenant\";"
+        );
+    }
+
+    #[test]
+    fn all_who_have_equal_settings_come_to_share_one_set() {
+        let mut servers = [server(), server(), server()];
+        let mut clients = [(); 3].map(|()| client(&[("app.tenant", "1")]));
+        for server in &mut servers {
+            on_applied(&clients[0], server);
+            server.applied = Arc::new(Parameters::clone(&server.applied));
+        }
+        for _ in 0..clients.len() + servers.len() {
+            for client in &mut clients {
+                for server in &mut servers {
+                    assert_eq!(difference(client, server), None);
+                }
+            }
+        }
+        let one = &clients[0].settings;
+        assert!(clients.iter().all(|client| Arc::ptr_eq(&client.settings, one)));
+        assert!(servers.iter().all(|server| Arc::ptr_eq(&server.applied, one)));
+    }
+
+    #[test]
+    fn letters_are_said_in_no_encoding() {
+        let mut one = client(&[("app.name", "\u{e9}'\u{1f600}\\")]);
+        let mut server = server();
+        assert_eq!(
+            difference(&mut one, &mut server).unwrap(),
+            "SELECT pg_catalog.set_config(E'app.name',E'\\U000000E9''\\U0001F600\\\\',false)"
+        );
+        let mut base = Parameters::clone(&server.base);
+        base.set("server_encoding", "SQL_ASCII");
+        server.base = Arc::new(base);
+        assert!(difference(&mut one, &mut server).unwrap().contains("\u{e9}''"));
+    }
+
+    #[test]
+    fn another_clients_limit_of_time_ends_before_anything_else_is_said() {
+        let mut server = server();
+        let hasty = client(&[("role", "other"), ("statement_timeout", "1ms")]);
+        on_applied(&hasty, &mut server);
+        assert_eq!(
+            difference(&mut client(&[]), &mut server).unwrap(),
+            "RESET statement_timeout;RESET \"role\";"
+        );
+        assert_eq!(
+            difference(&mut client(&[("statement_timeout", "1s")]), &mut server).unwrap(),
+            "RESET statement_timeout;RESET \"role\";\
+             SELECT pg_catalog.set_config(E'statement_timeout',E'1s',false)"
+        );
+        let mut same = client(&[("statement_timeout", "1ms"), ("app.tenant", "1")]);
+        assert_eq!(
+            difference(&mut same, &mut server).unwrap(),
+            "RESET \"role\";SELECT pg_catalog.set_config(E'app.tenant',E'1',false)"
         );
     }
 
@@ -310,7 +406,7 @@ mod tests {
         let (mut server, mut client) = (server(), client(&[]));
         let _ = on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
         assert_eq!(client.settings.value("timezone"), Some("Europe/Berlin"));
-        assert_eq!(difference(&client, &mut server), None);
+        assert_eq!(difference(&mut client, &mut server), None);
         let _ = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert!(client.settings.is_empty());
         let _ = on_reported(&mut client, &mut server, "server_version", "16", Cause::Set);
@@ -322,12 +418,12 @@ mod tests {
         let (mut server, mut client) = (server(), client(&[("TimeZone", "Asia/Tokyo")]));
         on_applied(&client, &mut server);
         let _ = on_reported(&mut client, &mut server, "TimeZone", "Europe/Berlin", Cause::Set);
-        assert_eq!(difference(&client, &mut server), None);
+        assert_eq!(difference(&mut client, &mut server), None);
         let news = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Reset);
         assert_eq!(news, News::OfStartup);
         assert_eq!(client.settings.value("TimeZone"), Some("Asia/Tokyo"));
         assert_eq!(
-            difference(&client, &mut server).unwrap(),
+            difference(&mut client, &mut server).unwrap(),
             "SELECT pg_catalog.set_config(E'TimeZone',E'Asia/Tokyo',false)"
         );
     }
@@ -338,6 +434,6 @@ mod tests {
         on_applied(&client, &mut server);
         let _ = on_reported(&mut client, &mut server, "TimeZone", "UTC", Cause::Set);
         assert_eq!(client.settings.value("TimeZone"), Some("UTC"));
-        assert_eq!(difference(&client, &mut server), None);
+        assert_eq!(difference(&mut client, &mut server), None);
     }
 }

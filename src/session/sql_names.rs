@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::sql_lexer::{Lexer, Token};
+use crate::sql::{Kind, Lexer, Strings, Token, name_of};
 
 /// What a statement does with the name of a prepared statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Mention {
     /// The name as the server reads it.
     #[must_use]
     pub fn name<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
-        name_of(text.get(self.name.clone()).unwrap_or_default())
+        read(text.get(self.name.clone()).unwrap_or_default())
     }
 
     /// What follows on the name: parameter types and body.
@@ -77,9 +77,9 @@ pub fn begins(text: &[u8]) -> bool {
     match text.first() {
         None => true,
         // A comment: what stands behind it is looked for by the lexer.
-        Some(b'-' | b'/') => Lexer::new(text)
+        Some(b'-' | b'/') => Lexer::new(text, Strings::Unknown)
             .next()
-            .is_none_or(|first| is_verb(first.bytes(text))),
+            .is_none_or(|first| is_verb(first.text)),
         Some(first) => FIRST_LETTERS.contains(first) && is_verb(text),
     }
 }
@@ -107,8 +107,17 @@ fn mentions(text: &[u8]) -> bool {
 
 /// The statements of a text.
 struct Statements<'a> {
-    text: &'a [u8],
     lexer: Lexer<'a>,
+    /// Of parentheses and brackets: a rule has semicolons between them.
+    depth: usize,
+    codes: Codes,
+}
+
+/// Whether a name was written in code points. It may be that of a statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Codes {
+    None,
+    Seen,
 }
 
 struct Statement {
@@ -118,36 +127,50 @@ struct Statement {
 impl<'a> Statements<'a> {
     fn new(text: &'a [u8]) -> Self {
         Self {
-            text,
-            lexer: Lexer::new(text),
+            lexer: Lexer::new(text, Strings::Unknown),
+            depth: 0,
+            codes: Codes::None,
         }
     }
 
     fn is_sure(&self) -> bool {
-        self.lexer.is_sure()
+        self.lexer.is_sure() && self.codes == Codes::None
     }
 
-    /// The next token of the present statement.
-    fn token(&mut self) -> Option<Token> {
-        self.lexer.next_in_statement()
+    /// The next token of the present statement; none at its end.
+    fn token(&mut self) -> Option<Token<'a>> {
+        let before = self.lexer.clone();
+        let token = self.lexer.next()?;
+        match token.text {
+            b"(" | b"[" => self.depth += 1,
+            b")" | b"]" => self.depth = self.depth.saturating_sub(1),
+            b";" if self.depth == 0 => {
+                self.lexer = before;
+                return None;
+            }
+            _ if token.kind == Kind::CodedName => self.codes = Codes::Seen,
+            _ => {}
+        }
+        Some(token)
     }
 
-    fn is(&self, token: &Token, word: &str) -> bool {
-        token.is_word() && token.bytes(self.text).eq_ignore_ascii_case(word.as_bytes())
+    /// The first token of the next statement.
+    fn beginning(&mut self) -> Option<Token<'a>> {
+        self.depth = 0;
+        while self.lexer.peek()?.is_sign(b";") {
+            self.lexer.next();
+        }
+        self.token()
     }
 
-    fn is_any(&self, token: &Token, words: &[&str]) -> bool {
-        words.iter().any(|word| self.is(token, word))
-    }
-
-    fn mention(&mut self, first: &Token) -> Option<Mention> {
-        if self.is(first, "prepare") {
+    fn mention(&mut self, first: &Token<'a>) -> Option<Mention> {
+        if first.is("prepare") {
             return self.prepare();
         }
-        if self.is(first, "deallocate") {
+        if first.is("deallocate") {
             return self.deallocate();
         }
-        if self.is(first, "explain") {
+        if first.is("explain") {
             let first = self.behind_options()?;
             return self.execute(&first);
         }
@@ -159,16 +182,16 @@ impl<'a> Statements<'a> {
         let mut depth = 0_usize;
         loop {
             let token = self.token()?;
-            match token.bytes(self.text) {
+            match token.text {
                 b"(" => depth += 1,
                 b")" => depth = depth.saturating_sub(1),
-                _ if depth == 0 && self.is(&token, "as") => break,
+                _ if depth == 0 && token.is("as") => break,
                 _ => {}
             }
         }
-        let mut body = self.token()?.range;
+        let mut body = self.token()?.range();
         while let Some(token) = self.token() {
-            body.end = token.range.end;
+            body.end = token.end();
         }
         Some(Mention {
             verb: Verb::Prepare,
@@ -179,25 +202,25 @@ impl<'a> Statements<'a> {
 
     fn deallocate(&mut self) -> Option<Mention> {
         let mut token = self.token()?;
-        if self.is(&token, "prepare") {
+        if token.is("prepare") {
             // Which may also be the name.
             token = self.token().unwrap_or(token);
         }
-        if self.is(&token, "all") || !token.is_name() {
+        if token.is("all") || !is_name(&token) {
             return None;
         }
         Some(Mention {
             verb: Verb::Deallocate,
-            name: token.range,
+            name: token.range(),
             body: 0..0,
         })
     }
 
     /// `EXECUTE`, or `CREATE TABLE … AS EXECUTE`.
-    fn execute(&mut self, first: &Token) -> Option<Mention> {
-        if self.is(first, "create") {
+    fn execute(&mut self, first: &Token<'_>) -> Option<Mention> {
+        if first.is("create") {
             self.filling()?;
-        } else if !self.is(first, "execute") {
+        } else if !first.is("execute") {
             return None;
         }
         Some(Mention {
@@ -208,12 +231,12 @@ impl<'a> Statements<'a> {
     }
 
     /// Passes over the options of an `EXPLAIN`; the first word of what is explained.
-    fn behind_options(&mut self) -> Option<Token> {
+    fn behind_options(&mut self) -> Option<Token<'a>> {
         let mut token = self.token()?;
-        if token.bytes(self.text) == b"(" {
+        if token.text == b"(" {
             let mut depth = 1_usize;
             while depth > 0 {
-                match self.token()?.bytes(self.text) {
+                match self.token()?.text {
                     b"(" => depth += 1,
                     b")" => depth -= 1,
                     _ => {}
@@ -221,7 +244,7 @@ impl<'a> Statements<'a> {
             }
             return self.token();
         }
-        while self.is_any(&token, &["analyze", "analyse", "verbose"]) {
+        while token.is_any(&["analyze", "analyse", "verbose"]) {
             token = self.token()?;
         }
         Some(token)
@@ -230,32 +253,32 @@ impl<'a> Statements<'a> {
     /// Passes over the beginning of a `CREATE TABLE` that is filled by a statement.
     fn filling(&mut self) -> Option<()> {
         let mut token = self.token()?;
-        while self.is_any(&token, &["temp", "temporary", "local", "global", "unlogged"]) {
+        while token.is_any(&["temp", "temporary", "local", "global", "unlogged"]) {
             token = self.token()?;
         }
-        if !self.is(&token, "table") {
+        if !token.is("table") {
             return None;
         }
         let mut depth = 0_usize;
         let mut is_behind_as = false;
         loop {
             let token = self.token()?;
-            if is_behind_as && self.is(&token, "execute") {
+            if is_behind_as && token.is("execute") {
                 return Some(());
             }
-            match token.bytes(self.text) {
+            match token.text {
                 b"(" => depth += 1,
                 b")" => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            is_behind_as = depth == 0 && self.is(&token, "as");
+            is_behind_as = depth == 0 && token.is("as");
         }
     }
 
     fn name(&mut self) -> Option<Range<usize>> {
         let token = self.token()?;
-        let is_other = self.is(&token, "transaction");
-        (token.is_name() && !is_other).then_some(token.range)
+        let is_other = token.is("transaction");
+        (is_name(&token) && !is_other).then(|| token.range())
     }
 }
 
@@ -263,24 +286,32 @@ impl Iterator for Statements<'_> {
     type Item = Statement;
 
     fn next(&mut self) -> Option<Statement> {
-        let first = self.lexer.next_beginning()?;
+        let first = self.beginning()?;
         let mention = self.mention(&first);
         while self.token().is_some() {}
         Some(Statement { mention })
     }
 }
 
+/// A keyword or a name. A name of no characters is an error.
+fn is_name(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::Word => true,
+        Kind::QuotedName => token.text.len() > 2,
+        Kind::CodedName
+        | Kind::Comment
+        | Kind::String(_)
+        | Kind::Number
+        | Kind::Parameter
+        | Kind::Operator
+        | Kind::Punctuation => false,
+    }
+}
+
 /// A name as the server reads it: folded unless quoted, and cut.
-fn name_of(written: &[u8]) -> Cow<'_, [u8]> {
-    let inner = written
-        .strip_prefix(b"\"")
-        .and_then(|rest| rest.strip_suffix(b"\""));
-    let name = match inner {
-        Some(inner) if memchr::memchr(b'"', inner).is_some() => Cow::Owned(without_doubled(inner)),
-        Some(inner) => Cow::Borrowed(inner),
-        None if written.iter().any(u8::is_ascii_uppercase) => Cow::Owned(written.to_ascii_lowercase()),
-        None => Cow::Borrowed(written),
-    };
+fn read(written: &[u8]) -> Cow<'_, [u8]> {
+    let token = Lexer::new(written, Strings::Unknown).next();
+    let name = token.and_then(|token| name_of(&token)).unwrap_or_default();
     let len = cut_len(&name);
     match name {
         Cow::Borrowed(name) => Cow::Borrowed(name.get(..len).unwrap_or(name)),
@@ -289,18 +320,6 @@ fn name_of(written: &[u8]) -> Cow<'_, [u8]> {
             Cow::Owned(name)
         }
     }
-}
-
-fn without_doubled(inner: &[u8]) -> Vec<u8> {
-    let mut name = Vec::with_capacity(inner.len());
-    let mut rest = inner.iter();
-    while let Some(byte) = rest.next() {
-        name.push(*byte);
-        if *byte == b'"' {
-            rest.next();
-        }
-    }
-    name
 }
 
 /// How much of a name counts: up to 63 bytes, and whole characters (`truncate_identifier` in

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -20,8 +21,10 @@ use super::screen::{Effects, screen, screen_followed};
 use super::sql_names::{self, Mention, Verb};
 
 mod prepared;
+mod reading;
 
 pub use prepared::ServerStatements;
+pub use reading::Reading;
 
 /// One text with its parameter types.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Statement {
     /// connection alone.
     body: Option<Arc<[u8]>>,
     origin: Origin,
+    /// Where in the body of a `Parse` the text ends.
+    text_end: u32,
     /// The settings it was prepared under first.
     basis: Option<Arc<Basis>>,
     /// How often the tables had been altered by then. What was prepared before has a plan that PostgreSQL may refuse, which
@@ -41,6 +46,21 @@ pub struct Statement {
     pub effects: Effects,
     /// The name of another prepared statement in its text.
     mention: Option<Box<Mention>>,
+    /// The state of a catalog by which its text names nothing that changes the session from inside; 0 is none.
+    cleared: AtomicU64,
+    reading: Reading,
+    owner: Owner,
+}
+
+/// Who uses a statement, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever prepares the same.
+    Everybody,
+    /// One client.
+    Client,
+    /// One client on one server connection: what its literals were read as is known there alone.
+    Connection,
 }
 
 /// How a statement is prepared.
@@ -55,7 +75,46 @@ impl Statement {
     /// Whether it can be prepared again elsewhere.
     #[must_use]
     pub fn is_movable(&self) -> bool {
+        self.body.is_some() && self.owner != Owner::Connection
+    }
+
+    /// What else than its words it hangs on.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Whether others may use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.owner == Owner::Everybody
+    }
+
+    /// The settings that it rests on.
+    #[must_use]
+    pub fn basis(&self) -> Option<&Arc<Basis>> {
+        self.basis.as_ref()
+    }
+
+    /// Whether its text is at hand.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
         self.body.is_some()
+    }
+
+    /// Whether its text names nothing that changes the session, by this state of the catalog.
+    #[inline]
+    #[must_use]
+    pub fn is_cleared(&self, stamp: Option<u64>) -> bool {
+        // It stands for itself: nothing else is read by it.
+        stamp.is_some_and(|stamp| self.cleared.load(Ordering::Relaxed) == stamp)
+    }
+
+    /// It does not.
+    pub fn clear(&self, stamp: Option<u64>) {
+        if let Some(stamp) = stamp {
+            self.cleared.store(stamp, Ordering::Relaxed);
+        }
     }
 
     /// The text alone; none when it is not kept.
@@ -63,9 +122,15 @@ impl Statement {
     pub fn text(&self) -> Option<&[u8]> {
         let body = self.body.as_deref()?;
         match self.origin {
-            Origin::Parse => body.get(..text_len(body)),
+            Origin::Parse => body.get(..usize::try_from(self.text_end).ok()?),
             Origin::Sql(start) => body.get(start..),
         }
+    }
+
+    /// Whether its execution does what it says and nothing beyond, and its text names no other statement.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.mention.is_none() && self.reading == Reading::Fixed && self.effects.are_none_at_all()
     }
 
     /// The name of another prepared statement in its text, which must be resolved whenever it is used.
@@ -99,10 +164,13 @@ pub enum ServerName {
     Numbered(u64),
     /// A name under which no statement is ever prepared.
     Nobody,
+    /// Of a statement that is needed for a moment: closed before it is prepared.
+    Aside,
 }
 
 impl ServerName {
     /// Appends the name with its terminating zero.
+    #[inline]
     pub fn write(self, out: &mut Vec<u8>) {
         self.write_bare(out);
         out.push(0);
@@ -115,6 +183,7 @@ impl ServerName {
             Self::Unnamed => 0,
             Self::Numbered(id) => SERVER_NAME_PREFIX.len() + digits(id),
             Self::Nobody => SERVER_NAME_PREFIX.len() + NOBODY.len(),
+            Self::Aside => SERVER_NAME_PREFIX.len() + ASIDE.len(),
         }
     }
 
@@ -125,19 +194,24 @@ impl ServerName {
     }
 
     /// Appends the name alone. It needs no quotes in SQL.
+    #[inline]
     pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Unnamed => {}
             Self::Numbered(id) => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
-                for shift in (0..digits(id)).rev() {
-                    let nibble = usize::try_from((id >> (shift * 4)) & 0xf).unwrap_or(0);
-                    out.push(HEX.get(nibble).copied().unwrap_or(b'0'));
-                }
+                // All sixteen are written, the highest first, and what is too much is cut off: no loop, no length to look at.
+                let (digits, end) = (digits(id), out.len());
+                out.extend_from_slice(&hexadecimal(id << (64 - 4 * digits)));
+                out.truncate(end + digits);
             }
             Self::Nobody => {
                 out.extend_from_slice(SERVER_NAME_PREFIX);
                 out.extend_from_slice(NOBODY);
+            }
+            Self::Aside => {
+                out.extend_from_slice(SERVER_NAME_PREFIX);
+                out.extend_from_slice(ASIDE);
             }
         }
     }
@@ -275,8 +349,16 @@ impl StatementCache {
             Origin::Parse => sql_names::only(text).map(Box::new),
             Origin::Sql(_) => None,
         };
+        let reading = match &mention {
+            Some(_) => Reading::Fixed,
+            None => Reading::of(text),
+        };
+        let owner = match self.sharing {
+            Sharing::All(_) if reading != Reading::Moment => Owner::Everybody,
+            Sharing::All(_) | Sharing::None => Owner::Client,
+        };
         let shared = match &self.library {
-            Some(library) if self.sharing != Sharing::None => {
+            Some(library) if owner == Owner::Everybody => {
                 library.share(body, origin, self.basis.as_ref(), schema)
             }
             Some(_) | None => Shared {
@@ -288,12 +370,16 @@ impl StatementCache {
             id: shared.id,
             body: Some(shared.body),
             origin,
+            text_end: u32::try_from(text.len()).unwrap_or(u32::MAX),
             basis: self.basis.clone(),
             schema,
             effects: effects(text, mention.as_deref()),
             mention,
+            cleared: AtomicU64::new(0),
+            reading,
+            owner,
         });
-        if self.sharing == Sharing::None {
+        if owner == Owner::Client {
             return statement;
         }
         self.make_room(body.len());
@@ -312,10 +398,28 @@ impl StatementCache {
             id: self.take_id(),
             body: None,
             origin: Origin::Parse,
+            text_end: 0,
             basis: None,
             schema: 0,
             mention: None,
+            cleared: AtomicU64::new(0),
+            reading: Reading::Fixed,
+            owner: Owner::Connection,
             effects: screen(seen.get(..len).unwrap_or_default()).or_unseen(len < seen.len()),
+        })
+    }
+
+    /// The same statement for one client alone.
+    pub fn own(&mut self, statement: &Statement, owner: Owner) -> Arc<Statement> {
+        Arc::new(Statement {
+            id: self.take_id(),
+            body: statement.body.clone(),
+            basis: statement.basis.clone(),
+            effects: statement.effects.clone(),
+            mention: statement.mention.clone(),
+            cleared: AtomicU64::new(0),
+            owner,
+            ..*statement
         })
     }
 
@@ -489,6 +593,25 @@ fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
     }
 }
 
+/// All hexadecimal digits of a number. Every `Bind` has one, so eight are made at a time: the half bytes are spread, and the
+/// letters, which do not follow on the figures, are moved up.
+fn hexadecimal(id: u64) -> [u8; 16] {
+    let eight = |half: u64| {
+        let mut word = half & 0xffff_ffff;
+        word = (word | word << 16) & 0x0000_ffff_0000_ffff;
+        word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+        word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = ((word + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        word + 0x3030_3030_3030_3030 + letters * 0x27
+    };
+    let (high, low) = (eight(id >> 32).to_be_bytes(), eight(id).to_be_bytes());
+    let mut all = [0; 16];
+    let (first, last) = all.split_at_mut(8);
+    first.copy_from_slice(&high);
+    last.copy_from_slice(&low);
+    all
+}
+
 /// How many hexadecimal digits a number has.
 fn digits(id: u64) -> usize {
     let highest = id.max(1).ilog2() / 4;
@@ -505,9 +628,9 @@ const NAME_LEN: usize = 63;
 
 pub(super) const SERVER_NAME_PREFIX: &[u8] = b"pgweir_";
 const NOBODY: &[u8] = b"none";
+const ASIDE: &[u8] = b"aside";
 /// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
 const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Texts a worker keeps for later clients, beside those that clients hold.
 const STATEMENT_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Memory for bodies put together that a worker keeps.

@@ -3,44 +3,44 @@
 //! A text that holds such a name, whatever for, is treated like one that says the same itself. A name too many costs a
 //! question or some pooling; a name too few would cost another client its settings.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::screen::{Effects, PinReason, SettingEffect, judge};
+use super::screen::{Effects, PinReason, SettingEffect};
 
-/// The names that the texts on one server connection are searched for.
-#[derive(Debug, Default)]
+mod judged;
+
+pub use judged::{Defined, Judged};
+
+/// What the texts on one server connection are searched for.
+#[derive(Clone, Debug, Default)]
 pub struct Suspects {
     /// Which state of the catalog this is; greater is later.
     pub version: u64,
+    /// Whose catalog it is.
+    database: u64,
     names: Names,
     /// Lengths and first bytes that occur: most words of a text are passed over by these.
     lengths: u64,
     firsts: [u64; 4],
-    reach: Reach,
+    /// Operators, at most `OPERATORS_MAX`.
+    operators: Vec<(Box<[u8]>, Effects)>,
+    /// What any text may do, whatever it names.
+    anywhere: Option<Effects>,
+    /// Functions by number, those of the server's included.
+    calls: HashMap<u32, Effects, RandomState>,
 }
 
-/// By name, in lower case.
+/// By name, in lower case; or by an operator's signs.
 type Names = HashMap<Box<[u8]>, Effects, RandomState>;
-
-/// By what is used: who uses it.
-type Users = HashMap<Box<[u8]>, Vec<Box<[u8]>>, RandomState>;
-
-/// Which texts are suspected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reach {
-    #[default]
-    Named,
-    /// Every one: there are too many functions to tell.
-    Everything,
-}
 
 impl Suspects {
     /// Whether no text needs to be searched.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.reach == Reach::Named
+        self.names.is_empty() && self.operators.is_empty() && self.anywhere.is_none()
     }
 
     /// How many names there are.
@@ -52,7 +52,10 @@ impl Suspects {
     /// Whether both say the same, whatever their versions.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        self.reach == other.reach && self.names == other.names
+        self.anywhere == other.anywhere
+            && self.names == other.names
+            && self.operators == other.operators
+            && self.calls == other.calls
     }
 
     /// The same, as of another state of the catalog.
@@ -60,51 +63,94 @@ impl Suspects {
     pub fn at(&self, version: u64) -> Self {
         Self {
             version,
-            names: self.names.clone(),
-            ..*self
+            ..self.clone()
         }
+    }
+
+    /// The same, as the state of this database's catalog.
+    #[must_use]
+    pub fn of(self, database: u64, version: u64) -> Self {
+        Self {
+            version,
+            database,
+            ..self
+        }
+    }
+
+    /// Names this state of this database's catalog in the process; none of a connection that was told nothing.
+    #[must_use]
+    pub fn stamp(&self) -> Option<u64> {
+        let stamp = self
+            .database
+            .wrapping_mul(DATABASE_SALT)
+            .wrapping_add(self.version);
+        (self.version > 0 && stamp > 0).then_some(stamp)
     }
 
     /// Nothing can be told of the functions: every text is suspected.
     #[must_use]
-    pub fn everything(version: u64) -> Self {
+    pub fn everything() -> Self {
         Self {
-            version,
-            reach: Reach::Everything,
+            anywhere: Some(unknown()),
             ..Self::default()
         }
     }
 
-    fn of(names: Names, version: u64) -> Self {
+    fn new(all: Names, calls: HashMap<u32, Effects, RandomState>) -> Self {
         let mut suspects = Self {
-            version,
+            calls,
             ..Self::default()
         };
-        for name in names.keys() {
-            suspects.lengths |= 1 << (name.len() & 63);
-            let first = name.first().copied().unwrap_or_default();
-            if let Some(bits) = suspects.firsts.get_mut(usize::from(first >> 6)) {
-                *bits |= 1 << (first & 63);
+        for (name, effects) in all {
+            match name.first() {
+                _ if *name == *ANYWHERE => suspects.add_anywhere(&effects),
+                Some(first) if is_word(*first) => {
+                    suspects.lengths |= 1 << (name.len() & 63);
+                    if let Some(bits) = suspects.firsts.get_mut(usize::from(first >> 6)) {
+                        *bits |= 1 << (first & 63);
+                    }
+                    suspects.names.insert(name, effects);
+                }
+                // What it is used by may have no sign of it: IN, BETWEEN, LIKE, JOIN … USING.
+                _ if IMPLIED.contains(&&*name) => suspects.add_anywhere(&effects),
+                _ => suspects.operators.push((name, effects)),
             }
         }
-        suspects.names = names;
+        if suspects.operators.len() > OPERATORS_MAX {
+            suspects.operators.clear();
+            suspects.add_anywhere(&unknown());
+        }
         suspects
+            .operators
+            .sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        suspects
+    }
+
+    fn add_anywhere(&mut self, effects: &Effects) {
+        self.anywhere.get_or_insert_default().take_in(effects);
     }
 
     /// What the names in a text stand for. A text without any costs the search alone.
     #[must_use]
-    pub fn find(&self, text: &[u8]) -> Option<Effects> {
-        if self.reach == Reach::Everything {
-            return Some(unknown());
+    pub fn find(&self, text: &[u8]) -> Option<Cow<'_, Effects>> {
+        let mut found = self.anywhere.as_ref().map(Cow::Borrowed);
+        if !self.names.is_empty() {
+            for effects in words(text).filter_map(|word| self.get(word)) {
+                add(&mut found, effects);
+            }
         }
-        let mut found: Option<Effects> = None;
-        for word in words(text) {
-            let effects = self.get(word);
-            if let Some(effects) = effects {
-                found.get_or_insert_default().take_in(effects);
+        for (operator, effects) in &self.operators {
+            if memchr::memmem::find(text, operator).is_some() {
+                add(&mut found, effects);
             }
         }
         found
+    }
+
+    /// What a call of the function with this number does.
+    #[must_use]
+    pub fn call(&self, oid: u32) -> Option<&Effects> {
+        self.calls.get(&oid).or(self.anywhere.as_ref())
     }
 
     fn get(&self, word: &[u8]) -> Option<&Effects> {
@@ -122,88 +168,11 @@ impl Suspects {
     }
 }
 
-/// A function or procedure, or something else that runs an expression: what it is used by, and what is run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Defined {
-    pub name: Vec<u8>,
-    pub language: Vec<u8>,
-    /// None: there was too much of it to be looked at.
-    pub body: Option<Vec<u8>>,
-}
-
-/// The functions of a database, each judged by its own body.
-#[derive(Debug)]
-pub struct Judged {
-    defined: Vec<Defined>,
-    names: Names,
-}
-
-impl Judged {
-    #[must_use]
-    pub fn of(defined: Vec<Defined>) -> Self {
-        let mut names = Names::default();
-        for one in &defined {
-            let effects = match &one.body {
-                Some(body) => judge(&one.language, body),
-                None => unknown(),
-            };
-            if !effects.are_none()
-                && let Some(key) = key(&one.name)
-            {
-                names.entry(key).or_default().take_in(&effects);
-            }
-        }
-        Self { defined, names }
-    }
-
-    /// Whether no function changes a session.
-    #[must_use]
-    pub fn are_harmless(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// What uses one of them, and what uses that, is one too. `uses` are names beside those in bodies: who, and whom.
-    #[must_use]
-    pub fn spread(self, uses: &[(Vec<u8>, Vec<u8>)], version: u64) -> Suspects {
-        let Self { defined, mut names } = self;
-        let keyed = |name: &Vec<u8>| key(name);
-        let mut known: HashSet<Box<[u8]>, RandomState> =
-            defined.iter().filter_map(|one| keyed(&one.name)).collect();
-        known.extend(uses.iter().filter_map(|(_, used)| keyed(used)));
-        // By what is used.
-        let mut users: Users = HashMap::default();
-        for one in &defined {
-            let Some(user) = key(&one.name) else { continue };
-            for word in words(one.body.as_deref().unwrap_or_default()) {
-                let word = clipped(word).to_ascii_lowercase();
-                if let Some(used) = known.get(&*word)
-                    && *used != user
-                {
-                    users.entry(used.clone()).or_default().push(user.clone());
-                }
-            }
-        }
-        for (user, used) in uses {
-            if let (Some(user), Some(used)) = (key(user), key(used)) {
-                users.entry(used).or_default().push(user);
-            }
-        }
-        for list in users.values_mut() {
-            list.sort_unstable();
-            list.dedup();
-        }
-        let mut news: Vec<Box<[u8]>> = names.keys().cloned().collect();
-        while let Some(used) = news.pop() {
-            let Some(effects) = names.get(&used).cloned() else {
-                continue;
-            };
-            for user in users.get(&used).into_iter().flatten() {
-                if names.entry(user.clone()).or_default().take_in(&effects) {
-                    news.push(user.clone());
-                }
-            }
-        }
-        Suspects::of(names, version)
+fn add<'a>(found: &mut Option<Cow<'a, Effects>>, effects: &'a Effects) {
+    match found {
+        None => *found = Some(Cow::Borrowed(effects)),
+        Some(Cow::Borrowed(known)) if std::ptr::eq(*known, effects) => {}
+        Some(known) => _ = known.to_mut().take_in(effects),
     }
 }
 
@@ -219,15 +188,11 @@ fn unknown() -> Effects {
 
 /// The words of a text, wherever they stand.
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
-    text.split(move |byte| !is_word(*byte))
-        .filter(|word| !word.is_empty())
+    text.split(|byte| !is_word(*byte)).filter(|word| !word.is_empty())
 }
 
-/// What a name is found by: its longest word, in lower case.
-fn key(name: &[u8]) -> Option<Box<[u8]>> {
-    let longest = words(name).max_by_key(|word| word.len())?;
-    Some(clipped(longest).to_ascii_lowercase().into())
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
 /// A word as far as PostgreSQL reads it; it ends where a character begins.
@@ -242,6 +207,16 @@ fn clipped(word: &[u8]) -> &[u8] {
 
 /// `NAMEDATALEN` in `src/include/pg_config_manual.h`, less the zero.
 const NAME_LEN_MAX: usize = 63;
+/// Operators that texts are searched for; with more of them any text is suspected.
+const OPERATORS_MAX: usize = 64;
+/// Operators that are applied where a text does not say so.
+const IMPLIED: [&[u8]; 10] = [
+    b"=", b"<>", b"<", b">", b"<=", b">=", b"~~", b"!~~", b"~~*", b"!~~*",
+];
+/// Stands for any text, where nothing in a text shows the use: a cast between types of the server's.
+const ANYWHERE: &[u8] = b"(any)";
+/// Spreads small numbers: 2 to the 64th, divided by the golden ratio.
+const DATABASE_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::protocol::{HEAD_LEN, Head, tag};
+use crate::sql::{Kind, Lexer, Strings};
 
 use super::statement::ClientStatements;
 
@@ -36,191 +37,34 @@ pub fn collect(input: &[u8], statements: &ClientStatements, text: &mut Vec<u8>) 
 }
 
 /// The text on one line, with strings and numbers replaced by `$n`, counted on from its own parameters. Comments go, since
-/// anything may stand in them. What is cut in the middle of a string ends there.
+/// anything may stand in them. What is cut in the middle of a string ends there; and a string that would end elsewhere with
+/// `standard_conforming_strings` off, since nothing that may belong to it is shown.
 #[must_use]
 pub fn without_literals(sql: &[u8]) -> String {
     let sql = String::from_utf8_lossy(sql);
-    let mut lexer = Lexer {
-        rest: &sql,
-        out: String::with_capacity(sql.len()),
-        next: highest_parameter(&sql).saturating_add(1),
-    };
-    while lexer.step() {}
-    lexer.out.truncate(lexer.out.trim_end().len());
-    lexer.out
-}
-
-struct Lexer<'a> {
-    rest: &'a str,
-    out: String,
-    /// The number of the next literal.
-    next: u32,
-}
-
-impl<'a> Lexer<'a> {
-    /// Takes one token. Says whether there was one.
-    fn step(&mut self) -> bool {
-        let Some(first) = self.rest.chars().next() else {
-            return false;
-        };
-        match first {
-            '\'' => self.string(0, Escapes::Doubled),
-            '"' => {
-                let len = 1 + quoted_len(self.tail(1), '"', Escapes::Doubled);
-                self.keep(len);
+    let mut out = String::with_capacity(sql.len());
+    let mut next = highest_parameter(&sql).saturating_add(1);
+    let mut end = 0;
+    for token in Lexer::new(sql.as_bytes(), Strings::Unknown) {
+        if token.start > end && !out.is_empty() {
+            out.push(' ');
+        }
+        end = token.end();
+        match token.kind {
+            Kind::String(_) | Kind::Number => {
+                let _ = write!(out, "${next}");
+                next = next.saturating_add(1);
             }
-            '$' => self.dollar(),
-            '-' if self.rest.starts_with("--") => {
-                let len = self.rest.find('\n').unwrap_or(self.rest.len());
-                self.skip(len);
-                self.space();
-            }
-            '/' if self.rest.starts_with("/*") => {
-                self.skip(comment_len(self.rest));
-                self.space();
-            }
-            '.' if self.tail(1).starts_with(|c: char| c.is_ascii_digit()) => self.number(),
-            _ if first.is_ascii_digit() => self.number(),
-            _ if first.is_whitespace() => {
-                self.skip(first.len_utf8());
-                self.space();
-            }
-            _ if is_word(first) => self.word(),
-            _ => self.keep(first.len_utf8()),
-        }
-        true
-    }
-
-    /// A name, a keyword, or the letters before a string.
-    fn word(&mut self) {
-        let len = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
-        let word = self.rest.get(..len).unwrap_or_default();
-        let behind = self.tail(len);
-        if behind.starts_with('\'') && matches!(word, "e" | "E") {
-            return self.string(len, Escapes::Backslash);
-        }
-        if behind.starts_with('\'') && matches!(word, "b" | "B" | "x" | "X" | "n" | "N") {
-            return self.string(len, Escapes::Doubled);
-        }
-        if behind.starts_with("&'") && matches!(word, "u" | "U") {
-            return self.string(len + 1, Escapes::Doubled);
-        }
-        self.keep(len);
-    }
-
-    /// A string whose quote stands behind a prefix of this length.
-    fn string(&mut self, prefix: usize, escapes: Escapes) {
-        let len = quoted_len(self.tail(prefix + 1), '\'', escapes);
-        let inner = self.tail(prefix + 1).get(..len).unwrap_or_default();
-        self.literal();
-        if escapes == Escapes::Doubled && inner.ends_with("\\'") {
-            // With standard_conforming_strings off it does not end here. Nothing that may belong to it is shown.
-            self.skip(self.rest.len());
-        } else {
-            self.skip(prefix + 1 + len);
+            Kind::CodedName
+            | Kind::Comment
+            | Kind::Operator
+            | Kind::Parameter
+            | Kind::Punctuation
+            | Kind::QuotedName
+            | Kind::Word => out.push_str(sql.get(token.range()).unwrap_or_default()),
         }
     }
-
-    fn dollar(&mut self) {
-        let tail = self.tail(1);
-        let digits = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        if digits > 0 {
-            return self.keep(1 + digits);
-        }
-        let tag_len = tail.find(|c| !is_word(c) || c == '$').unwrap_or(tail.len());
-        if !tail.get(tag_len..).is_some_and(|rest| rest.starts_with('$')) {
-            return self.keep(1);
-        }
-        let quote = self.rest.get(..tag_len + 2).unwrap_or_default();
-        let body = self.tail(quote.len());
-        let len = body
-            .find(quote)
-            .map_or(self.rest.len(), |end| end + 2 * quote.len());
-        self.literal();
-        self.skip(len);
-    }
-
-    fn number(&mut self) {
-        let mut len = 0;
-        let mut last = ' ';
-        for c in self.rest.chars() {
-            let is_sign = matches!(c, '+' | '-') && matches!(last, 'e' | 'E');
-            if !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || is_sign) {
-                break;
-            }
-            len += c.len_utf8();
-            last = c;
-        }
-        self.literal();
-        self.skip(len);
-    }
-
-    fn literal(&mut self) {
-        let _ = write!(self.out, "${}", self.next);
-        self.next = self.next.saturating_add(1);
-    }
-
-    fn space(&mut self) {
-        if !self.out.is_empty() && !self.out.ends_with(' ') {
-            self.out.push(' ');
-        }
-    }
-
-    fn keep(&mut self, len: usize) {
-        self.out.push_str(self.rest.get(..len).unwrap_or_default());
-        self.skip(len);
-    }
-
-    fn skip(&mut self, len: usize) {
-        self.rest = self.tail(len);
-    }
-
-    fn tail(&self, len: usize) -> &'a str {
-        self.rest.get(len..).unwrap_or_default()
-    }
-}
-
-/// What stands for a quote inside of quotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Escapes {
-    /// Two of them.
-    Doubled,
-    /// That, or a backslash before it.
-    Backslash,
-}
-
-/// How long a quoted text is behind its first quote, the last one included.
-fn quoted_len(text: &str, quote: char, escapes: Escapes) -> usize {
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        if c == '\\' && escapes == Escapes::Backslash {
-            chars.next();
-        } else if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
-            return at + quote.len_utf8();
-        }
-    }
-    text.len()
-}
-
-/// How long the comment at the start is. They nest.
-fn comment_len(text: &str) -> usize {
-    let mut depth = 0_u32;
-    let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        if rest.starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if rest.starts_with("*/") {
-            depth = depth.saturating_sub(1);
-            at += 2;
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    text.len()
+    out
 }
 
 fn highest_parameter(sql: &str) -> u32 {
@@ -229,10 +73,6 @@ fn highest_parameter(sql: &str) -> u32 {
         text.get(..end).and_then(|digits| digits.parse().ok())
     });
     numbers.max().unwrap_or(0)
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
 
 fn append(text: &mut Vec<u8>, more: &[u8]) {

@@ -1,7 +1,5 @@
 //! What all scripts of a topic are played on: one server, one pgweir, and somebody who tidies up in between.
 
-use std::time::{Duration, Instant};
-
 use crate::harness::{PATIENCE, Pgweir, Postgres, Wire};
 use crate::play::Side;
 use crate::script::Pool;
@@ -24,6 +22,9 @@ impl Ground {
         let pgweir = Pgweir::builder().config(&config(&postgres)).start();
         let mut admin = Wire::log_in(postgres.port(), "postgres", "postgres", None);
         admin.rows("SET client_min_messages = error");
+        // The server says which condition never came to pass, before our own patience ends.
+        let patience = PATIENCE.as_millis() / 2;
+        admin.rows(&format!("SET statement_timeout = {patience}"));
         Self {
             admin,
             console: Wire::log_in(pgweir.port(), "postgres", "pgweir", None),
@@ -68,13 +69,12 @@ impl Ground {
         }
     }
 
-    /// Waits until a condition is true at the server.
+    /// Waits until a condition is true at the server: by one query, which is answered when it is. What the server has seen of
+    /// its sessions it keeps for a transaction, unless it is told to look again.
     pub(crate) fn wait(&mut self, sql: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.admin.value(sql) != "t" {
-            assert!(Instant::now() < deadline, "it never came to pass: {sql}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        self.admin.rows(&format!(
+            "DO $wait$ BEGIN WHILE ({sql}) IS NOT TRUE LOOP PERFORM pg_stat_clear_snapshot(); END LOOP; END $wait$"
+        ));
     }
 
     /// Has pgweir close its server connections, so that a difference is one script's alone.

@@ -113,6 +113,7 @@ topics! {
     cursors_and_portals_are_as_direct: "portals",
     transactions_are_as_direct: "transactions",
     pipelines_and_copies_are_as_direct: "pipelines",
+    what_is_done_inside_of_bodies_is_as_direct: "bodies",
 }
 
 #[test]

@@ -250,3 +250,22 @@ fn large_errors_and_notices_pass() {
     assert_eq!(tags(&frames), "EZ");
     setting.assert_small("errors");
 }
+
+#[test]
+fn a_statement_of_as_many_parameters_as_there_may_be_travels() {
+    let postgres = Postgres::start();
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
+    let log_in = || Wire::log_in(pgweir.port(), "postgres", "app", None);
+    let (mut wire, mut other) = (log_in(), log_in());
+    let list = |item: fn(u16) -> String| (1..=u16::MAX).map(item).collect::<Vec<_>>().join(",");
+    let text = format!("SELECT ARRAY[{}]::int4[]", list(|number| format!("${number}")));
+    wire.send_parse("many", &text);
+    wire.send_sync();
+    assert_eq!(tags(&wire.read_until_ready()), "1Z");
+    // It keeps no server connection.
+    assert_eq!(other.value("SELECT 1"), "1");
+    // This is how a driver asks which columns may be null.
+    let nulls = list(|_| "NULL".to_owned());
+    let plan = wire.query(&format!("EXPLAIN (COSTS OFF) EXECUTE many({nulls})"));
+    assert_eq!(tags(&plan), "TDCZ", "{:?}", plan[0]);
+}

@@ -4,11 +4,13 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod asked;
 mod auth_query;
 mod bad_input;
 mod begin;
 mod blocks;
 mod cancel;
+mod catalog;
 mod client_logins;
 mod client_tls;
 mod clients;
@@ -40,6 +42,7 @@ mod server_logins;
 mod server_tls;
 mod settings;
 mod soak;
+mod sql_lexer;
 mod sql_prepared;
 mod startup;
 mod suspects;

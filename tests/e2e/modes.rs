@@ -1,6 +1,9 @@
 //! When a server connection goes back: session, transaction and statement mode.
 
+use pgweir::protocol::tag;
+
 use super::harness::crowd::{error, eventually, sqlstate};
+use super::harness::wire::frame;
 use super::harness::{Pgweir, Postgres, Wire};
 
 fn start(postgres: &Postgres, mode: &str) -> Pgweir {
@@ -130,4 +133,25 @@ fn a_users_own_mode_wins_over_the_databases() {
     assert_eq!(sqlstate(&other.query("SELECT 1")), "53300");
     keeper.terminate();
     eventually("it is free", || error(&other.query("SELECT 1")).is_none());
+}
+
+#[test]
+fn a_copy_that_fails_half_way_through_a_message_keeps_no_server_connection() {
+    let postgres = Postgres::start();
+    postgres.sql("CREATE TABLE numbers (id int)");
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1\npool_timeout = \"2s\"");
+    let log_in = || Wire::log_in(pgweir.port(), "postgres", "app", None);
+    let (mut wire, mut other) = (log_in(), log_in());
+    for begin in ["", "SET application_name = 'copies'; "] {
+        wire.send_query(&format!("{begin}COPY numbers FROM STDIN"));
+        wire.read_until(tag::COPY_IN_RESPONSE);
+        let (first, second) = (frame(tag::COPY_DATA, b"x\n"), frame(tag::COPY_DATA, &[b'1'; 100]));
+        let (begun, rest) = second.split_at(50);
+        wire.send_raw(&[&first, begun].concat());
+        assert_eq!(sqlstate(&wire.read_until_ready()), "22P02");
+        wire.send_raw(rest);
+        assert_eq!(error(&other.query("SELECT 1")), None, "{begin}");
+        wire.send(tag::COPY_DONE, &[]);
+        assert_eq!(error(&wire.query("SELECT 1")), None, "{begin}");
+    }
 }

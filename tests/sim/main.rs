@@ -1,6 +1,6 @@
 //! Clients, sessions and flows against a model of PostgreSQL, in a world that is decided by a seed.
 //!
-//! `PGWEIR_SIM_SEED=n` replays one seed, with a trace of everybody involved.
+//! `PGWEIR_SIM_SEED=n` replays one seed, with a trace of everybody involved; `PGWEIR_SIM_SEEDS=n` plays so many.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -58,18 +58,20 @@ const STILL_STEPS: u64 = 3_000;
 
 #[test]
 fn every_client_gets_its_own_answers_whatever_happens() {
-    if let Some(seed) = std::env::var("PGWEIR_SIM_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-    {
+    if let Some(seed) = number("PGWEIR_SIM_SEED") {
         return replay(seed);
     }
+    let seeds = number("PGWEIR_SIM_SEEDS").unwrap_or(SEEDS);
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            scope.spawn(move || (thread..SEEDS).step_by(threads as usize).for_each(try_seed));
+            scope.spawn(move || (thread..seeds).step_by(threads as usize).for_each(try_seed));
         }
     });
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 fn try_seed(seed: u64) {

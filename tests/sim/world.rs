@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use pgweir::protocol::{Parameters, Report, TransactionState};
 use pgweir::session::client::{Begins, Block, Wants};
-use pgweir::session::flow::{Attention, Next, Parties};
+use pgweir::session::flow::{Answered, Attention, Next, Parties};
 use pgweir::session::pipeline::{Answer, Entry};
 use pgweir::session::screen::Pins;
 use pgweir::session::statement::StatementCache;
@@ -288,7 +288,7 @@ impl World {
         let mut lines = Vec::new();
         if exchange.flow.is_at_rest(&conn.state) {
             let before = conn.sent.len();
-            let sql = settings::difference(&peer.session, &mut conn.state);
+            let sql = settings::difference(&mut peer.session, &mut conn.state);
             if sql.is_some() || peer.session.block == Block::Failed {
                 exchange.stage = Stage::Preparing;
             }
@@ -466,9 +466,9 @@ impl World {
         let Some(inquiry) = &mut peer.session.inquiry else {
             return false;
         };
+        let (client, sql) = (peer.client.id, inquiry.sql());
         exchange.flow.inquire(inquiry, state, &mut exchange.conn.sent);
         exchange.stage = Stage::Inquiring;
-        let (client, sql) = (peer.client.id, inquiry.sql());
         self.note(|| format!("client {client}: {sql}"));
         true
     }
@@ -483,7 +483,7 @@ impl World {
             return Ok(());
         }
         exchange.stage = Stage::Running;
-        let Some(findings) = exchange.flow.take_findings(&mut peer.session) else {
+        let Answered::Found(findings) = exchange.flow.take_findings(&mut peer.session) else {
             return fail(format!("client {}: nothing was found", peer.client.id));
         };
         peer.session.on_found(state, &findings);

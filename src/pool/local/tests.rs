@@ -22,7 +22,7 @@ use crate::pool::seat::Occupant;
 use crate::pool::shared::Founding;
 use crate::pool::target::Target;
 use crate::protocol::startup::Replication;
-use crate::protocol::{CancelKey, Parameters};
+use crate::protocol::{CancelKey, Parameters, SqlState};
 use crate::session::ServerState;
 use crate::session::flow::{Flow, Naming};
 
@@ -40,6 +40,7 @@ fn founding(workers: usize, pool_size: u32) -> Founding {
         id: 1,
         database: "app".into(),
         user: "app".into(),
+        place: 0,
         accounts: Accounts {
             pool: Arc::default(),
             database: Arc::default(),
@@ -98,7 +99,7 @@ impl House {
         let occupant = Occupant {
             key: CancelKey {
                 process_id: self.workers[worker].reserve().unwrap(),
-                secret: Box::new([0; 4]),
+                secret: [0; 4].into(),
             },
             database: "app".into(),
             user: "app".into(),
@@ -182,7 +183,7 @@ fn on_event_loop(test: impl Future<Output = ()>) {
 fn connection(pool: &LocalPool, pipe: tokio::io::DuplexStream) -> Box<ServerConn> {
     let cancel_key = CancelKey {
         process_id: 1,
-        secret: Box::new([0; 4]),
+        secret: [0; 4].into(),
     };
     let info = ServerInfo {
         id: 1,
@@ -459,5 +460,25 @@ fn a_task_that_panics_with_a_connection_closes_it_and_makes_room_for_the_next() 
         // Who comes next is served by another connection.
         let _server = house.open_at(0);
         assert!(pool.try_lease().is_some());
+    });
+}
+
+#[test]
+fn nobody_is_refused_for_a_failed_login_while_a_connection_is_on_its_way() {
+    on_event_loop(async {
+        let mut house = House::new(2, 20);
+        let server = house.open_at(0);
+        let seat = house.waiter(1, 1);
+        // The other worker is asked for its connection, and sends it.
+        assert!(house.deliver_one(0));
+        assert_eq!((house.idle(), house.shared.established()), (vec![0, 0], 1));
+        let report = crate::protocol::Report::fatal(SqlState::CONNECTION_FAILURE, "refused");
+        house.pool(1).on_connect_failed(&report, false);
+        assert!(house.deliver_one(1));
+        let conn = granted(&seat).unwrap();
+        // One that is being closed is nobody's any more, although it still counts against the limits.
+        drop(conn);
+        assert_eq!((house.shared.established(), house.shared.open()), (0, 1));
+        drop(server);
     });
 }

@@ -5,6 +5,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use crate::pool::clock;
+use crate::pool::seat::Phase;
 use crate::pool::shared::add;
 use crate::protocol::{Report, SqlState, TransactionState};
 use crate::relay::client::Client;
@@ -12,7 +13,7 @@ use crate::relay::context::Scratch;
 use crate::relay::farewell::Farewell;
 use crate::relay::lost;
 use crate::session::Outbox;
-use crate::session::flow::Parties;
+use crate::session::flow::{Answered, Parties};
 use crate::session::server::Definitions;
 
 use super::{End, Exchange, Input, Keeping, Stage};
@@ -87,12 +88,22 @@ impl Exchange {
         };
         conn.carry
             .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
-        if conn.state.definitions == Definitions::Changed {
-            // Before anybody hears of it.
-            conn.state.definitions = Definitions::AsKnown;
-            client.pool.shared.catalog.on_changed();
-            if let Some(routing) = &client.routing {
-                routing.on_altered();
+        // Before anybody hears of it.
+        match conn.state.definitions {
+            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
+            Definitions::Altered => {
+                conn.state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_altered();
+                if let Some(routing) = &client.routing {
+                    routing.on_altered();
+                }
+            }
+            Definitions::Changed => {
+                conn.state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_changed();
+                if let Some(routing) = &client.routing {
+                    routing.on_altered();
+                }
             }
         }
         let ends = self.is_over(client);
@@ -117,22 +128,33 @@ impl Exchange {
         match self.stage {
             Stage::Preparing => return self.on_prepared(client, out, cx),
             Stage::Inquiring => return self.on_inquired(client, out, cx),
+            Stage::Unlistening => return self.on_unlistened(client, out, cx),
             Stage::Running | Stage::Cancelling => {}
         }
         if ends {
             return Some(self.rest(client));
         }
-        self.undo_listening(client, out, cx);
         let end = self.on_progress(client);
         if end.is_none() {
-            self.inquire(client, cx);
+            self.tidy(client, cx);
         }
         end
     }
 
+    /// Whether the client has its answer, and the server does something of ours.
+    pub(super) fn is_tidying(&self) -> bool {
+        matches!(self.stage, Stage::Inquiring | Stage::Unlistening)
+    }
+
+    /// At rest: what has to be done before the connection can go back.
+    pub(super) fn tidy(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
+        self.undo_listening(client, cx);
+        self.inquire(client, cx);
+    }
+
     /// A transaction has ended that has named settings, or that may have ended what pins the client: the server says what is
     /// true now. The client has its answer already.
-    pub(super) fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
+    fn inquire(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
         if self.keeping == Keeping::Session || self.leaves || self.is_holding() {
             return;
         }
@@ -145,10 +167,16 @@ impl Exchange {
         };
         let mut question = Vec::new();
         self.flow.inquire(inquiry, state, &mut question);
-        self.stage = Stage::Inquiring;
+        self.ask(Stage::Inquiring, &question, client, cx);
+    }
+
+    /// Sends something of ours. A client's cancel request does not hit it, and the session's limits of time are not for it.
+    fn ask(&mut self, stage: Stage, question: &[u8], client: &Client, cx: &mut TaskContext<'_>) {
+        self.stage = stage;
+        client.seat.phase.set(Phase::Settling);
         let now = client.context.worker.now();
         client.seat.deadline.set(clock::deadline(now, INQUIRY_MAX));
-        self.send(&question, cx);
+        self.send(question, cx);
     }
 
     /// The server has said more of the answer to our question.
@@ -162,12 +190,40 @@ impl Exchange {
         if !state.pipeline.is_empty() {
             return None;
         }
-        self.stage = Stage::Running;
         match self.flow.take_findings(&mut client.session) {
-            Some(findings) => client.session.on_found(state, &findings),
-            None => client.session.on_nothing_found(),
+            Answered::Found(findings) => client.session.on_found(state, &findings),
+            Answered::Cancelled => {
+                // By the session's own limit of time, or by a request of the client's that came late.
+                self.inquire(client, cx);
+                return None;
+            }
+            Answered::Nothing => client.session.on_nothing_found(),
         }
+        self.on_tidy(client, out, cx)
+    }
+
+    /// The server has said more of its having forgotten channels.
+    fn on_unlistened(
+        &mut self,
+        client: &mut Client,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<End> {
+        if !self.lease.conn().state.pipeline.is_empty() {
+            return None;
+        }
+        self.on_tidy(client, out, cx)
+    }
+
+    /// Something of ours was done, and the exchange is as it was.
+    fn on_tidy(&mut self, client: &mut Client, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Option<End> {
+        self.stage = Stage::Running;
+        client.seat.phase.set(Phase::Active);
         self.set_deadline(client, false);
+        self.tidy(client, cx);
+        if self.is_tidying() {
+            return None;
+        }
         if self.is_over(client) {
             return Some(self.rest(client));
         }
@@ -194,22 +250,24 @@ impl Exchange {
             && (is_kept || !flow.leaves_listening())
             && self.owed.is_empty()
             && !asks
-            && !matches!(self.stage, Stage::Preparing | Stage::Inquiring)
+            && self.stage != Stage::Preparing
+            && !self.is_tidying()
             && (!is_kept || self.leaves || client.seat.is_leaving())
     }
 
-    /// What the client has listened to on this connection is for nobody else.
-    fn undo_listening(&mut self, client: &Client, out: &mut Outbox, cx: &mut TaskContext<'_>) {
-        if !self.flow.must_undo_listening() || client.session.pinned().is_some() || !self.is_at_rest() {
+    /// What the client has listened to on this connection is for nobody else. A client that leaves has it cleaned.
+    fn undo_listening(&mut self, client: &Client, cx: &mut TaskContext<'_>) {
+        let is_due = self.flow.must_undo_listening() && client.session.pinned().is_none();
+        if !is_due || self.leaves || self.is_holding() || !self.is_at_rest() {
             return;
         }
-        out.reset();
-        let conn = self.lease.conn();
-        self.flow.undo_listening(&mut conn.state, out.make(&[]));
-        self.send(out.bytes(&[]), cx);
+        let mut command = Vec::new();
+        self.flow
+            .undo_listening(&mut self.lease.conn().state, &mut command);
+        self.ask(Stage::Unlistening, &command, client, cx);
     }
 
-    fn rest(&self, client: &Client) -> End {
+    pub(super) fn rest(&self, client: &Client) -> End {
         if self.leaves {
             return End::Leave(Farewell::Goodbye);
         }

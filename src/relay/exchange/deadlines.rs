@@ -59,7 +59,7 @@ impl Exchange {
                     self.transaction_since = client.context.worker.now();
                 }
                 self.timeouts = Timeouts::of(client.settings());
-                if matches!(self.stage, Stage::Preparing | Stage::Inquiring) {
+                if self.stage == Stage::Preparing || self.is_tidying() {
                     return None;
                 }
                 let is_busy = self.flow.is_busy(&self.lease.conn().state);
@@ -141,11 +141,17 @@ impl Exchange {
         let conn = self.lease.conn();
         let is_busy = self.flow.is_busy(&conn.state);
         let in_block = conn.state.transaction != TransactionState::Idle;
-        if self.stage == Stage::Inquiring {
+        if self.is_tidying() {
             return Some(End::Leave(Farewell::Told(Report::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "terminating connection: the server did not say what became of the session's settings",
             ))));
+        }
+        if self.flow.asks_for_channels().is_some() {
+            // The connection that listens is waited for, which has limits of its own; the client's requests have none then. Seen
+            // again at the next tick.
+            client.seat.deadline.set(now);
+            return None;
         }
         let longest = limit(self.timeouts.transaction);
         if !longest.is_zero() && (is_busy || in_block) && self.transaction_since + micros(longest) <= now {

@@ -59,6 +59,8 @@ enum Stage {
     Running,
     /// The transaction has ended, and the server is asked what became of the client's settings and pins.
     Inquiring,
+    /// The connection is made to forget what its client has listened to.
+    Unlistening,
     /// A statement was cancelled because its time was over; the server is given until then to say so.
     Cancelling,
 }
@@ -171,7 +173,7 @@ impl Exchange {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => {
                         moved = true;
-                        self.inquire(client, cx);
+                        self.tidy(client, cx);
                     }
                     Poll::Pending => {}
                 }
@@ -192,7 +194,7 @@ impl Exchange {
                 }
             }
             // The answer to our own question has nothing for a client that reads slowly.
-            if !client.owes() || self.stage == Stage::Inquiring {
+            if !client.owes() || self.is_tidying() {
                 match self.poll_server(client, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
@@ -218,7 +220,7 @@ impl Exchange {
                     Err(end) => return Poll::Ready(end),
                 }
             }
-            if moved && self.flow.is_held() && !self.is_holding() && self.stage != Stage::Inquiring {
+            if moved && self.flow.is_held() && !self.is_holding() && !self.is_tidying() {
                 // What it waited for may have come.
                 if let Err(farewell) = self.on_carry(client, cx) {
                     return Poll::Ready(End::Leave(farewell));
@@ -230,8 +232,21 @@ impl Exchange {
             if self.leaves && self.owed.is_empty() && !self.flow.is_promised(&self.lease.conn().state) {
                 return Poll::Ready(End::Leave(Farewell::Goodbye));
             }
+            return self.on_quiet(client, cx);
+        }
+    }
+
+    /// Everybody is waited for. No answer ends the exchange if what was sent last was the rest of a message that has none: of a
+    /// copy that had failed before.
+    fn on_quiet(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<End> {
+        if self.stage != Stage::Running || !client.carry.is_empty() || !self.is_at_rest() {
             return Poll::Pending;
         }
+        if self.is_over(client) {
+            return Poll::Ready(self.rest(client));
+        }
+        self.tidy(client, cx);
+        Poll::Pending
     }
 
     /// Gives the connection back, if the exchange ended at rest; else closes it.
@@ -289,8 +304,8 @@ impl Exchange {
         *client.seat.server.borrow_mut() = None;
         client.seat.pins.set(Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
-        let now = client.context.worker.now();
-        self.arrive(client, now);
+        self.arrive(client);
+        let now = client.context.worker.about_now();
         self.settle(client, now);
         self.end_slow(client);
         client.enter_idle(now);
@@ -311,7 +326,7 @@ impl Exchange {
     }
 
     fn listens_to_client(&mut self) -> bool {
-        let is_asking = matches!(self.stage, Stage::Preparing | Stage::Inquiring);
+        let is_asking = self.stage == Stage::Preparing || self.is_tidying();
         let is_waiting = is_asking || self.flow.is_held() || self.is_holding();
         if is_waiting || self.leaves || !self.owed.is_empty() {
             return false;

@@ -48,7 +48,7 @@ impl Exchange {
         }
         conn.state.schema = client.pool.shared.accounts().database.schema();
         if self.flow.is_at_rest(&conn.state) {
-            let preamble = settings::difference(&client.session, &mut conn.state);
+            let preamble = settings::difference(&mut client.session, &mut conn.state);
             let block = client.session.block;
             if preamble.is_some() || block == Block::Failed {
                 lost::prepare(&mut self.flow, conn, preamble.as_deref(), block, out.make(&[]));

@@ -123,9 +123,10 @@ impl Exchange {
         client.carry.extend_from_slice(&behind);
     }
 
-    /// The client has its answer: it has seen what is there.
-    pub(super) fn arrive(&self, client: &mut Client, now: u64) {
+    /// The client has its answer: it has seen what is there by now, for which no older reading of the clock will do.
+    pub(super) fn arrive(&self, client: &mut Client) {
         if let Some(routing) = &mut client.routing {
+            let now = client.context.worker.clock.now();
             if routing.may_try_again() {
                 client.context.put_spare(routing.stay());
             }

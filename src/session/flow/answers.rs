@@ -7,13 +7,15 @@ use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
 use crate::session::client::{Batch, parameter_status};
 use crate::session::error::SessionError;
+use crate::session::inquiry::Letters;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
-use crate::session::server::Definitions;
+use crate::session::server::{Definitions, Memory};
 use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
+use super::requests::Message;
 use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
@@ -51,13 +53,6 @@ impl Ending {
     }
 }
 
-/// A message from the server.
-pub(super) struct Message<'a> {
-    pub(super) head: Head,
-    /// What of its body has come.
-    pub(super) body: &'a [u8],
-}
-
 /// Whether a message goes on to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -90,10 +85,14 @@ impl Flow {
                 Head::read(rest).map_err(|_| SessionError::Server("a message with an impossible length"))?;
             let Some(head) = head else { break };
             let end = input.len().min(at + head.len());
-            let message = Message {
-                head,
-                body: input.get(at + HEAD_LEN..end).unwrap_or_default(),
-            };
+            let body = input.get(at + HEAD_LEN..end).unwrap_or_default();
+            if self.passes_plainly(head, body, parties) {
+                out.keep(input, at..end);
+                self.server_body = Body::Pass(at + head.len() - end);
+                at = end;
+                continue;
+            }
+            let message = Message { head, body, input };
             if head.tag == tag::ERROR_RESPONSE && message.body.len() < head.body.min(ERROR_HEAD_MAX) {
                 break;
             }
@@ -104,7 +103,7 @@ impl Flow {
                     end: Some(Ending { body }),
                 });
             }
-            let verdict = self.on_answer(&message, input, out, parties)?;
+            let verdict = self.on_answer(&message, out, parties)?;
             let passes = match verdict {
                 Verdict::Cut => break,
                 Verdict::Pass => true,
@@ -178,10 +177,40 @@ impl Flow {
         len
     }
 
+    /// Deals with what goes on as it comes and says nothing of the session: most of an answer. False: it is something else.
+    #[inline]
+    fn passes_plainly(&mut self, head: Head, body: &[u8], parties: &mut Parties<'_>) -> bool {
+        let Some(entry) = parties.server.pipeline.head().filter(|entry| !entry.is_own()) else {
+            return false;
+        };
+        let ends = match (head.tag, entry.kind) {
+            (tag::DATA_ROW, _) => false,
+            (tag::PARSE_COMPLETE, Kind::Parse)
+            | (tag::BIND_COMPLETE, Kind::Bind)
+            | (tag::ROW_DESCRIPTION, Kind::Describe) => true,
+            (tag::COMMAND_COMPLETE, kind)
+                if body.len() == head.body
+                    && is_of_rows(body)
+                    && matches!(entry.answer, Answer::Forward)
+                    && self.copy == Copy::None
+                    && self.settling != Settling::Begin =>
+            {
+                self.tally.steps += 1;
+                self.tally.queries += u32::from(kind == Kind::Execute);
+                self.early_syncs = 0;
+                kind == Kind::Execute
+            }
+            _ => return false,
+        };
+        if ends {
+            self.pop(parties);
+        }
+        true
+    }
+
     fn on_answer(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) -> Result<Verdict, SessionError> {
@@ -192,8 +221,8 @@ impl Flow {
         match message.head.tag {
             tag::DATA_ROW if verdict == Verdict::Drop => Ok(on_own_row(message, parties)),
             tag::DATA_ROW | tag::COPY_DATA => Ok(verdict),
-            tag::READY_FOR_QUERY => self.on_ready(message, input, out, parties, verdict),
-            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, input, out, parties, verdict)),
+            tag::READY_FOR_QUERY => self.on_ready(message, out, parties, verdict),
+            tag::COMMAND_COMPLETE => Ok(self.on_complete(message, out, parties, verdict)),
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
@@ -210,8 +239,8 @@ impl Flow {
                 }
                 Ok(verdict)
             }
-            tag::ERROR_RESPONSE => self.on_error(message, input, out, parties, verdict),
-            tag::PARAMETER_STATUS => self.on_parameter(message, input, out, parties, verdict),
+            tag::ERROR_RESPONSE => self.on_error(message, out, parties, verdict),
+            tag::PARAMETER_STATUS => self.on_parameter(message, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
                 let early = parties.server.pipeline.ignore_syncs_in_copy();
                 self.early_syncs = self.early_syncs.saturating_add(early.count);
@@ -253,7 +282,6 @@ impl Flow {
     fn on_complete(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -267,12 +295,18 @@ impl Flow {
             return verdict;
         }
         self.note_altered(message.body, parties.client);
+        let defined = defined(message.body, parties.client.pins);
+        parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
             b"DISCARD ALL\0" => self.on_discarded(parties, true),
+            b"DISCARD SEQUENCES\0" if verdict == Verdict::Drop => {
+                parties.server.sequences.memory = Memory::Own;
+            }
             b"DISCARD SEQUENCES\0" if verdict == Verdict::Pass => {
                 parties.client.pins = parties.client.pins.without(Pins::of(PinReason::Sequence));
             }
             b"DEALLOCATE ALL\0" => self.on_discarded(parties, false),
+            b"DEALLOCATE\0" => parties.server.pipeline.on_deallocated(),
             b"RESET\0" => {
                 self.cause = match std::mem::take(&mut self.asked) {
                     SettingEffect::ResetAll => Cause::ResetAll,
@@ -285,7 +319,6 @@ impl Flow {
                     parties.server.definitions = Definitions::Changing;
                 }
             }
-            body if is_definition(body) => parties.server.definitions = Definitions::Changing,
             b"LOAD\0" => parties.client.pins.insert(PinReason::Load),
             b"COMMIT\0" => self.on_commit(parties),
             b"ROLLBACK\0" => {
@@ -308,7 +341,7 @@ impl Flow {
             ..
         }) = parties.server.pipeline.head()
         {
-            let made = out.make(input);
+            let made = out.make(message.input);
             let frame = Frame::begin(made, tag::COMMAND_COMPLETE);
             write::cstr(made, command.as_bytes());
             frame.end(made);
@@ -358,7 +391,6 @@ impl Flow {
     fn on_ready(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -397,7 +429,7 @@ impl Flow {
             Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
         };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
-            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(input));
+            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(message.input));
             settings::on_all_reset(parties.client, parties.server, tell);
         }
         self.cause = Cause::Set;
@@ -407,6 +439,9 @@ impl Flow {
             self.doing = Doing::Nothing;
             self.settling = Settling::Done;
             self.early_syncs = 0;
+            if self.certainty == Certainty::Untold {
+                self.certainty = Certainty::Unsure;
+            }
             let is_told = !parties.client.pins.contains(PinReason::Setting);
             if state == TransactionState::Idle && parties.client.inquiry.is_none() && is_told {
                 self.certainty = Certainty::Known;
@@ -416,9 +451,7 @@ impl Flow {
         parties.server.transaction = state;
         if state == TransactionState::Idle {
             parties.client.settled = None;
-            if parties.server.definitions == Definitions::Changing {
-                parties.server.definitions = Definitions::Changed;
-            }
+            parties.server.definitions = parties.server.definitions.ended();
         }
         if verdict == Verdict::Pass && state == TransactionState::Idle {
             self.tally.transactions += 1;
@@ -429,7 +462,6 @@ impl Flow {
     fn on_parameter(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -454,13 +486,14 @@ impl Flow {
             News::None => Ok(Verdict::Drop),
             News::OfStartup => {
                 if let Some(own) = parties.client.startup.value(name) {
-                    parameter_status(name, own, out.make(input));
+                    parameter_status(name, own, out.make(message.input));
                 }
                 Ok(Verdict::Done)
             }
         }
     }
 
+    #[inline]
     fn pop(&mut self, parties: &mut Parties<'_>) {
         self.tally.steps += 1;
         parties.server.pipeline.pop();
@@ -476,13 +509,14 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
     if !is_whole && message.head.body <= FINDING_LEN_MAX {
         return Verdict::Cut;
     }
-    inquiry.on_row(is_whole.then_some(message.body));
+    let letters = Letters::of(parties.server.reported.value("client_encoding"));
+    inquiry.on_row(is_whole.then_some(message.body), letters);
     Verdict::Drop
 }
 
 /// Whether an error is the last of the connection.
 fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
-    ErrorFields::read(message.body).ends_connection() || Flow::is_block_refused(parties)
+    ErrorFields::read(message.error_head()).ends_connection() || Flow::is_block_refused(parties)
 }
 
 fn is_forwarded(parties: &Parties<'_>) -> bool {
@@ -490,19 +524,34 @@ fn is_forwarded(parties: &Parties<'_>) -> bool {
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
 }
 
-/// Whether a command may have given functions another meaning, or a table triggers. A `CREATE TABLE` is none: what its
-/// parent's triggers do is known, and applications make temporary tables all the time.
-fn is_definition(tag: &[u8]) -> bool {
+/// Whether a command has read or changed rows, and nothing else.
+#[inline]
+fn is_of_rows(tag: &[u8]) -> bool {
+    matches!(
+        tag.first_chunk(),
+        Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ")
+    )
+}
+
+/// What the command with this tag has done to functions and what uses them.
+fn defined(tag: &[u8], pins: Pins) -> Definitions {
     let kind = match tag.first() {
         Some(b'C') => tag.strip_prefix(b"CREATE "),
         Some(b'A') => tag.strip_prefix(b"ALTER "),
         _ => None,
     };
-    kind.is_some_and(|kind| DEFINITIONS.contains(&kind))
+    match kind {
+        None => Definitions::AsKnown,
+        Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
+        // Nobody else sees a temporary one.
+        Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") => Definitions::Altering,
+        Some(_) => Definitions::AsKnown,
+    }
 }
 
 /// What `CREATE` and `ALTER` may do it with, as the server words it (`src/include/tcop/cmdtaglist.h`).
-const DEFINITIONS: [&[u8]; 12] = [
+const DEFINITIONS: [&[u8]; 15] = [
     b"FUNCTION\0",
     b"PROCEDURE\0",
     b"ROUTINE\0",
@@ -515,6 +564,9 @@ const DEFINITIONS: [&[u8]; 12] = [
     b"AGGREGATE\0",
     b"POLICY\0",
     b"DOMAIN\0",
+    b"OPERATOR\0",
+    b"CAST\0",
+    b"EVENT TRIGGER\0",
 ];
 
 pub(super) fn head_kind(parties: &Parties<'_>) -> Option<Kind> {

@@ -39,6 +39,8 @@ impl Flow {
         // That is what the client was told.
         parties.server.transaction = TransactionState::InBlock;
         self.settling = Settling::Begin;
+        // What was asked for before, the client's settings, was: this has no end that the server answers at once.
+        self.flushed = false;
         Some(modes)
     }
 
@@ -46,7 +48,8 @@ impl Flow {
     /// for the client.
     pub(super) fn take_back_block(&mut self, modes: Modes, out: &mut Outbox, parties: &mut Parties<'_>) {
         out.reset();
-        while parties.server.pipeline.pop_latest().is_some() {}
+        // Queries of ours that stand before it are in flight all the same.
+        while parties.server.pipeline.pop_latest_begin() {}
         parties.server.transaction = TransactionState::Idle;
         parties.client.block = Block::Begun(modes);
         self.settling = Settling::Done;

@@ -9,8 +9,9 @@ use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
 
-use super::answers::{ERROR_HEAD_MAX, Message, Verdict, head_kind};
+use super::answers::{ERROR_HEAD_MAX, Verdict, head_kind};
 use super::copy::Copy;
+use super::requests::Message;
 use super::rewrite::{self, Names, Place};
 use super::{Flow, Naming, Overtime, Parties};
 
@@ -18,7 +19,6 @@ impl Flow {
     pub(super) fn on_error(
         &mut self,
         message: &Message<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -29,13 +29,15 @@ impl Flow {
         }
         self.copy = Copy::None;
         parties.client.doubt();
+        parties.server.sequences.on_error();
         self.on_request_failed();
-        let fields = ErrorFields::read(message.body);
+        let seen = message.error_head();
+        let fields = ErrorFields::read(seen);
         let Some(kind) = head_kind(parties) else {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
             return Ok(verdict);
         };
-        if !self.is_of_altered(message.body) {
+        if !self.is_of_altered(seen) {
             self.on_contradiction(kind, &fields, parties);
         }
         let is_ahead = matches!(
@@ -48,8 +50,6 @@ impl Flow {
         if is_ahead {
             let mut body = Vec::new();
             let names = Names::of(parties);
-            // As much as is there however it was cut.
-            let seen = message.body.get(..ERROR_HEAD_MAX).unwrap_or(message.body);
             rewrite::error(seen, Place::Unknown, names, &mut body);
             let sql = self.sql.get_or_insert_default();
             sql.ahead_error.get_or_insert_with(|| body.into());
@@ -62,7 +62,7 @@ impl Flow {
         if kind.is_extended() && verdict == Verdict::Drop && kind != Kind::Sync && !is_ahead {
             verdict = Verdict::Pass;
         }
-        let verdict = self.say_error(message, &fields, input, out, parties, verdict);
+        let verdict = self.say_error(message, &fields, out, parties, verdict);
         if kind.is_extended() {
             self.fail(parties);
         } else {
@@ -90,7 +90,6 @@ impl Flow {
         &mut self,
         message: &Message<'_>,
         fields: &ErrorFields<'_>,
-        input: &[u8],
         out: &mut Outbox,
         parties: &Parties<'_>,
         verdict: Verdict,
@@ -108,7 +107,7 @@ impl Flow {
         {
             // Else the server has failed for a reason of its own, before it came to ours.
             if fields.code == SqlState::INVALID_STATEMENT_NAME {
-                report.encode(out.make(input));
+                report.encode(out.make(message.input));
                 return Verdict::Done;
             }
             return verdict;
@@ -125,11 +124,11 @@ impl Flow {
                 Overtime::None | Overtime::Statement => report,
             };
             self.overtime = Overtime::Behind;
-            report.encode(out.make(input));
+            report.encode(out.make(message.input));
             return Verdict::Done;
         }
         if let Some(body) = self.sql.as_mut().and_then(|sql| sql.ahead_error.take()) {
-            let made = out.make(input);
+            let made = out.make(message.input);
             let frame = Frame::begin(made, tag::ERROR_RESPONSE);
             made.extend_from_slice(&body);
             frame.end(made);
@@ -154,7 +153,7 @@ impl Flow {
         if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
             return verdict;
         }
-        let made = out.make(input);
+        let made = out.make(message.input);
         let frame = Frame::begin(made, tag::ERROR_RESPONSE);
         rewrite::error(message.body, place, Names::of(parties), made);
         frame.end(made);

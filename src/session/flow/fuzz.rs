@@ -81,7 +81,7 @@ impl Exchange {
     fn new(naming: Naming, block: Block, listening: Listening) -> Self {
         let key = CancelKey {
             process_id: 1,
-            secret: Box::default(),
+            secret: [].into(),
         };
         let mut reported = Parameters::new();
         reported.set("client_encoding", "UTF8");
@@ -250,8 +250,7 @@ impl Exchange {
 
     /// A query of our own, between two messages of the client.
     fn inject(&mut self) {
-        let is_idle = self.client_unread.is_empty() && self.client_pending.is_empty();
-        if self.flow.client_rest() > 0 || !is_idle {
+        if self.flow.client_rest() > 0 || !self.is_client_idle() {
             return;
         }
         let mut made = Vec::new();
@@ -260,8 +259,17 @@ impl Exchange {
         self.interventions += 1;
     }
 
-    /// Another client gets the connection, if it is at rest.
+    /// Whether nothing of the client's waits to be dealt with.
+    fn is_client_idle(&self) -> bool {
+        self.client_unread.is_empty() && self.client_pending.is_empty()
+    }
+
+    /// Another client gets the connection, if it is at rest, and its client is not in the middle of something: how much of
+    /// a long text had come when it was looked at decides whether the rest of it is awaited.
     fn change_client(&mut self) {
+        if !self.is_client_idle() {
+            return;
+        }
         let fresh = self.listening.flow(self.naming, &self.server);
         let flow = std::mem::replace(&mut self.flow, fresh);
         match flow.into_rest(&mut self.server) {
@@ -270,8 +278,6 @@ impl Exchange {
                 assert!(self.server.pipeline.is_empty());
                 assert_eq!((self.to_client.missing, self.to_server.missing), (0, 0));
                 self.client = newcomer(self.block);
-                self.client_unread.clear();
-                self.client_pending.clear();
                 self.interventions = u32::from(self.block != Block::None);
                 self.flow = self.listening.flow(self.naming, &self.server);
             }

@@ -17,7 +17,7 @@ use crate::session::screen::{BlockEffect, ChannelEffect, Effects, PinReason};
 use crate::session::server::{Hygiene, ServerState};
 use crate::session::statement::Statement;
 
-use super::answers::{Message as FromServer, Verdict};
+use super::answers::Verdict;
 use super::copy::Copy;
 use super::requests::Message;
 use super::{Flow, Parties, Settling};
@@ -426,7 +426,7 @@ impl Flow {
     /// client's if the connection is.
     pub(super) fn on_notification(
         &self,
-        message: &FromServer<'_>,
+        message: &Message<'_>,
         parties: &Parties<'_>,
         verdict: Verdict,
     ) -> Verdict {

@@ -84,12 +84,15 @@ impl Run {
 impl Flow {
     /// Finds out what a statement means.
     pub(super) fn meaning(&self, statement: &Arc<Statement>, parties: &mut Parties<'_>) -> Meaning {
-        let (Some(mention), Some(text)) = (statement.mention(), statement.text()) else {
+        let Some(mention) = statement.mention() else {
+            return Meaning::Run(Run::itself(statement));
+        };
+        let Some(text) = statement.text() else {
             return Meaning::Run(Run::itself(statement));
         };
         self.stand_on_settings(parties);
         let name = mention.name(text);
-        let known = parties.client.statements.named(&name).map(Arc::clone);
+        let known = self.known(&name, parties);
         let id = known.as_ref().map(|known| known.id);
         if parties.server.pipeline.is_unsettled(&name, id) {
             return Meaning::Held;
@@ -99,6 +102,7 @@ impl Flow {
             (Verb::Prepare, _) => {
                 let start = mention.body.start - mention.name.end;
                 let prepared = parties.cache.intern_sql(mention.definition(text), start);
+                let prepared = self.as_read(prepared, &name, parties);
                 if parties.server.pipeline.is_unsettled(b"", Some(prepared.id)) {
                     return Meaning::Held;
                 }
@@ -156,6 +160,18 @@ impl Flow {
         self.make_room(statement.id, message, out, parties);
         parties.server.statements.insert(statement.id);
         self.tally.server_parses += 1;
+        let turned = self.turn_reading(statement, message, out, parties);
+        self.prepare(statement, message, out, parties);
+        self.turn_reading_back(turned, message, out, parties);
+    }
+
+    fn prepare(
+        &mut self,
+        statement: &Statement,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
         let server_undo = ServerUndo::Prepared(statement.id);
         let made = out.make(message.input);
         let Some(definition) = statement.definition() else {
@@ -191,7 +207,7 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) {
         self.note_vacated(&statement.effects, statement.text());
-        self.note_suspects(statement.text(), parties);
+        self.note_suspects_of(statement, parties);
         if self.heed_bind(portal, statement) {
             let mut effects = statement.effects.clone();
             effects.pins = effects.pins.without(Pins::of(PinReason::Listen));
@@ -200,7 +216,7 @@ impl Flow {
             self.on_deferred(&statement.effects, parties);
         }
         if let Some(needed) = &run.needs {
-            self.note_suspects(needed.text(), parties);
+            self.note_suspects_of(needed, parties);
             self.on_deferred(&needed.effects, parties);
         }
         if let Some(sql) = &mut self.sql {
@@ -371,6 +387,6 @@ pub(super) const NOTHING: &[u8] = b"UNLISTEN pgweir_none";
 const NOTHING_BODY: &[u8] = b"UNLISTEN pgweir_none\0\0\0";
 pub(super) const PREPARE_TAG: &str = "PREPARE";
 pub(super) const DEALLOCATE_TAG: &str = "DEALLOCATE";
-const PORTAL: &[u8] = b"pgweir_sql";
+pub(super) const PORTAL: &[u8] = b"pgweir_sql";
 /// Portals bound to statements that do something about names, and not bound to others since: clients have one or a few.
 const ACTS_MAX: usize = 64;

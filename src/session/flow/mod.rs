@@ -13,6 +13,7 @@ pub mod fuzz;
 mod listening;
 mod meaning;
 mod prepared;
+mod reading;
 mod refusals;
 mod requests;
 mod rewrite;
@@ -22,15 +23,18 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
-use crate::protocol::{Report, TransactionState};
+use crate::protocol::{Report, SqlState, TransactionState};
 
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
-use super::screen::{CatalogEffect, DatabaseEffect, Effects, SchemaEffect, SettingEffect, vacated};
+use super::screen::{
+    CatalogEffect, DatabaseEffect, Effects, LiteralEffect, PinReason, Remains, SchemaEffect, SettingEffect,
+    vacated,
+};
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
-use super::statement::{Sharing, StatementCache};
+use super::statement::{Sharing, Statement, StatementCache};
 
 use copy::Copy;
 use listening::{Listening, Said};
@@ -116,11 +120,15 @@ enum Settling {
 }
 
 /// Whether the client's settings, as they are known, are those that its next statement meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
     Known,
     /// Something in this transaction sets something.
     Unsure,
+    /// That may change how literals are read, which the server reports before it is ready.
+    Untold,
+    /// The same, and it may not report it.
+    Misread,
 }
 
 /// Whose error it is when the server says that a statement was cancelled.
@@ -195,6 +203,16 @@ pub enum Next {
     /// Answers: too much is in flight, or the next message means one thing or another by what is answered first. What was
     /// not consumed is given again when the server has said something.
     Answers,
+}
+
+/// What became of a question of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    Found(Findings),
+    /// It was cancelled: it can be asked again.
+    Cancelled,
+    /// The server could not say.
+    Nothing,
 }
 
 /// Which side can move the conversation.
@@ -300,6 +318,7 @@ impl Flow {
     ///
     /// # Errors
     /// It is not: the exchange goes on, or its connection is closed.
+    #[inline]
     pub fn into_rest(self, server: &mut ServerState) -> Result<Rest, Box<Self>> {
         if !self.is_at_rest(server) {
             return Err(Box::new(self));
@@ -390,21 +409,31 @@ impl Flow {
 
     /// Asks the server a question of our own, at rest.
     pub fn inquire(&mut self, inquiry: &mut Inquiry, server: &mut ServerState, out: &mut Vec<u8>) {
-        inquiry.begin();
         super::client::query(&inquiry.sql(), out);
+        inquiry.begin();
         server.pipeline.push(super::pipeline::Entry::read(Kind::Query));
         server.statements.unnamed = None;
         self.own_error = None;
         self.flushed = true;
     }
 
-    /// What the server has answered, once; none if it could not.
-    pub fn take_findings(&mut self, client: &mut ClientSession) -> Option<Findings> {
+    /// What the server has answered, once.
+    pub fn take_findings(&mut self, client: &mut ClientSession) -> Answered {
         let error = self.own_error.take();
-        let findings = client.inquiry.take()?.into_findings();
-        let findings = findings.filter(|_| error.is_none())?;
-        self.certainty = Certainty::Known;
-        Some(findings)
+        let is_cancelled = error
+            .as_ref()
+            .is_some_and(|error| error.code == SqlState::QUERY_CANCELED);
+        if is_cancelled && client.inquiry.as_deref().is_some_and(Inquiry::may_be_repeated) {
+            return Answered::Cancelled;
+        }
+        let findings = client.inquiry.take().and_then(|inquiry| inquiry.into_findings());
+        match findings.filter(|_| error.is_none()) {
+            Some(findings) => {
+                self.certainty = Certainty::Known;
+                Answered::Found(findings)
+            }
+            None => Answered::Nothing,
+        }
     }
 
     /// Statements that are met from now on rest on the client's settings.
@@ -413,7 +442,7 @@ impl Flow {
         let basis = client.basis.of(&client.settings);
         let sharing = match self.certainty {
             Certainty::Known => Sharing::All(parties.server.schema),
-            Certainty::Unsure => Sharing::None,
+            Certainty::Unsure | Certainty::Untold | Certainty::Misread => Sharing::None,
         };
         parties.cache.stand_on(basis, sharing);
     }
@@ -424,8 +453,19 @@ impl Flow {
             return;
         }
         if effects.settings != SettingEffect::None {
-            self.certainty = Certainty::Unsure;
+            self.certainty = self.certainty.max(Certainty::Unsure);
         }
+        // What resets everything changes little for a client that has set nothing: at the most what the same text reports.
+        let has_nothing = client.settings.is_empty() && effects.sets.is_empty();
+        let by_literals = match (effects.literals, effects.settings) {
+            _ if effects.pins.contains(PinReason::Setting) => Certainty::Misread,
+            (LiteralEffect::MayChange, SettingEffect::None) if has_nothing => Certainty::Known,
+            (LiteralEffect::MayChange, SettingEffect::ResetAll) if has_nothing => Certainty::Untold,
+            (LiteralEffect::MayChange, _) => Certainty::Misread,
+            (LiteralEffect::Reported, _) => Certainty::Untold,
+            (LiteralEffect::None, _) => Certainty::Known,
+        };
+        self.certainty = self.certainty.max(by_literals);
         if effects.catalog == CatalogEffect::MayDefine {
             self.doing = Doing::Defining;
         }
@@ -444,14 +484,43 @@ impl Flow {
         }
     }
 
-    /// The same for what the names in a text stand for.
-    fn note_suspects(&mut self, text: Option<&[u8]>, parties: &mut Parties<'_>) {
-        let Some(text) = text.filter(|_| !parties.server.suspects.is_empty()) else {
+    /// The same for what the names in a text stand for. Says whether there are any.
+    fn note_suspects(&mut self, text: &[u8], parties: &mut Parties<'_>) -> bool {
+        if parties.server.suspects.is_empty() {
+            return false;
+        }
+        let Some(found) = parties.server.suspects.find(text) else {
+            return false;
+        };
+        self.note(&found, parties.client);
+        let remains = found.remains;
+        Self::taint_by(remains, parties.server);
+        true
+    }
+
+    /// The same for a statement, which is searched once for each state of the catalog, unless something is found.
+    #[inline]
+    fn note_suspects_of(&mut self, statement: &Statement, parties: &mut Parties<'_>) {
+        if parties.server.suspects.is_empty() {
+            return;
+        }
+        let stamp = parties.server.suspects.stamp();
+        if !statement.is_cleared(stamp)
+            && let Some(text) = statement.text()
+            && !self.note_suspects(text, parties)
+        {
+            statement.clear(stamp);
+        }
+    }
+
+    /// The same for a function that is called by its number.
+    fn note_call(&mut self, oid: u32, parties: &mut Parties<'_>) {
+        let Some(effects) = parties.server.suspects.call(oid) else {
             return;
         };
-        if let Some(found) = parties.server.suspects.find(text) {
-            self.note(&found, parties.client);
-        }
+        self.note(effects, parties.client);
+        let remains = effects.remains;
+        Self::taint_by(remains, parties.server);
     }
 
     /// Answers on the connection cannot be told apart any more: it is closed after this exchange.
@@ -462,5 +531,11 @@ impl Flow {
     /// A text was not seen whole: it may hide a setting, so nobody else gets the connection as it is.
     fn taint(server: &mut ServerState) {
         server.hygiene = server.hygiene.worsen(Hygiene::Tainted);
+    }
+
+    fn taint_by(remains: Remains, server: &mut ServerState) {
+        if remains == Remains::Unknown {
+            Self::taint(server);
+        }
     }
 }

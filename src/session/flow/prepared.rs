@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::write::{self, Frame};
+use crate::protocol::write::Frame;
 use crate::protocol::{HEAD_LEN, Report, SqlState, TransactionState, tag};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Plain, ServerUndo};
 use crate::session::screen::{SequenceEffect, screen};
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
@@ -46,8 +46,15 @@ impl Flow {
         let statement = if is_large {
             parties.cache.unkept(text)
         } else {
-            parties.cache.intern(text)
+            let statement = parties.cache.intern(text);
+            self.as_read(statement, name, parties)
         };
+        if name.is_empty() && statement.mention().is_none() && message.is_whole() {
+            self.tally.client_parses += 1;
+            let id = statement.id;
+            self.push_unnamed(statement, id, Answer::Forward, parties);
+            return Ok(Taken::Kept);
+        }
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
             Meaning::Held => return Ok(Taken::Held),
@@ -63,7 +70,8 @@ impl Flow {
             // The server skips it.
             return Ok(Taken::Kept);
         }
-        if !message.is_whole() {
+        if is_large {
+            // Nor is its text there when it is executed, to be searched for what it calls.
             Self::taint(parties.server);
         }
         if let Some(needs) = &run.needs {
@@ -85,7 +93,7 @@ impl Flow {
         let effects = screen(text);
         self.note(&effects, parties.client);
         self.note_vacated(&effects, Some(text));
-        self.note_suspects(Some(text), parties);
+        self.note_suspects(text, parties);
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -147,24 +155,32 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Taken {
         let is_itself = run.sent.id == statement.id;
-        let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
-        parties.server.statements.unnamed = Some(run.sent.id);
-        let client_undo = ClientUndo::Unnamed(parties.client.statements.unnamed.replace(statement));
-        self.tally.server_parses += 1;
-        self.push(
-            Entry {
-                client_undo,
-                server_undo,
-                answer: run.answer(),
-                ..Entry::forward(Kind::Parse)
-            },
-            parties,
-        );
+        self.push_unnamed(statement, run.sent.id, run.answer(), parties);
         if is_itself {
             return Taken::Kept;
         }
         run.sent.parse(ServerName::Unnamed, out.make(message.input));
         Taken::Swallowed
+    }
+
+    /// The client's unnamed statement is parsed; on the server it has this id.
+    fn push_unnamed(
+        &mut self,
+        statement: Arc<Statement>,
+        id: u64,
+        answer: Answer,
+        parties: &mut Parties<'_>,
+    ) {
+        let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed.replace(id));
+        let client_undo = ClientUndo::Unnamed(parties.client.statements.unnamed.replace(statement));
+        self.tally.server_parses += 1;
+        let entry = Entry {
+            client_undo,
+            server_undo,
+            answer,
+            ..Entry::forward(Kind::Parse)
+        };
+        self.push(entry, parties);
     }
 
     pub(super) fn on_bind(
@@ -185,14 +201,18 @@ impl Flow {
         if self.batch == Batch::Skipping {
             return Ok(Taken::Kept);
         }
-        let effect = parties.client.statements.get(name);
-        let effect = effect.map_or(SequenceEffect::None, |statement| statement.effects.sequences);
+        if let Some(server_name) = self.bind_plain(name, parties) {
+            return Ok(bound(portal, name, server_name, message, out));
+        }
+        let effect = Self::sequences_of(name, parties);
         if effect != SequenceEffect::None {
             let pipeline = &parties.server.pipeline;
             if pipeline.is_unnamed_unsettled() || pipeline.is_unsettled(name, None) {
                 return Ok(Taken::Held);
             }
-            self.on_sequences(effect, Kind::Bind, message, out, parties);
+            if let Some(taken) = self.on_sequences(effect, Kind::Bind, message, out, parties) {
+                return Ok(taken);
+            }
         }
         let found = match self.provide(message, name, out, parties) {
             Provided::Held => return Ok(Taken::Held),
@@ -219,13 +239,29 @@ impl Flow {
         };
         self.on_bound(portal, &statement, run, parties);
         self.push(entry, parties);
-        let ServerName::Numbered(id) = server_name else {
-            return Ok(Taken::Kept);
+        Ok(bound(portal, name, server_name, message, out))
+    }
+
+    /// Binds a statement that does nothing beyond itself, whose name nothing in flight changes and that is on the server: so
+    /// it is with nearly all. Says what it is called there.
+    fn bind_plain(&mut self, name: &[u8], parties: &mut Parties<'_>) -> Option<ServerName> {
+        let Parties { client, server, .. } = parties;
+        let statement = client.statements.get(name).filter(|known| known.is_plain())?;
+        if self.sql.is_some() || self.said.is_some() || !server.suspects.is_empty() {
+            return None;
+        }
+        let server_name = if name.is_empty() {
+            let is_there = server.statements.unnamed == Some(statement.id);
+            (is_there && !server.pipeline.is_unnamed_unsettled()).then_some(ServerName::Unnamed)?
+        } else {
+            let is_settled = !server.pipeline.has_changes();
+            (is_settled && server.statements.touch(statement.id))
+                .then_some(ServerName::Numbered(statement.id))?
         };
-        let cut = portal.len() + name.len() + 2;
-        let rest = message.head.body - cut;
-        renamed_head(tag::BIND, portal, id, rest, out.make(message.input));
-        Ok(Taken::Rewritten(cut))
+        self.tally.binds += 1;
+        self.batch = Batch::Open;
+        server.pipeline.push_plain(Plain::Bind);
+        Some(server_name)
     }
 
     pub(super) fn on_describe(
@@ -362,6 +398,7 @@ impl Flow {
             self.refuse_in_place(message, unknown_name(name), out, parties);
             return Provided::Refused;
         };
+        let statement = self.own(statement, name, parties);
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
             Meaning::Held => return Provided::Held,
@@ -397,6 +434,7 @@ impl Flow {
         if parties.server.statements.unnamed == Some(statement.id) {
             return;
         }
+        let turned = self.turn_reading(statement, message, out, parties);
         let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
         parties.server.statements.unnamed = Some(statement.id);
         statement.parse(ServerName::Unnamed, out.make(message.input));
@@ -406,6 +444,7 @@ impl Flow {
             ..Entry::skip(Kind::Parse)
         };
         self.push(entry, parties);
+        self.turn_reading_back(turned, message, out, parties);
     }
 
     /// Closes statements that the server connection has had longest, so that one more fits.
@@ -461,12 +500,33 @@ struct Found {
     run: Run,
 }
 
+/// What becomes of a `Bind` whose statement has this name on the server.
+#[inline]
+fn bound(
+    portal: &[u8],
+    name: &[u8],
+    server_name: ServerName,
+    message: &Message<'_>,
+    out: &mut Outbox,
+) -> Taken {
+    let ServerName::Numbered(id) = server_name else {
+        return Taken::Kept;
+    };
+    let cut = portal.len() + name.len() + 2;
+    let rest = message.head.body - cut;
+    renamed_head(tag::BIND, portal, id, rest, out.make(message.input));
+    Taken::Rewritten(cut)
+}
+
 /// Writes the head of a `Bind` or `Parse` whose statement has another name; `rest` bytes of body follow as they came.
 fn renamed_head(tag: u8, portal: &[u8], id: u64, rest: usize, out: &mut Vec<u8>) {
     let start = out.len();
+    out.reserve(RENAMED_HEAD_LEN + portal.len());
     out.extend_from_slice(&[tag, 0, 0, 0, 0]);
     if tag == tag::BIND {
-        write::cstr(out, portal);
+        // It was read up to its zero.
+        out.extend_from_slice(portal);
+        out.push(0);
     }
     ServerName::Numbered(id).write(out);
     let len = u32::try_from(out.len() - start - 1 + rest).unwrap_or(u32::MAX);
@@ -475,7 +535,7 @@ fn renamed_head(tag: u8, portal: &[u8], id: u64, rest: usize, out: &mut Vec<u8>)
     }
 }
 
-fn close_statement(name: ServerName, out: &mut Vec<u8>) {
+pub(super) fn close_statement(name: ServerName, out: &mut Vec<u8>) {
     let frame = Frame::begin(out, tag::CLOSE);
     out.push(tag::TARGET_STATEMENT);
     name.write(out);
@@ -529,8 +589,11 @@ fn bad_message() -> SessionError {
     ))
 }
 
-/// A statement up to this length (of its `Parse` body) is kept, so that it can be prepared on another server connection.
-pub(super) const STATEMENT_LEN_MAX: usize = 256 * 1024;
+/// A statement up to this length (of its `Parse` body) is kept, so that it can be prepared on another server connection. A list
+/// of as many parameters as PostgreSQL takes, 65,535, fits with room to spare, and so does an `EXECUTE` of it.
+pub(super) const STATEMENT_LEN_MAX: usize = 1024 * 1024;
+/// Room for a head, a name of ours and two zeros.
+const RENAMED_HEAD_LEN: usize = 32;
 /// Names in front of a message that is cut: portal and statement. PostgreSQL itself uses 63 bytes of each.
 const NAME_LEN_MAX: usize = 8 * 1024;
 /// Statements one client may name.

@@ -8,6 +8,7 @@ use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, Entry, Kind, ServerUndo};
 use crate::session::statement::{ServerName, Statement};
 
+use super::prepared::close_statement;
 use super::requests::Message;
 use super::{Flow, Parties};
 
@@ -49,17 +50,23 @@ impl Flow {
         let unnamed = parties.client.statements.unnamed.as_ref();
         // What lives on this connection alone is not given up for it.
         let is_free = unnamed.is_none_or(|unnamed| unnamed.is_movable());
-        if statement.is_movable() && is_free {
-            let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed.replace(statement.id));
-            statement.parse(ServerName::Unnamed, out.make(message.input));
+        if statement.is_kept() {
+            let made = out.make(message.input);
+            let (name, server_undo) = if is_free {
+                let unnamed = parties.server.statements.unnamed.replace(statement.id);
+                (ServerName::Unnamed, ServerUndo::Unnamed(unnamed))
+            } else {
+                close_statement(ServerName::Aside, made);
+                self.push(Entry::skip(Kind::Close), parties);
+                (ServerName::Aside, ServerUndo::None)
+            };
+            statement.parse(name, made);
             self.tally.server_parses += 1;
-            self.push(
-                Entry {
-                    server_undo,
-                    ..Entry::skip(Kind::Parse)
-                },
-                parties,
-            );
+            let entry = Entry {
+                server_undo,
+                ..Entry::skip(Kind::Parse)
+            };
+            self.push(entry, parties);
         }
         self.refuse_in_place(message, report, out, parties);
     }

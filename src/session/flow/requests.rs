@@ -4,26 +4,33 @@ use crate::protocol::{HEAD_LEN, Head, tag, write};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
+use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Plain, ServerUndo};
 use crate::session::screen::{BlockEffect, Effects, NameEffect, PinReason, Pins, SettingEffect, screen};
 use crate::session::{settings, sql_names};
 
+use super::answers::ERROR_HEAD_MAX;
 use super::copy::Copy;
 use super::listening::Heed;
 use super::prepared::STATEMENT_LEN_MAX;
 use super::{Flow, Gate, Naming, Next, Parties, Passed, Settling, Stakes};
 
-/// One message from the client, as far as it has come.
+/// One message, from either side, as far as it has come.
 pub(super) struct Message<'a> {
     pub(super) head: Head,
     /// What of its body has come.
     pub(super) body: &'a [u8],
+    /// What it came with: the outbox keeps slices of that.
     pub(super) input: &'a [u8],
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     pub(super) fn is_whole(&self) -> bool {
         self.body.len() == self.head.body
+    }
+
+    /// What is read of an error: as much of it however it was cut.
+    pub(super) fn error_head(&self) -> &'a [u8] {
+        self.body.get(..ERROR_HEAD_MAX).unwrap_or(self.body)
     }
 }
 
@@ -64,7 +71,9 @@ impl Flow {
             if head.tag == tag::TERMINATE {
                 break Next::Goodbye;
             }
-            if self.is_settling(head.tag, parties) || parties.server.pipeline.is_full() {
+            if self.settling != Settling::Done && self.is_settling(head.tag, parties)
+                || parties.server.pipeline.is_full()
+            {
                 let is_made_here = |entry: &Entry| matches!(entry.answer, Answer::Fake);
                 if !parties.server.pipeline.head().is_some_and(is_made_here) {
                     self.flush(input, out);
@@ -74,6 +83,12 @@ impl Flow {
             }
             let end = input.len().min(at + head.len());
             let body = input.get(at + HEAD_LEN..end).unwrap_or_default();
+            if self.on_plain(head, body, parties) {
+                out.keep(input, at..end);
+                self.client_body = head.len() - (end - at);
+                at = end;
+                continue;
+            }
             let message = Message { head, body, input };
             let sent = match self.on_message(&message, out, parties)? {
                 Taken::Cut => break Next::More,
@@ -142,6 +157,35 @@ impl Flow {
         len
     }
 
+    /// Deals with what goes on as it came with nothing to be looked at: most of what follows on a `Bind`. False: it is
+    /// something else.
+    #[inline]
+    fn on_plain(&mut self, head: Head, body: &[u8], parties: &mut Parties<'_>) -> bool {
+        if self.batch == Batch::Skipping {
+            return false;
+        }
+        let kind = match head.tag {
+            tag::SYNC if self.copy != Copy::In => Plain::Sync,
+            tag::EXECUTE if self.said.is_none() && self.sql.is_none() => Plain::Execute,
+            tag::DESCRIBE if body.len() == head.body && body.first() == Some(&tag::TARGET_PORTAL) => {
+                if body.last() != Some(&0) {
+                    return false;
+                }
+                Plain::Describe
+            }
+            _ => return false,
+        };
+        (self.batch, self.flushed) = match kind {
+            Plain::Sync => (Batch::None, true),
+            Plain::Bind | Plain::Describe | Plain::Execute => (Batch::Open, false),
+        };
+        if kind == Plain::Execute {
+            self.stakes = Stakes::Commit;
+        }
+        parties.server.pipeline.push_plain(kind);
+        true
+    }
+
     fn on_message(
         &mut self,
         message: &Message<'_>,
@@ -158,10 +202,7 @@ impl Flow {
             }
             tag::COPY_DATA => Ok(Taken::Kept),
             tag::COPY_DONE | tag::COPY_FAIL => Ok(self.on_copy_end(parties)),
-            tag::FUNCTION_CALL => {
-                self.push_call(Entry::forward(Kind::FunctionCall), parties);
-                Ok(Taken::Kept)
-            }
+            tag::FUNCTION_CALL => Ok(self.on_function_call(message, parties)),
             tag::PARSE if mapped => self.on_parse(message, out, parties),
             tag::PARSE => Ok(self.on_parse_verbatim(message, parties)),
             tag::BIND if mapped => self.on_bind(message, out, parties),
@@ -217,9 +258,13 @@ impl Flow {
             Heed::Plain => {}
         }
         self.note_vacated(&effects, text);
-        self.note_suspects(Some(message.body), parties);
+        self.note_suspects(message.body, parties);
         if is_followed {
-            self.on_sequences(effects.sequences, Kind::Query, message, out, parties);
+            let named = Self::sequences_of_names(message.body, parties);
+            let heard = self.on_sequences(effects.sequences.max(named), Kind::Query, message, out, parties);
+            if let Some(taken) = heard {
+                return taken;
+            }
         }
         if is_followed
             && message.is_whole()
@@ -292,6 +337,17 @@ impl Flow {
             self.batch = Batch::None;
         }
         self.flushed = true;
+    }
+
+    fn on_function_call(&mut self, message: &Message<'_>, parties: &mut Parties<'_>) -> Taken {
+        match message.body.first_chunk() {
+            Some(oid) => self.note_call(u32::from_be_bytes(*oid), parties),
+            None if !message.is_whole() => return Taken::Cut,
+            // The server refuses it.
+            None => {}
+        }
+        self.push_call(Entry::forward(Kind::FunctionCall), parties);
+        Taken::Kept
     }
 
     fn on_sync(&mut self, parties: &mut Parties<'_>) -> Taken {

@@ -43,7 +43,7 @@ impl Flow {
     /// A statement that alters tables is about to be carried out. What its client prepares behind it is that client's alone.
     pub(super) fn on_altering(&mut self) {
         self.schema.transaction = Transaction::Alters;
-        self.certainty = Certainty::Unsure;
+        self.certainty = self.certainty.max(Certainty::Unsure);
     }
 
     /// A command was carried out: it may have altered tables, or have taken that back to a savepoint.

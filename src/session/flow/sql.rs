@@ -1,7 +1,5 @@
 //! Simple queries that name prepared statements.
 
-use std::sync::Arc;
-
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{Report, tag};
 use crate::session::client::Batch;
@@ -76,7 +74,7 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Taken {
         let name = mention.name(message.body);
-        let known = parties.client.statements.named(&name).map(Arc::clone);
+        let known = self.known(&name, parties);
         match (mention.verb, known) {
             (Verb::Prepare, _) => self.on_prepare(&name, mention, message, out, parties),
             (Verb::Execute, Some(known)) => {
@@ -131,6 +129,7 @@ impl Flow {
         self.stand_on_settings(parties);
         let start = mention.body.start - mention.name.end;
         let statement = parties.cache.intern_sql(mention.definition(message.body), start);
+        let statement = self.as_read(statement, name, parties);
         let id = statement.id;
         if parties.server.pipeline.is_unsettled(b"", Some(id)) {
             return Taken::Held;
@@ -174,13 +173,12 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Taken {
         let text = message.body;
-        let known = |mention: &Mention, parties: &Parties<'_>| {
-            let named =
-                (mention.verb != Verb::Prepare).then(|| parties.client.statements.named(&mention.name(text)));
-            named.flatten().map(Arc::clone)
+        let known = |flow: &Self, mention: &Mention, parties: &mut Parties<'_>| {
+            let named = (mention.verb != Verb::Prepare).then(|| flow.known(&mention.name(text), parties));
+            named.flatten()
         };
         for mention in mentions {
-            let found = known(mention, parties).and_then(|known| obstacle(&known));
+            let found = known(self, mention, parties).and_then(|known| obstacle(&known));
             if let Some(report) = found {
                 return self.refuse_query(message, report, out, parties);
             }
@@ -192,13 +190,16 @@ impl Flow {
         let mut renamings = Vec::new();
         for mention in mentions {
             let name = mention.name(text);
-            let Some(known) = known(mention, parties) else {
+            let Some(known) = known(self, mention, parties) else {
                 if mention.verb != Verb::Prepare && name.starts_with(SERVER_NAME_PREFIX) {
                     text_out.replace(text, mention, ServerName::Nobody);
                 } else {
                     // The server has it, or will have it, under this name.
                     parties.client.pins.insert(PinReason::Prepare);
                 }
+                // It takes its turn among the names that are known.
+                let is_deallocated = mention.verb == Verb::Deallocate;
+                renamings.extend(is_deallocated.then(|| Renaming::new(&name, None)));
                 continue;
             };
             self.ready_ahead(&known, message, out, parties);
@@ -278,7 +279,7 @@ impl Flow {
     }
 
     /// An error that PostgreSQL would raise here, but that only we can know of: the server is made to fail in its place.
-    fn refuse_query(
+    pub(super) fn refuse_query(
         &mut self,
         message: &Message<'_>,
         report: Report,

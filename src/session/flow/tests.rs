@@ -10,6 +10,7 @@ mod losses;
 mod names;
 mod pieces;
 mod rig;
+mod sequences;
 mod simple;
 mod sql;
 mod wire;

@@ -53,6 +53,7 @@ fn what_is_not_understood_to_its_end_is_no_command() {
         "LISTEN a b",
         "LISTEN a; SELECT 1",
         "SELECT 1; LISTEN a",
+        "LISTEN a; LISTEN b 'c'",
         "LISTEN *",
         "LISTEN 'a'",
         "LISTENING",
@@ -85,6 +86,8 @@ fn savepoints_are_told_from_what_ends_a_transaction() {
         ("SELECT 1; ROLLBACK TO s", Step::Unclear),
         ("SAVEPOINT s; SELECT 1", Step::Unclear),
         ("SAVEPOINT é", Step::Unclear),
+        ("DO $$ BEGIN ROLLBACK; END $$", Step::Unclear),
+        ("ROLLBACK AND CHAIN; ROLLBACK TO s", Step::Unclear),
         ("ROLLBACK TO U&\"s\"", Step::Unclear),
         ("", Step::Other),
     ] {

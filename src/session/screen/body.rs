@@ -2,21 +2,30 @@
 //!
 //! Settings that can be told by name are followed; where a body runs texts that it was given, anything may happen.
 
-use super::lexer::{Piece, Placed, pieces};
-use super::{
-    Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, is_word, set,
-};
+use crate::sql::{Lexer, Strings, words};
 
-/// What a body in this language may do.
+use super::pieces::{Piece, Placed, pieces};
+use super::{Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, set};
+
+/// Whether a text may leave something in its session of which nothing is known but that it is there: nobody else gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remains {
+    #[default]
+    None,
+    Unknown,
+}
+
+/// What a body in this language may do. The body of a function in C is its library and its name there, of an internal one its
+/// name; of those that are volatile, and that may not run in parallel.
 #[must_use]
 pub fn judge(language: &[u8], body: &[u8]) -> Effects {
     let mut effects = Effects::default();
     match language {
         b"sql" => Reader::new(Language::Sql, &mut effects).text(body, Place::Statements),
         b"plpgsql" => Reader::new(Language::Procedural, &mut effects).text(body, Place::Statements),
-        b"plpython3u" | b"plperl" | b"plperlu" | b"pltcl" | b"pltclu" | b"plv8" => {
-            foreign(body, &mut effects)
-        }
+        _ if FOREIGN.iter().any(|known| language == known.as_bytes()) => foreign(body, &mut effects),
+        b"c" => compiled(body, &mut effects),
+        b"builtin" | b"internal" => builtin(body, &mut effects),
         // What stands there may be the name of something that lies elsewhere.
         _ => unknown(&mut effects),
     }
@@ -26,10 +35,16 @@ pub fn judge(language: &[u8], body: &[u8]) -> Effects {
 impl Effects {
     /// Adds what another text does. Says whether that was more.
     pub fn take_in(&mut self, other: &Self) -> bool {
-        let before = (self.pins, self.settings, self.release, self.sets.len());
+        let extent = |effects: &Self| {
+            let flags = (effects.pins, effects.settings, effects.release, effects.literals);
+            (flags, effects.remains, effects.sets.len())
+        };
+        let before = extent(self);
         self.pins = self.pins.union(other.pins);
         self.settings = self.settings.max(other.settings);
         self.release = self.release.max(other.release);
+        self.remains = self.remains.max(other.remains);
+        self.literals = self.literals.max(other.literals);
         if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
             for name in &other.sets {
                 if !self.sets.contains(name) {
@@ -40,7 +55,7 @@ impl Effects {
         if self.sets.len() > SETS_MAX {
             self.pins.insert(PinReason::Setting);
         }
-        before != (self.pins, self.settings, self.release, self.sets.len())
+        before != extent(self)
     }
 }
 
@@ -50,9 +65,36 @@ fn unknown(effects: &mut Effects) {
     effects.settings = effects.settings.max(SettingEffect::Local);
 }
 
+/// A function of the server's own, which texts call by another name, or by number.
+fn builtin(name: &[u8], effects: &mut Effects) {
+    if memchr::memmem::find(name, b"set_config").is_some() {
+        // What it sets is an argument.
+        return unknown(effects);
+    }
+    called(name, &[], effects);
+}
+
+/// A function of a library.
+fn compiled(body: &[u8], effects: &mut Effects) {
+    let mut words = body.splitn(2, |byte| *byte == b' ');
+    let (path, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let library = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let library = library.strip_suffix(b".so").unwrap_or(library);
+    if is(library, "pg_trgm") && is(name, "set_limit") {
+        effects.settings = SettingEffect::Local;
+        effects.sets.push(SIMILARITY.into());
+    } else if is_any(library, &STATEFUL) {
+        effects.pins.insert(PinReason::Session);
+    } else if is_any(library, &HARMLESS_LIBRARIES) {
+        called(name, &[], effects);
+    } else {
+        effects.remains = Remains::Unknown;
+    }
+}
+
 /// A body in a language that is not SQL's own: its words, whatever they stand for.
 fn foreign(body: &[u8], effects: &mut Effects) {
-    for word in body.split(|byte| !is_word(*byte)) {
+    for word in words(body) {
         if is_any(word, &RUNNING) || is_any(word, &["set", "reset", "set_config"]) {
             unknown(effects);
         }
@@ -95,9 +137,8 @@ fn called(word: &[u8], rest: &[u8], effects: &mut Effects) {
 }
 
 fn is_call(rest: &[u8]) -> bool {
-    let mut words = super::Words::new(rest);
-    words.skip_blanks();
-    words.rest.first() == Some(&b'(')
+    let next = Lexer::new(rest, Strings::Conforming).next();
+    next.is_some_and(|next| next.is_sign(b"("))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,13 +196,8 @@ impl<'e> Reader<'e> {
                         self.dynamic(&pieces, at + 1);
                     }
                 }
-                Piece::Quoted(name) => {
-                    called(name, placed.rest, self.effects);
-                    if before.is_some_and(|before| before.is_sign(b'&')) {
-                        // A name in code points.
-                        unknown(self.effects);
-                    }
-                }
+                Piece::Quoted(name) => called(name, placed.rest, self.effects),
+                Piece::Coded => unknown(self.effects),
                 Piece::Literal(value) => self.text(value, Place::Words),
                 Piece::Sign(_) => {}
             }
@@ -187,8 +223,8 @@ impl<'e> Reader<'e> {
         let begins = match before {
             None => place != Place::Continued,
             Some(before) => {
-                before.is_sign(b';')
-                    || before.is_sign(b'>')
+                before.is_sign(b";")
+                    || before.is_sign(b">>")
                     || is_behind(&["begin", "then", "else", "loop", "atomic"])
             }
         };
@@ -234,8 +270,8 @@ impl<'e> Reader<'e> {
         let Piece::Word(variable) = first.piece else {
             return self.expression(pieces, at);
         };
-        let is_followed = |sign| pieces.get(at + 1).is_some_and(|next| next.is_sign(sign));
-        if is_followed(b'(') || is_followed(b'.') || is_followed(b'|') {
+        let is_followed = |sign: &[u8]| pieces.get(at + 1).is_some_and(|next| next.is_sign(sign));
+        if is_followed(b"(") || is_followed(b".") || is_followed(b"||") {
             return self.expression(pieces, at);
         }
         let mut assigned = 0;
@@ -262,30 +298,27 @@ impl<'e> Reader<'e> {
     fn expression(&mut self, pieces: &[Placed<'_>], start: usize) {
         let mut at = start;
         while pieces.get(at).is_some_and(|placed| {
-            placed.is_sign(b'(')
+            placed.is_sign(b"(")
                 || placed.is_word("format")
                 || placed.is_word("concat")
                 || placed.is_word("pg_catalog")
-                || placed.is_sign(b'.')
+                || placed.is_sign(b".")
         }) {
             at += 1;
         }
         let Some(Piece::Literal(value)) = pieces.get(at).map(|placed| &placed.piece) else {
             return unknown(self.effects);
         };
-        let first = value
-            .split(|byte| !is_word(*byte))
-            .find(|word| !word.is_empty())
-            .unwrap_or_default();
+        let first = words(value).next().unwrap_or_default();
         if !is_any(first, &HARMLESS) && !is_any(first, &TOLD) {
             return unknown(self.effects);
         }
         self.text(value, Place::Pieces);
         for placed in pieces.iter().skip(at + 1) {
             match &placed.piece {
-                Piece::Sign(b';') => break,
+                Piece::Sign(b";") => break,
                 Piece::Literal(value) => self.text(value, Place::Continued),
-                Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(_) => {}
+                Piece::Word(_) | Piece::Quoted(_) | Piece::Coded | Piece::Sign(_) => {}
             }
         }
     }
@@ -302,10 +335,10 @@ fn assignment(pieces: &[Placed<'_>], at: usize) -> Option<usize> {
     for place in at..at + DECLARATION_LEN_MAX {
         let placed = pieces.get(place)?;
         match placed.piece {
-            Piece::Sign(b'=') => return Some(place + 1),
+            Piece::Sign(b"=" | b":=") => return Some(place + 1),
             Piece::Word(word) if is(word, "default") => return Some(place + 1),
-            Piece::Sign(b':') | Piece::Word(_) => {}
-            Piece::Sign(_) | Piece::Quoted(_) | Piece::Literal(_) => return None,
+            Piece::Word(_) => {}
+            Piece::Sign(_) | Piece::Quoted(_) | Piece::Coded | Piece::Literal(_) => return None,
         }
     }
     None
@@ -325,9 +358,9 @@ fn names_whole(rest: &[u8]) -> bool {
         match placed.piece {
             Piece::Word(word) if named == 0 && is_any(word, &OF_ONE_WORD) => return true,
             Piece::Word(word) if is(word, "to") && named > 0 => return true,
-            Piece::Sign(b'=') => return named > 0,
-            Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(b'.') => named += 1,
-            Piece::Literal(_) | Piece::Sign(_) => return false,
+            Piece::Sign(b"=") => return named > 0,
+            Piece::Word(_) | Piece::Quoted(_) | Piece::Sign(b".") => named += 1,
+            Piece::Literal(_) | Piece::Coded | Piece::Sign(_) => return false,
         }
     }
     false
@@ -342,6 +375,30 @@ const OF_ONE_WORD: [&str; 7] = [
     "schema",
     "transaction",
     "constraints",
+];
+/// Languages whose bodies are no SQL.
+const FOREIGN: [&str; 6] = ["plpython3u", "plperl", "plperlu", "pltcl", "pltclu", "plv8"];
+/// What `set_limit` sets (`contrib/pg_trgm/trgm_op.c`).
+const SIMILARITY: &str = "pg_trgm.similarity_threshold";
+/// Libraries that keep something for the session which no `DISCARD ALL` ends: variables, messages, indexes that are not there.
+const STATEFUL: [&str; 5] = ["pg_variables", "orafce", "hypopg", "set_user", "pg_background"];
+/// Those that come with PostgreSQL: they look, or do what everybody sees. `dblink_connect` is told by its name.
+const HARMLESS_LIBRARIES: [&str; 15] = [
+    "adminpack",
+    "amcheck",
+    "dblink",
+    "dict_int",
+    "dict_xsyn",
+    "file_fdw",
+    "old_snapshot",
+    "pageinspect",
+    "pg_prewarm",
+    "pg_surgery",
+    "pg_visibility",
+    "pg_walinspect",
+    "postgres_fdw",
+    "sslinfo",
+    "tablefunc",
 ];
 /// First words of statements that change no session.
 const HARMLESS: [&str; 24] = [

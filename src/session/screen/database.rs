@@ -1,5 +1,7 @@
 //! Statements that a database must be free of connections for.
 
+use crate::sql::{Kind, Lexer, Strings, Token, name_of};
+
 use super::{Words, is, is_any};
 
 /// What a statement wants of a database beside the client's own.
@@ -24,49 +26,33 @@ impl DatabaseEffect {
 /// then refuses.
 #[must_use]
 pub fn vacated(text: &[u8]) -> Option<Box<[u8]>> {
-    let mut words = Words::new(text);
-    let verb = words.next()?;
-    if !words.next().is_some_and(|word| is(word, "database")) {
+    let mut tokens = Lexer::new(text, Strings::Unknown);
+    let verb = tokens.find(|token| token.kind == Kind::Word)?;
+    if !tokens.next()?.is("database") {
         return None;
     }
-    let name = words.rest;
-    if is(verb, "drop") {
-        let is_checked = words.next().is_some_and(|word| is(word, "if"));
-        let is_checked = is_checked && words.next().is_some_and(|word| is(word, "exists"));
-        return identifier(if is_checked { words.rest } else { name });
+    let name = tokens.next()?;
+    if verb.is("drop") {
+        let mut ahead = tokens.clone();
+        let is_checked = name.is("if") && ahead.next().is_some_and(|next| next.is("exists"));
+        return identifier(&if is_checked { ahead.next()? } else { name });
     }
-    if is(verb, "create") {
-        let is_copy = words.any(|word| is(word, "template"));
-        return is_copy.then(|| identifier(words.rest)).flatten();
+    if verb.is("create") {
+        tokens.find(|token| token.is("template"))?;
+        let token = tokens.next()?;
+        return identifier(&if token.is_sign(b"=") {
+            tokens.next()?
+        } else {
+            token
+        });
     }
-    let moves = words.any(|word| is_any(word, &["rename", "tablespace"]));
-    (is(verb, "alter") && moves).then(|| identifier(name)).flatten()
+    let moves = tokens.any(|token| token.is_any(&["rename", "tablespace"]));
+    (verb.is("alter") && moves).then(|| identifier(&name)).flatten()
 }
 
-/// The identifier that a text begins with, as the server understands it.
-fn identifier(text: &[u8]) -> Option<Box<[u8]>> {
-    let start = text.iter().position(|byte| !is_between(*byte))?;
-    let text = text.get(start..)?;
-    let Some(quoted) = text.strip_prefix(b"\"") else {
-        return Some(Words::new(text).next()?.to_ascii_lowercase().into());
-    };
-    let mut name = Vec::new();
-    let mut rest = quoted;
-    loop {
-        let at = memchr::memchr(b'"', rest)?;
-        name.extend_from_slice(rest.get(..at)?);
-        rest = rest.get(at + 1..)?;
-        let Some(more) = rest.strip_prefix(b"\"") else {
-            return Some(name.into());
-        };
-        name.push(b'"');
-        rest = more;
-    }
-}
-
-/// Blanks, and what may stand before the name of a template.
-fn is_between(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == b'='
+/// A name as the server understands it.
+fn identifier(token: &Token<'_>) -> Option<Box<[u8]>> {
+    name_of(token).map(|name| name.into_owned().into())
 }
 
 #[cfg(test)]

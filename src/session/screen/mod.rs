@@ -4,12 +4,18 @@
 
 mod body;
 mod database;
-mod lexer;
+mod doing;
+mod pieces;
 mod pins;
 mod sequence;
 mod set;
+mod words;
 
-pub use body::judge;
+use crate::sql;
+
+use words::Words;
+
+pub use body::{Remains, judge};
 pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
 pub use sequence::SequenceEffect;
@@ -84,6 +90,18 @@ pub struct Effects {
     pub database: DatabaseEffect,
     pub schema: SchemaEffect,
     pub sequences: SequenceEffect,
+    pub remains: Remains,
+    pub literals: LiteralEffect,
+}
+
+/// Whether a text changes how literals are read, if only for its transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LiteralEffect {
+    #[default]
+    None,
+    /// By a setting that the server reports before it is ready again.
+    Reported,
+    MayChange,
 }
 
 /// Whether a text says what is listened to.
@@ -174,9 +192,26 @@ impl Effects {
             && self.release == Release::No
             && self.catalog == CatalogEffect::None
             && self.schema == SchemaEffect::None
+            && self.remains == Remains::None
+    }
+
+    /// Whether it says nothing whatever.
+    #[must_use]
+    pub fn are_none_at_all(&self) -> bool {
+        self.are_none()
+            && self.block == BlockEffect::None
+            && self.sets.is_empty()
+            && self.channels == ChannelEffect::None
+            && self.database == DatabaseEffect::default()
+            && self.sequences == SequenceEffect::None
+            && self.literals == LiteralEffect::None
     }
 
     fn on_statement(&mut self, text: &[u8]) {
+        if starts(text, "select") && text.get(6).is_none_or(|byte| !sql::is_word(*byte)) {
+            // None of the words below, and the most frequent.
+            return;
+        }
         let mut words = Words::new(text);
         let Some(first) = words.next() else {
             self.on_lost_words(&words);
@@ -201,6 +236,7 @@ impl Effects {
     fn on_set(&mut self, set: set::Set) {
         self.pins.extend(set.pin);
         self.settings = self.settings.max(set.effect);
+        self.literals = self.literals.max(set.literals);
         for name in set.names {
             if !self.sets.contains(&name) {
                 self.sets.push(name);
@@ -213,7 +249,7 @@ impl Effects {
 
     /// What was not looked at to its end may do anything.
     fn on_lost_words(&mut self, words: &Words<'_>) {
-        if words.patience == 0 {
+        if words.are_lost() {
             self.on_unknown();
         }
     }
@@ -224,7 +260,13 @@ impl Effects {
         }
         self.block = BlockEffect::MayCommit;
         self.names = NameEffect::MayForget;
+        self.on_hidden_setting();
+    }
+
+    /// It may set anything.
+    fn on_hidden_setting(&mut self) {
         self.settings = self.settings.max(SettingEffect::Local);
+        self.literals = LiteralEffect::MayChange;
     }
 }
 
@@ -287,11 +329,12 @@ fn further(text: &[u8], effects: &mut Effects) {
 
 fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
     match first {
-        word if is(word, "set") => effects.on_set(set::set(words.rest)),
+        word if is(word, "set") => effects.on_set(set::set(words.rest())),
         word if is(word, "reset") && words.peek().is_some_and(|name| is(name, "all")) => {
             effects.settings = SettingEffect::ResetAll;
+            effects.literals = LiteralEffect::MayChange;
         }
-        word if is(word, "reset") => effects.on_set(set::reset(words.rest)),
+        word if is(word, "reset") => effects.on_set(set::reset(words.rest())),
         word if is(word, "listen") => {
             effects.pins.insert(PinReason::Listen);
             effects.channels = ChannelEffect::Commands;
@@ -306,18 +349,21 @@ fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {
         // Of a statement that the text of another made: what it does is not seen here.
         word if is(word, "execute") => effects.pins.insert(PinReason::Prepare),
         word if is(word, "declare") => effects.pins.extend(is_held(words).then_some(PinReason::Cursor)),
-        word if is(word, "do") => procedural(effects, words),
+        word if is(word, "do") => doing::procedural(effects, words),
         word if is_any(word, &["deallocate", "discard"]) => {
             effects.release = Release::Maybe;
             if forgets(words) {
                 effects.names = NameEffect::Forgets;
+                if is(word, "discard") {
+                    effects.literals = LiteralEffect::MayChange;
+                }
             }
         }
         word if is(word, "update") => {
             let mut named = words.take_while(|word| !is(word, "set"));
             if named.any(|word| is(word, "pg_settings")) {
                 effects.pins.insert(PinReason::Setting);
-                effects.settings = effects.settings.max(SettingEffect::Local);
+                effects.on_hidden_setting();
             }
         }
         word if is_any(word, &["close", "drop"]) => effects.release = Release::Maybe,
@@ -341,24 +387,6 @@ fn is_held(words: &mut Words<'_>) -> bool {
         .any(|word| is(word, "hold"))
 }
 
-/// The body of a `DO`: statements there begin behind `BEGIN`, `THEN`, `LOOP` and more, so every word counts.
-fn procedural(effects: &mut Effects, words: &mut Words<'_>) {
-    while let Some(word) = words.next() {
-        if is_any(word, &["create", "alter", "execute"]) {
-            effects.catalog = CatalogEffect::MayDefine;
-        }
-        match word {
-            _ if is(word, "set") => effects.on_set(set::set(words.rest)),
-            _ if is(word, "reset") => effects.on_set(set::reset(words.rest)),
-            _ if is(word, "listen") => effects.pins.insert(PinReason::Listen),
-            _ if is(word, "load") => effects.pins.insert(PinReason::Load),
-            // It runs a text that may be put together from pieces.
-            _ if is(word, "execute") => effects.pins.insert(PinReason::Setting),
-            _ => {}
-        }
-    }
-}
-
 /// Parameters that every PostgreSQL from 14 on reports, and that travel with the client therefore.
 fn is_reported(name: &[u8]) -> bool {
     is_any(name, &REPORTED)
@@ -375,8 +403,12 @@ fn is_any(word: &[u8], known: &[&str]) -> bool {
 /// What stands anywhere in a text: names of functions and of schemas. Each is looked for by a byte that is rare in it and
 /// around it, so that a text is passed over in a few strides.
 fn inside(text: &[u8], effects: &mut Effects) {
+    let mut updates = None;
     for at in memchr::memchr_iter(b'_', text) {
         let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        if !may_be_underscored(before, rest) {
+            continue;
+        }
         let found = UNDERSCORED
             .iter()
             .find(|(head, tail, _)| ends(before, head) && starts(rest, tail));
@@ -386,9 +418,11 @@ fn inside(text: &[u8], effects: &mut Effects) {
             }
             Some((_, _, Called::Pins(reason))) => effects.pins.insert(*reason),
             Some((_, _, Called::Releases)) => effects.release = Release::Maybe,
-            Some((_, _, Called::SetsIfUpdated)) if Words::new(text).any(|word| is(word, "update")) => {
+            Some((_, _, Called::SetsIfUpdated))
+                if *updates.get_or_insert_with(|| sql::words(text).any(|word| is(word, "update"))) =>
+            {
                 effects.pins.insert(PinReason::Setting);
-                effects.settings = effects.settings.max(SettingEffect::Local);
+                effects.on_hidden_setting();
             }
             Some((_, _, Called::SetsIfUpdated)) | None => {}
         }
@@ -400,12 +434,19 @@ fn inside(text: &[u8], effects: &mut Effects) {
     });
     if hidden {
         effects.pins.insert(PinReason::Setting);
-        effects.settings = effects.settings.max(SettingEffect::Local);
+        effects.on_hidden_setting();
     }
     let mut seeds = memchr::memchr2_iter(b'd', b'D', text);
     if seeds.any(|at| ends(text.get(..at).unwrap_or_default(), "setsee")) {
         effects.pins.insert(PinReason::Seed);
     }
+}
+
+/// Tells nearly every other name by the bytes around its underscore.
+fn may_be_underscored(before: &[u8], rest: &[u8]) -> bool {
+    let is_one_of =
+        |byte: Option<&u8>, known: &[u8]| byte.is_some_and(|byte| known.contains(&byte.to_ascii_lowercase()));
+    is_one_of(before.last(), BEFORE_UNDERSCORE) && is_one_of(rest.get(1), BEHIND_UNDERSCORE)
 }
 
 /// Whether a table is made for the session: TEMP, TEMPORARY, or by the name of its schema, pg_temp.
@@ -421,7 +462,7 @@ fn is_temporary(before: &[u8], rest: &[u8]) -> bool {
     if !ends(before, "te") || !starts(rest, "mp") {
         return false;
     }
-    let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !is_word(*byte));
+    let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !sql::is_word(*byte));
     let len = if starts(rest, "mporary") { 7 } else { 2 };
     let is_word = alone(before.iter().rev().nth(2)) && alone(rest.get(len));
     is_word || ends(before, "pg_te")
@@ -434,102 +475,6 @@ fn ends(text: &[u8], word: &str) -> bool {
 
 fn starts(text: &[u8], word: &str) -> bool {
     text.get(..word.len()).is_some_and(|head| is(head, word))
-}
-
-/// The words of a text: runs of letters, digits and underscores, comments passed over.
-struct Words<'a> {
-    rest: &'a [u8],
-    /// Bytes that may still be looked at.
-    patience: usize,
-}
-
-impl<'a> Words<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        Self {
-            rest: text,
-            patience: PATIENCE_MAX,
-        }
-    }
-
-    /// Passes over blanks and comments.
-    fn skip_blanks(&mut self) {
-        while let Some((&byte, rest)) = self.rest.split_first() {
-            let len = match (byte, rest.first()) {
-                (b'-', Some(b'-')) => memchr::memchr2(b'\n', b'\r', self.rest).unwrap_or(self.rest.len()),
-                (b'/', Some(b'*')) => comment_len(self.rest.get(..self.patience).unwrap_or(self.rest)),
-                _ if byte.is_ascii_whitespace() || byte == 0x0b => 1,
-                _ => return,
-            };
-            if self.advance(len).is_none() {
-                return;
-            }
-        }
-    }
-
-    /// The next word, which stays the next.
-    fn peek(&self) -> Option<&'a [u8]> {
-        let mut ahead = Words {
-            rest: self.rest,
-            patience: self.patience,
-        };
-        ahead.next()
-    }
-
-    fn advance(&mut self, len: usize) -> Option<()> {
-        self.patience = self.patience.saturating_sub(len);
-        self.rest = self.rest.get(len..)?;
-        (self.patience > 0).then_some(())
-    }
-}
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let text = self.rest;
-            let (&byte, rest) = text.split_first()?;
-            let len = match (byte, rest.first()) {
-                _ if is_word(byte) => {
-                    let len = 1 + rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
-                    self.advance(len)?;
-                    return text.get(..len);
-                }
-                (b'-', Some(b'-')) => memchr::memchr2(b'\n', b'\r', text).unwrap_or(text.len()),
-                (b'/', Some(b'*')) => comment_len(text.get(..self.patience).unwrap_or(text)),
-                _ => 1,
-            };
-            self.advance(len)?;
-        }
-    }
-}
-
-/// The length of the comment that a text begins with; comments nest.
-pub(super) fn comment_len(text: &[u8]) -> usize {
-    let mut at = 0;
-    let mut depth = 0_usize;
-    loop {
-        let rest = text.get(at..).unwrap_or_default();
-        let Some(next) = memchr::memchr2(b'*', b'/', rest) else {
-            return text.len();
-        };
-        let here = rest.get(next..).unwrap_or_default();
-        at += next + 2;
-        if here.starts_with(b"/*") {
-            depth += 1;
-        } else if here.starts_with(b"*/") {
-            depth = depth.saturating_sub(1);
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at -= 1;
-        }
-    }
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
 const REPORTED: [&str; 6] = [
@@ -563,12 +508,18 @@ const UNDERSCORED: [(&str, &str, Called); 8] = [
     ("pg", "_start_backup", Called::Pins(PinReason::Session)),
 ];
 
+/// Last letters of those heads, and first letters of those tails.
+const BEFORE_UNDERSCORE: &[u8] = b"gknty";
+const BEHIND_UNDERSCORE: &[u8] = b"bclsu";
+
 /// Settings of one text that are followed by name.
 const SETS_MAX: usize = 100;
 /// How much of a statement's beginning is looked at, comments included; a statement whose first words come later may do
 /// anything. Keeps the work linear in the length of the text.
 const PATIENCE_MAX: usize = 4 * 1024;
-/// The same for statements in one text.
+/// Texts within texts of a `DO`.
+const CODE_DEPTH_MAX: usize = 4;
+/// Statements in one text that are looked at.
 const STATEMENTS_MAX: usize = 1000;
 
 #[cfg(test)]

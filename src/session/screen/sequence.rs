@@ -1,7 +1,7 @@
 //! Calls that read or advance sequences: a session remembers the values it was given.
 
 /// What a text has to do with the values that a session remembers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SequenceEffect {
     #[default]
     None,

@@ -1,6 +1,9 @@
 //! Which settings a statement sets, as far as its words tell.
 
-use super::{PinReason, SettingEffect, is, is_any, is_reported};
+use crate::session::basis::is_of_literals;
+use crate::sql::{Kind, Lexer, Quoting, Strings, Token, name_of, string_of};
+
+use super::{LiteralEffect, PATIENCE_MAX, PinReason, SettingEffect, is, is_any, is_reported};
 
 /// What a `SET`, a `RESET` or a call of `set_config` does to the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,6 +12,7 @@ pub(super) struct Set {
     /// Settings that keep their value beyond the transaction, and that no server reports.
     pub(super) names: Vec<Box<str>>,
     pub(super) pin: Option<PinReason>,
+    pub(super) literals: LiteralEffect,
 }
 
 impl Set {
@@ -24,6 +28,31 @@ impl Set {
             effect: SettingEffect::Local,
             names: names.iter().map(|name| (*name).into()).collect(),
             pin: None,
+            literals: LiteralEffect::None,
+        }
+    }
+
+    /// The same, for the transaction alone.
+    fn into_local(self) -> Self {
+        Self {
+            literals: self.literals,
+            ..Self::local()
+        }
+    }
+
+    /// Something that says how literals are read, and that is reported.
+    fn reported() -> Self {
+        Self {
+            literals: LiteralEffect::Reported,
+            ..Self::local()
+        }
+    }
+
+    /// The same of something that says how literals are read.
+    fn of_literals(self) -> Self {
+        Self {
+            literals: LiteralEffect::MayChange,
+            ..self
         }
     }
 
@@ -41,6 +70,7 @@ impl Set {
             effect: SettingEffect::Local,
             names: Vec::new(),
             pin: Some(PinReason::Setting),
+            literals: LiteralEffect::MayChange,
         }
     }
 
@@ -55,232 +85,157 @@ impl Set {
                 ..Self::local()
             };
         }
-        if is_reported(word) || is_any(word, &OF_TRANSACTION) {
-            return Self::local();
+        if is_reported(word) && is_of_literals(&name) {
+            Self::reported()
+        } else if is_reported(word) || is_any(word, &OF_TRANSACTION) {
+            Self::local()
+        } else if is_of_literals(&name) {
+            Self::of(&[&name]).of_literals()
+        } else {
+            Self::of(&[&name])
         }
-        Self::of(&[&name])
     }
 }
 
 /// What stands behind `SET`.
 pub(super) fn set(text: &[u8]) -> Set {
-    let mut tokens = Tokens::new(text);
+    let mut tokens = tokens(text);
     let mut token = tokens.next();
-    if token.is_word("local") {
-        return Set::local();
+    if is_word(token, "local") {
+        return set(tokens.rest()).into_local();
     }
-    if token.is_word("session") {
+    if is_word(token, "session") {
         token = tokens.next();
-        if token.is_word("characteristics") {
+        if is_word(token, "characteristics") {
             return Set::of(&CHARACTERISTICS);
         }
-        if token.is_word("authorization") {
+        if is_word(token, "authorization") {
             return Set::of(&AUTHORIZATION);
         }
     }
-    if let Token::Word(word) = token {
-        let known = match word {
-            _ if is_any(word, &["transaction", "constraints"]) => Some(Set::default()),
-            _ if is_any(word, &["time", "names"]) => Some(Set::local()),
-            _ if is(word, "schema") => Some(Set::of(&["search_path"])),
-            _ if is(word, "xml") => Some(Set::of(&["xmloption"])),
-            _ if is(word, "session") => Some(Set::of(&AUTHORIZATION)),
-            _ => None,
-        };
-        if let Some(known) = known {
-            return known;
-        }
+    if let Some(known) = token.and_then(|token| of_keyword(&token)) {
+        return known;
     }
-    let set = Set::named(tokens.name(token));
-    let is_default = tokens.next() != Token::End && tokens.next().is_word("default");
+    let set = Set::named(name(token, &mut tokens));
+    let is_default = tokens.next().is_some() && is_word(tokens.next(), "default");
     if is_default { set.into_reset() } else { set }
+}
+
+/// What a statement sets that has words of its own.
+fn of_keyword(token: &Token<'_>) -> Option<Set> {
+    if token.kind != Kind::Word {
+        return None;
+    }
+    match token.text {
+        word if is_any(word, &["transaction", "constraints"]) => Some(Set::default()),
+        word if is_any(word, &["time", "names"]) => Some(Set::reported()),
+        word if is(word, "schema") => Some(Set::of(&["search_path"])),
+        word if is(word, "xml") => Some(Set::of(&["xmloption"]).of_literals()),
+        word if is(word, "session") => Some(Set::of(&AUTHORIZATION)),
+        _ => None,
+    }
 }
 
 /// What stands behind `RESET`; `RESET ALL` is known already.
 pub(super) fn reset(text: &[u8]) -> Set {
-    let mut tokens = Tokens::new(text);
+    let mut tokens = tokens(text);
     let token = tokens.next();
-    if token.is_word("transaction") {
+    if is_word(token, "transaction") {
         return Set::default();
     }
-    let set = if token.is_word("time") {
-        Set::local()
-    } else if token.is_word("session") {
+    let set = if is_word(token, "time") {
+        Set::reported()
+    } else if is_word(token, "session") {
         Set::of(&AUTHORIZATION)
     } else {
-        Set::named(tokens.name(token))
+        Set::named(name(token, &mut tokens))
     };
     set.into_reset()
 }
 
 /// What stands behind the name `set_config`.
 pub(super) fn call(text: &[u8]) -> Set {
-    let mut tokens = Tokens::new(text);
-    if !matches!(tokens.next(), Token::Sign(b'(')) {
+    let mut tokens = tokens(text);
+    if !is_sign(tokens.next(), b"(") {
         // Part of a longer name, or of something else.
         return Set::unknown();
     }
-    let name = match tokens.next() {
-        Token::Literal(name) if !name.contains('\\') => Some(name),
-        Token::Literal(_) | Token::Word(_) | Token::Quoted(_) | Token::Sign(_) | Token::End => None,
-    };
-    tokens.skip_cast();
-    let name = name.filter(|_| matches!(tokens.peek(), Token::Sign(b',')));
+    let name = tokens.next().and_then(|token| literal(&token));
+    skip_cast(&mut tokens);
+    let name = name.filter(|_| is_sign(tokens.peek(), b","));
     if name.is_some() {
         tokens.next();
-    } else if !tokens.skip_argument() {
+    } else if !skip_argument(&mut tokens) {
         return Set::unknown();
     }
-    if !tokens.skip_argument() {
+    if !skip_argument(&mut tokens) {
         return Set::unknown();
     }
-    let scope = tokens.next();
-    if scope.is_word("true") && matches!(tokens.next(), Token::Sign(b')')) {
-        return Set::local();
+    if is_word(tokens.next(), "true") && is_sign(tokens.next(), b")") {
+        return Set::named(name).into_local();
     }
-    match name {
-        Some(name) => Set::named(Some(name)),
-        None => Set::unknown(),
+    Set::named(name)
+}
+
+/// The tokens of a text, as far as it is looked at. What does not end there may have been meant to.
+fn tokens(text: &[u8]) -> Lexer<'_> {
+    Lexer::new(text.get(..PATIENCE_MAX).unwrap_or(text), Strings::Unknown)
+}
+
+fn is_word(token: Option<Token<'_>>, known: &str) -> bool {
+    token.is_some_and(|token| token.is(known))
+}
+
+fn is_sign(token: Option<Token<'_>>, known: &[u8]) -> bool {
+    token.is_some_and(|token| token.is_sign(known))
+}
+
+/// A name of one part or more, which begins with this token.
+fn name<'a>(first: Option<Token<'a>>, tokens: &mut Lexer<'a>) -> Option<String> {
+    let mut name = part(first)?;
+    while is_sign(tokens.peek(), b".") {
+        tokens.next();
+        name.push('.');
+        name.push_str(&part(tokens.next())?);
+    }
+    (tokens.is_sure() && name.len() <= NAME_LEN_MAX).then_some(name)
+}
+
+fn part(token: Option<Token<'_>>) -> Option<String> {
+    let part = name_of(&token?)?;
+    String::from_utf8(part.into_owned()).ok()
+}
+
+/// What a string says, unless that hangs on how a backslash is read.
+fn literal(token: &Token<'_>) -> Option<String> {
+    let is_plain = matches!(token.kind, Kind::String(Quoting::Plain | Quoting::National));
+    let is_told = !is_plain || memchr::memchr(b'\\', token.text).is_none();
+    let value = string_of(token).filter(|_| is_told)?;
+    String::from_utf8(value.into_owned()).ok()
+}
+
+/// Passes over `::text`, which the server writes behind each literal.
+fn skip_cast(tokens: &mut Lexer<'_>) {
+    let mut ahead = tokens.clone();
+    if is_sign(ahead.next(), b"::") && is_word(ahead.next(), "text") {
+        *tokens = ahead;
     }
 }
 
-/// A piece of a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a [u8]),
-    Quoted(String),
-    Literal(String),
-    Sign(u8),
-    /// The end, or what is not understood.
-    End,
-}
-
-impl Token<'_> {
-    fn is_word(&self, known: &str) -> bool {
-        matches!(self, Token::Word(word) if is(word, known))
-    }
-}
-
-/// Words, quoted names, literals and signs of a statement; comments passed over.
-struct Tokens<'a> {
-    words: super::Words<'a>,
-}
-
-impl<'a> Tokens<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        Self {
-            words: super::Words::new(text),
+/// Passes over an argument and the comma behind it.
+fn skip_argument(tokens: &mut Lexer<'_>) -> bool {
+    let mut depth = 0_u32;
+    while let Some(token) = tokens.next() {
+        match token.text {
+            _ if !tokens.is_sure() => return false,
+            b"(" | b"[" => depth += 1,
+            b")" | b"]" if depth == 0 => return false,
+            b")" | b"]" => depth -= 1,
+            b"," if depth == 0 => return true,
+            _ => {}
         }
     }
-
-    fn peek(&self) -> Token<'a> {
-        let mut ahead = Self {
-            words: super::Words {
-                rest: self.words.rest,
-                patience: self.words.patience,
-            },
-        };
-        ahead.next()
-    }
-
-    fn next(&mut self) -> Token<'a> {
-        self.words.skip_blanks();
-        let text = self.words.rest;
-        let Some((&byte, rest)) = text.split_first() else {
-            return Token::End;
-        };
-        let (token, len) = match byte {
-            b'"' => match quoted(rest, b'"') {
-                Some((name, len)) => (Token::Quoted(name), len + 1),
-                None => return Token::End,
-            },
-            b'\'' => match quoted(rest, b'\'') {
-                Some((value, len)) => (Token::Literal(value), len + 1),
-                None => return Token::End,
-            },
-            _ if super::is_word(byte) => {
-                let len = text
-                    .iter()
-                    .position(|byte| !super::is_word(*byte))
-                    .unwrap_or(text.len());
-                (Token::Word(text.get(..len).unwrap_or_default()), len)
-            }
-            _ => (Token::Sign(byte), 1),
-        };
-        if self.words.advance(len).is_none() {
-            return Token::End;
-        }
-        token
-    }
-
-    /// A name of one part or more, which begins with this token.
-    fn name(&mut self, first: Token<'a>) -> Option<String> {
-        let mut name = part(first)?;
-        while matches!(self.peek(), Token::Sign(b'.')) {
-            self.next();
-            name.push('.');
-            name.push_str(&part(self.next())?);
-        }
-        (name.len() <= NAME_LEN_MAX).then_some(name)
-    }
-
-    /// Passes over `::text`, which the server writes behind each literal.
-    fn skip_cast(&mut self) {
-        let rest = self.words.rest.strip_prefix(b"::text");
-        self.words.rest = rest.unwrap_or(self.words.rest);
-    }
-
-    /// Passes over an argument and the comma behind it.
-    fn skip_argument(&mut self) -> bool {
-        let mut depth = 0_u32;
-        loop {
-            match self.next() {
-                Token::End => return false,
-                Token::Sign(b'(' | b'[') => depth += 1,
-                Token::Sign(b')' | b']') if depth == 0 => return false,
-                Token::Sign(b')' | b']') => depth -= 1,
-                Token::Sign(b',') if depth == 0 => return true,
-                // A dollar-quoted string may hold anything.
-                Token::Sign(b'$') if matches!(self.peek(), Token::Sign(b'$')) => return false,
-                // In E'…' a backslash may hide the end.
-                Token::Literal(text) if text.contains('\\') => return false,
-                Token::Sign(_) | Token::Word(_) | Token::Quoted(_) | Token::Literal(_) => {}
-            }
-        }
-    }
-}
-
-fn part(token: Token<'_>) -> Option<String> {
-    match token {
-        // U&"…" is written in code points.
-        Token::Word(word) => {
-            let word = std::str::from_utf8(word).ok()?;
-            (word != "u" && word != "U").then(|| word.to_ascii_lowercase())
-        }
-        Token::Quoted(name) => Some(name),
-        Token::Literal(_) | Token::Sign(_) | Token::End => None,
-    }
-}
-
-/// The text up to the closing quote, and how long that was with the quote. Two quotes are one of the text.
-fn quoted(text: &[u8], quote: u8) -> Option<(String, usize)> {
-    let mut value = Vec::new();
-    let mut at = 0;
-    loop {
-        let rest = text.get(at..)?;
-        let end = memchr::memchr(quote, rest.get(..rest.len().min(LITERAL_LEN_MAX))?)?;
-        value.extend_from_slice(rest.get(..end)?);
-        at += end + 1;
-        if text.get(at) != Some(&quote) {
-            break;
-        }
-        value.push(quote);
-        at += 1;
-        if value.len() > LITERAL_LEN_MAX {
-            return None;
-        }
-    }
-    Some((String::from_utf8(value).ok()?, at))
+    false
 }
 
 /// Settings that are the transaction's own.
@@ -298,8 +253,6 @@ const CHARACTERISTICS: [&str; 3] = [
 const AUTHORIZATION: [&str; 2] = ["role", "session_authorization"];
 /// A name of several parts, each up to 63 bytes; what is longer is not followed.
 const NAME_LEN_MAX: usize = 255;
-/// A value that is passed over on the way to the scope of a `set_config`.
-const LITERAL_LEN_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -315,6 +268,7 @@ mod tests {
             (" search_path = a, b", vec!["search_path"]),
             (" SESSION work_mem TO '5MB'", vec!["work_mem"]),
             (" app.Tenant = 1", vec!["app.tenant"]),
+            (" app.a$b = 1", vec!["app.a$b"]),
             (" \"App\" . \"Te\"\"n\" = 1", vec!["App.Te\"n"]),
             (" ROLE none", vec!["role"]),
             (" session role none", vec!["role"]),
@@ -358,8 +312,14 @@ mod tests {
             ("($1, $2, true)", Some(vec![])),
             ("($1, $2, false)", None),
             ("('a' || 'b', 'x', false)", None),
-            ("('a', $$ , true) $$, false)", None),
-            ("('a', E'\\', true', false)", None),
+            ("('a', $$ , true) $$, false)", Some(vec!["a"])),
+            ("('a', E'\\', true', false)", Some(vec!["a"])),
+            ("('a', '\\', true', false)", None),
+            ("('a\\b', 'x', false)", None),
+            ("(E'a\\x2eb', 'x', false)", Some(vec!["a.b"])),
+            ("('a.'\n'b', 'x', false)", Some(vec!["a.b"])),
+            ("(U&'a', 'x', false)", None),
+            ("('a', 'x', /* true */ false)", Some(vec!["a"])),
             ("_of('a', 'x', true)", None),
             ("''a'', ''x'', false)", None),
             ("('TimeZone', 'UTC', false)", Some(vec![])),

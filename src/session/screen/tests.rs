@@ -18,6 +18,7 @@ fn statements_that_change_nothing_pass() {
         "SELECT pg_advisory_xact_lock(1)",
         "PREPARE TRANSACTION 'x'",
         "DECLARE c CURSOR FOR SELECT 1",
+        "DECLARE hold_ CURSOR /* WITH HOLD */ FOR SELECT 1",
         "-- set x = 1\nselect 2",
         "/* set x */ select 2",
         "/* /* */ set x */ select 2",
@@ -53,6 +54,20 @@ const PINNING: &[(&str, PinReason)] = &[
         PinReason::Setting,
     ),
     ("SELECT SetSeed(0.5)", PinReason::Seed),
+    (
+        "DO E'BEGIN CREATE\\nTEMP TABLE x (); END'",
+        PinReason::TemporaryTable,
+    ),
+    (
+        "DO E'BEGIN\\nUPDATE pg_settings SET setting = 1; END'",
+        PinReason::Setting,
+    ),
+    ("DO U&'BEGIN \\0053ET a = 1; END'", PinReason::Setting),
+    ("DO LANGUAGE plperl 'f(\"SET a = 1\")'", PinReason::Setting),
+    (
+        "UPDATE pg_catalog.\"pg_settings\" SET setting = 1",
+        PinReason::Setting,
+    ),
     ("SELECT 1; LISTEN a", PinReason::Listen),
     (
         "create global temporary table x (a int)",
@@ -114,6 +129,10 @@ fn settings_that_can_be_read_back_are_named_and_pin_nobody() {
         ),
         ("DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$", "a"),
         ("DO $$ BEGIN SET x = 1; RESET y; SET LOCAL z = 2; END $$", "x,y"),
+        ("DO $$ BEGIN IF a = '--' THEN SET x = 1; END IF; END $$", "x"),
+        ("DO E'BEGIN\\nSET x = \\'1\\'; END'", "x"),
+        ("DO LANGUAGE 'plpgsql' 'BEGIN SET x = ''1''; END'", "x"),
+        ("DO $a$ BEGIN RAISE NOTICE $b$SET x = 1$b$; END $a$", "x"),
         ("SET LOCAL a = 1", ""),
         ("ALTER ROLE a SET work_mem = 1", ""),
     ] {
@@ -162,6 +181,21 @@ fn a_word_is_found_wherever_it_stands() {
         ] {
             let text = format!("{}{word}{}", " ".repeat(at), " ".repeat(40 - at));
             assert!(!screen(text.as_bytes()).pins.is_empty(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_name_with_an_underscore_passes_the_quick_look() {
+    for (head, tail, _) in UNDERSCORED {
+        for (head, tail) in [
+            (head.to_owned(), tail.to_owned()),
+            (head.to_uppercase(), tail.to_uppercase()),
+        ] {
+            assert!(
+                may_be_underscored(head.as_bytes(), tail.as_bytes()),
+                "{head}{tail}"
+            );
         }
     }
 }

@@ -53,6 +53,10 @@ fn a_statement_that_names_another_is_found() {
         ("DEALLOCATE prepare", Verb::Deallocate, "prepare"),
         ("deallocate \"all\"", Verb::Deallocate, "all"),
         ("EXECUTE größe", Verb::Execute, "größe"),
+        // Wherever the setting says that a backslash counts, the string ends at the same quote; or it is an error.
+        ("PREPARE a AS SELECT 'C:\\temp'", Verb::Prepare, "a"),
+        ("PREPARE a AS SELECT U&'\\0061'", Verb::Prepare, "a"),
+        ("PREPARE a AS SELECT E'x'\n'\\';'", Verb::Prepare, "a"),
     ] {
         assert_eq!(found(text), Some((verb, name.to_owned())), "{text}");
     }
@@ -71,7 +75,7 @@ fn what_is_something_else_or_not_certain_is_left_alone() {
         "EXECUTE \"\"",
         "EXECUTE 'a'",
         "EXECUTE U&\"\\0061\"",
-        "PREPARE a AS SELECT U&'\\0061'",
+        "PREPARE a AS SELECT 1 AS U&\"\\0061\"",
         "PREPARE a AS SELECT 'C:\\'",
         "PREPARE a AS SELECT 'no end",
         "PREPARE a AS SELECT $x$ no end $y$",
@@ -113,7 +117,7 @@ fn what_is_prepared_is_what_stands_behind_the_name_without_the_end_of_the_text()
 
 #[test]
 fn names_are_cut_where_the_server_cuts_them() {
-    let name = |written: &str| name_of(written.as_bytes()).len();
+    let name = |written: &str| read(written.as_bytes()).len();
     assert_eq!(name(&"n".repeat(70)), 63);
     assert_eq!(name(&format!("\"{}\"", "N".repeat(70))), 63);
     assert_eq!(name(&"ü".repeat(40)), 62);

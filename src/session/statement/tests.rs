@@ -92,3 +92,15 @@ fn a_statement_that_is_gone_is_not_touched() {
     server.remove(1);
     assert!(!server.touch(1) && server.touch(2));
 }
+
+#[test]
+fn a_number_is_written_in_hexadecimal_whatever_its_digits() {
+    let mut ids = vec![0, 1, 9, 10, 15, 16, 0x0123_4567_89ab_cdef, u64::MAX];
+    ids.extend((0..64).map(|shift| 0xfedc_ba98_7654_3210_u64.rotate_left(shift)));
+    for id in ids {
+        let mut name = Vec::new();
+        ServerName::Numbered(id).write_bare(&mut name);
+        assert_eq!(name, format!("pgweir_{id:x}").into_bytes());
+        assert_eq!(name.len(), ServerName::Numbered(id).len());
+    }
+}

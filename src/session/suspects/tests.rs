@@ -2,6 +2,7 @@ use super::*;
 
 fn function(name: &str, language: &str, body: &str) -> Defined {
     Defined {
+        oid: 0,
         name: name.into(),
         language: language.into(),
         body: Some(body.into()),
@@ -17,7 +18,7 @@ fn spread(defined: &[(&str, &str)], uses: &[(&str, &str)]) -> Suspects {
         .iter()
         .map(|(user, used)| (user.as_bytes().to_vec(), used.as_bytes().to_vec()))
         .collect();
-    Judged::of(defined).spread(&uses, 1)
+    Judged::of(defined).spread(&uses)
 }
 
 fn sets(suspects: &Suspects, text: &str) -> Vec<String> {
@@ -92,11 +93,85 @@ fn where_nothing_can_be_told_everything_is_suspected() {
         body: None,
         ..function("f", "sql", "")
     };
-    let suspects = Judged::of(vec![long]).spread(&[], 1);
+    let suspects = Judged::of(vec![long]).spread(&[]);
     let found = suspects.find(b"SELECT f()").unwrap();
     assert!(found.pins.contains(PinReason::Setting));
     assert_eq!(suspects.find(b"SELECT 1"), None);
-    let everything = Suspects::everything(1);
+    let everything = Suspects::everything();
     assert!(!everything.is_empty());
     assert!(everything.find(b"SELECT 1").is_some());
+}
+
+#[test]
+fn an_operator_is_found_by_its_signs() {
+    let suspects = spread(
+        &[("become", TENANT), ("applies", "BEGIN RETURN a <~> b; END")],
+        &[("<~>", "become"), ("of_operator", "<~>")],
+    );
+    for text in [
+        "SELECT a<~>b",
+        "SELECT a OPERATOR(public.<~>) b",
+        "applies",
+        "of_operator",
+    ] {
+        assert_eq!(sets(&suspects, text), ["app.tenant"], "{text}");
+    }
+    assert_eq!(suspects.find(b"SELECT a <-> b"), None);
+}
+
+#[test]
+fn what_no_text_shows_counts_for_any() {
+    for user in ["=", "~~", "(any)"] {
+        let suspects = spread(&[("become", TENANT)], &[(user, "become")]);
+        assert_eq!(sets(&suspects, "SELECT a IN (b)"), ["app.tenant"], "{user}");
+        assert!(suspects.call(1).is_some(), "{user}");
+    }
+}
+
+#[test]
+fn more_operators_than_are_searched_for_count_for_any_text() {
+    let signs: Vec<String> = (1..=OPERATORS_MAX + 1).map(|len| "<".repeat(len + 1)).collect();
+    let operators: Vec<_> = signs.iter().map(|sign| (&**sign, "become")).collect();
+    let found = spread(&[("become", TENANT)], &operators);
+    assert!(found.find(b"SELECT 1").is_some());
+    let fewer = spread(&[("become", TENANT)], operators.get(1..).unwrap());
+    assert_eq!(fewer.find(b"SELECT 1"), None);
+}
+
+#[test]
+fn a_function_is_found_by_its_number() {
+    let numbered = |oid, name, language, body| Defined {
+        oid,
+        ..function(name, language, body)
+    };
+    let suspects = Judged::of(vec![
+        numbered(1, "become", "plpgsql", TENANT),
+        numbered(2, "through", "sql", "SELECT become()"),
+        numbered(3, "harmless", "sql", "SELECT 1"),
+        numbered(4, "set_config", "builtin", "set_config"),
+    ])
+    .spread(&[]);
+    let pins = |oid| {
+        suspects
+            .call(oid)
+            .map(|effects| effects.pins.contains(PinReason::Setting))
+    };
+    assert_eq!(
+        [1, 2, 3, 4, 5].map(pins),
+        [Some(false), Some(false), None, Some(true), None]
+    );
+    // Texts that name it are read elsewhere.
+    assert_eq!(suspects.find(b"SELECT set_config('a.b', 'c', false)"), None);
+}
+
+#[test]
+fn states_of_catalogs_are_told_apart() {
+    let suspects = spread(&[("become", TENANT)], &[]);
+    let stamps: Vec<_> = [(1, 1), (1, 2), (2, 1), (2, 2)]
+        .map(|(database, version)| suspects.clone().of(database, version).stamp().unwrap())
+        .into();
+    for (at, stamp) in stamps.iter().enumerate() {
+        assert!(!stamps[at + 1..].contains(stamp), "{stamps:?}");
+    }
+    assert_eq!(Suspects::default().stamp(), None);
 }

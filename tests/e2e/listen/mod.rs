@@ -1,5 +1,6 @@
 //! Notifications for clients that share their server connections.
 
+mod limits;
 mod transactions;
 
 use std::thread;

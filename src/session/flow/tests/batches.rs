@@ -4,6 +4,7 @@ use super::super::{Attention, Naming};
 use super::rig::Rig;
 use super::tag::*;
 use super::wire::*;
+use crate::session::Hygiene;
 use crate::session::screen::PinReason;
 
 fn answered(command: &str) -> Vec<Vec<u8>> {
@@ -225,4 +226,47 @@ fn a_statement_that_changes_the_session_pins_whenever_it_is_bound() {
         rig.lose();
         assert_eq!(rig.client.pinned(), None);
     }
+}
+
+#[test]
+fn a_connection_is_cleaned_when_a_reset_was_rolled_back_with_its_batch() {
+    let mut rig = Rig::new();
+    rig.client(&[
+        parse("", "reset all"),
+        bind("", ""),
+        execute(""),
+        execute("no such"),
+        sync(),
+    ]);
+    let reset = [bare(PARSE_COMPLETE), bare(BIND_COMPLETE), complete("RESET")];
+    rig.server(&reset);
+    assert_eq!(rig.server.hygiene, Hygiene::Clean);
+    rig.server(&[error("34000", "no such portal"), ready(b'I')]);
+    assert_eq!(rig.server.hygiene, Hygiene::Tainted);
+}
+
+#[test]
+fn a_connection_is_cleaned_when_a_reset_was_rolled_back_in_one_query() {
+    let mut rig = Rig::new();
+    rig.client(&[query("begin; reset all; rollback")]);
+    rig.server(&[complete("BEGIN"), complete("RESET"), complete("ROLLBACK")]);
+    assert_eq!(rig.server.hygiene, Hygiene::Tainted);
+}
+
+#[test]
+fn a_connection_is_not_cleaned_for_a_rollback_that_takes_no_reset_with_it() {
+    let mut rig = Rig::new();
+    rig.client(&[
+        query("begin; reset all; commit"),
+        query("begin"),
+        query("rollback"),
+    ]);
+    rig.server(&[
+        complete("BEGIN"),
+        complete("RESET"),
+        complete("COMMIT"),
+        ready(b'I'),
+    ]);
+    rig.server(&[complete("BEGIN"), ready(b'T'), complete("ROLLBACK"), ready(b'I')]);
+    assert_eq!(rig.server.hygiene, Hygiene::Clean);
 }

@@ -241,3 +241,15 @@ fn a_request_that_is_refused_fails_the_block() {
         assert_eq!(told, ["Ready E", "Complete ROLLBACK", "Ready I"]);
     }
 }
+
+#[test]
+fn a_block_that_a_request_waits_for_is_asked_for_even_behind_the_settings_of_its_client() {
+    let mut rig = mapped();
+    let mut settings = Vec::new();
+    rig.flow.inject_query("SELECT 1", &mut rig.server, &mut settings);
+    assert_eq!(rig.server(&[complete("SELECT 1"), ready(b'I')]), [""; 0]);
+    // What the name means is known when the block has begun.
+    let sent = rig.client(&[query("PREPARE a AS SELECT 1")]);
+    assert!(rig.flow.is_held());
+    assert_eq!(sent, [&BEGIN[..], &["Flush"]].concat());
+}

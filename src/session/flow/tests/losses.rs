@@ -121,7 +121,7 @@ fn names_and_settings_are_what_they_were_before_what_was_lost() {
 #[test]
 fn what_lived_on_the_lost_connection_alone_is_forgotten() {
     let mut rig = Rig::new();
-    let text = format!("select '{}'", "x".repeat(300_000));
+    let text = format!("select '{}'", "x".repeat(1_100_000));
     rig.client(&[parse("big", &text), sync()]);
     rig.server(&[bare(PARSE_COMPLETE), ready(b'I')]);
     rig.client(&[query("listen a")]);

@@ -484,7 +484,7 @@ fn a_client_names_so_many_statements_and_no_more() {
 #[test]
 fn a_statement_too_large_to_be_kept_pins_until_it_is_closed() {
     let mut rig = Rig::new();
-    let text = format!("select '{}'", "x".repeat(300_000));
+    let text = format!("select '{}'", "x".repeat(1_100_000));
     let whole = parse("big", &text);
     let first = rig.client_bytes(&whole[..70_000]).unwrap();
     assert_eq!(rig.client.pinned(), Some(PinReason::LargeStatement));

@@ -96,12 +96,12 @@ fn a_setting_that_is_reported_travels_with_the_client() {
     assert_eq!(rig.client.pinned(), None);
     let mut elsewhere = super::rig::server(2);
     assert_eq!(
-        settings::difference(&rig.client, &mut elsewhere).unwrap(),
+        settings::difference(&mut rig.client, &mut elsewhere).unwrap(),
         "SELECT pg_catalog.set_config(E'TimeZone',E'Asia/Tokyo',false)"
     );
-    let other = crate::session::ClientSession::default();
+    let mut other = crate::session::ClientSession::default();
     assert_eq!(
-        settings::difference(&other, &mut rig.server).unwrap(),
+        settings::difference(&mut other, &mut rig.server).unwrap(),
         "RESET \"TimeZone\";"
     );
 }
@@ -114,7 +114,7 @@ fn a_setting_that_is_rolled_back_does_not_travel() {
     rig.client(&[query("rollback")]);
     rig.server(&[complete("ROLLBACK"), parameter("TimeZone", "UTC"), ready(b'I')]);
     assert!(rig.client.settings.is_empty());
-    assert_eq!(settings::difference(&rig.client, &mut rig.server), None);
+    assert_eq!(settings::difference(&mut rig.client, &mut rig.server), None);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn discard_all_goes_back_to_the_settings_of_the_start() {
     assert_eq!(rig.client.pinned(), None);
     assert_eq!(rig.client.settings.value("TimeZone"), Some("Asia/Tokyo"));
     assert!(
-        settings::difference(&rig.client, &mut rig.server)
+        settings::difference(&mut rig.client, &mut rig.server)
             .unwrap()
             .contains("Asia/Tokyo")
     );
@@ -371,6 +371,6 @@ fn the_settings_of_the_start_are_there_again_before_what_follows_a_reset_of_ever
         assert!(rig.flow.is_held());
         rig.server(&[complete(&text.to_uppercase()), ready(b'I')]);
         assert!(rig.is_at_rest());
-        assert!(settings::difference(&rig.client, &mut rig.server).is_some());
+        assert!(settings::difference(&mut rig.client, &mut rig.server).is_some());
     }
 }

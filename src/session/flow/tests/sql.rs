@@ -534,7 +534,7 @@ fn a_long_prepare_is_awaited_and_a_longer_one_keeps_the_connection() {
     assert_eq!(sent, query(&text.replacen(" a ", " pgweir_2 ", 1)));
     rig.server(&[complete("PREPARE"), ready(b'I')]);
 
-    let text = format!("PREPARE b AS SELECT '{}'", "x".repeat(300_000));
+    let text = format!("PREPARE b AS SELECT '{}'", "x".repeat(1_100_000));
     assert_eq!(rig.client_bytes(&query(&text)).unwrap(), query(&text));
     assert_eq!(rig.client.pinned(), Some(PinReason::Prepare));
 }

@@ -132,6 +132,13 @@ const PINNING: &[(&str, &str, PinReason)] = &[
         "BEGIN PERFORM U&\"\\0073et_config\"('a', 'b', false); END",
         Setting,
     ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT 1' || E'; \\123ET a.' || name; END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN PERFORM E'a'\n'\\''; RESET ALL; END", Setting),
+    ("plpgsql", "BEGIN EXECUTE U&'\\0053ET a = 1'; END", Setting),
     ("plperl", "spi_exec_query($_[0]);", Setting),
     ("java", "com.example.Main.run", Setting),
     ("sql", "SELECT pg_advisory_lock(42)", AdvisoryLock),
@@ -193,4 +200,48 @@ fn most_bodies_are_harmless() {
     ] {
         assert!(judge(b"plpgsql", body.as_bytes()).are_none(), "{body}");
     }
+}
+
+#[test]
+fn a_function_in_c_is_told_by_its_library() {
+    let judged = |body: &str| judge(b"c", body.as_bytes());
+    assert_eq!(
+        names(&judged("$libdir/pg_trgm set_limit")),
+        ["pg_trgm.similarity_threshold"]
+    );
+    for body in [
+        "$libdir/dblink dblink_connect",
+        "$libdir/hypopg hypopg_create_index",
+    ] {
+        assert!(judged(body).pins.contains(Session), "{body}");
+    }
+    for body in [
+        "$libdir/tablefunc normal_rand",
+        "/usr/lib/pageinspect.so get_raw_page",
+        "$libdir/dblink dblink_record",
+    ] {
+        assert!(judged(body).are_none(), "{body}");
+    }
+    for body in ["$libdir/strange f", "strange", ""] {
+        let effects = judged(body);
+        assert_eq!(
+            (effects.remains, effects.pins),
+            (Remains::Unknown, Pins::NONE),
+            "{body}"
+        );
+        assert!(!effects.are_none(), "{body}");
+    }
+}
+
+#[test]
+fn a_function_of_the_servers_under_another_name_is_told_by_its_own() {
+    for (name, pin) in [
+        ("set_config_by_name", Setting),
+        ("setseed", Seed),
+        ("pg_try_advisory_lock_int8", AdvisoryLock),
+    ] {
+        assert!(judge(b"internal", name.as_bytes()).pins.contains(pin), "{name}");
+    }
+    assert!(judge(b"internal", b"array_agg_transfn").are_none());
+    assert_eq!(judge(b"builtin", b"pg_advisory_unlock").release, Release::Maybe);
 }
