@@ -30,6 +30,7 @@ use crate::relay::lookup::Lookup;
 use crate::relay::memory::shortage;
 use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
+use crate::session::screen::Pins;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
 /// Serves a connection until it ends. The states that are passed through but once are boxed, so that an idle client's task
@@ -86,6 +87,7 @@ impl Drop for Seated {
         self.worker.leave_busy(&self.seat);
         self.worker.vacate(self.seat.key.process_id);
         if let Some(pool) = &self.pool {
+            pool.pin(&self.seat, Pins::NONE);
             count(&pool.numbers().clients, -1);
         }
     }

@@ -12,6 +12,7 @@ use super::catalog::Catalog;
 use super::clock::{Clock, micros};
 use super::desk::Desk;
 use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
+use super::meter::PinMeter;
 use super::settings::PoolSettings;
 use super::target::Target;
 
@@ -60,6 +61,7 @@ pub struct Cell {
     /// Since when the oldest waiter has waited; 0 when nobody does.
     pub oldest: AtomicU64,
     pub stats: Stats,
+    pub pins: PinMeter,
 }
 
 /// What a worker has done for a pool since the start. Times are microseconds.

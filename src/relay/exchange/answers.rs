@@ -171,9 +171,7 @@ impl Exchange {
             Keeping::Session => true,
             Keeping::Transaction | Keeping::Statement => {
                 let pins = client.session.all_pins();
-                if pins != client.seat.pins.get() {
-                    client.seat.pin(pins, client.context.worker.now());
-                }
+                client.pool.pin(&client.seat, pins);
                 !pins.is_empty()
             }
         };
