@@ -195,6 +195,10 @@ impl App {
                 let _ = reply.send(answer);
                 None
             }
+            Control::Echo(reply) => {
+                let _ = reply.send(());
+                None
+            }
             Control::Shutdown(how) => {
                 tracing::info!("the console asks for the end");
                 Some(how)
@@ -302,6 +306,7 @@ async fn refuse(control: &mut mpsc::Receiver<Control>) {
             Control::Reload(reply) | Control::Pause(_, reply) | Control::Resume(_, reply) => {
                 let _ = reply.send(Err("pooler is shutting down".to_owned()));
             }
+            Control::Echo(reply) => _ = reply.send(()),
             Control::Shutdown(Shutdown::Drain) => {}
             Control::Shutdown(Shutdown::Now) => return,
         }

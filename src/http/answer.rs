@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Site, metrics};
+use super::{Site, health, metrics};
 
 /// Answers a request. What it carries is not read.
 pub(super) async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -18,7 +18,17 @@ pub(super) async fn answer<B>(site: &Site, request: &Request<B>) -> Response<Ful
     }
     match request.uri().path() {
         "/metrics" => typed(StatusCode::OK, METRICS, metrics::page(&site.hub)),
+        "/health" => told(&health::silent(&site.hub).await.join("\n")),
+        "/ready" => told(&site.readiness.reasons(&site.hub)),
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n"),
+    }
+}
+
+/// Well, or not for these reasons.
+fn told(reasons: &str) -> Response<Full<Bytes>> {
+    match reasons.trim_end() {
+        "" => text(StatusCode::OK, "ok\n"),
+        reasons => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reasons}\n")),
     }
 }
 

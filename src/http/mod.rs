@@ -4,8 +4,10 @@
 //! way of a query.
 
 mod answer;
+mod health;
 pub mod metrics;
 mod page;
+mod ready;
 
 use std::convert::Infallible;
 use std::io;
@@ -32,6 +34,7 @@ use crate::relay::hub::Hub;
 #[derive(Debug)]
 struct Site {
     hub: Arc<Hub>,
+    readiness: ready::Readiness,
 }
 
 /// Serves on these sockets until the process ends.
@@ -53,9 +56,13 @@ fn run(hub: Arc<Hub>, listeners: Vec<Listener>) -> io::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let site = Rc::new(Site { hub });
+        let site = Rc::new(Site {
+            hub,
+            readiness: ready::Readiness::default(),
+        });
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut own = JoinSet::new();
+        own.spawn_local(ready::watch(Rc::clone(&site)));
         for listener in listeners {
             own.spawn_local(accept(
                 Rc::clone(&site),

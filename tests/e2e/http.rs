@@ -1,6 +1,8 @@
 //! The HTTP port: metrics, and whether the pooler is well and ready.
 
-use super::harness::{Page, Pgweir, Postgres, Wire};
+use std::time::Instant;
+
+use super::harness::{PATIENCE, Page, Pgweir, Postgres, Wire};
 
 const HTTP: &str = "http_listen = \"127.0.0.1:0\"\n";
 
@@ -96,4 +98,77 @@ fn requests_that_are_no_good_are_refused() {
     assert!(matches!(status(many.as_bytes()), None | Some(431)));
     assert_eq!(pgweir.page("/metrics").status, 200);
     assert!(!pgweir.log_contains("panick"), "{}", pgweir.log());
+}
+
+/// Asks until the answer has this status; returns it.
+fn wait_for(pgweir: &Pgweir, path: &str, status: u16) -> Page {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let page = pgweir.page(path);
+        if page.status == status {
+            return page;
+        }
+        assert!(Instant::now() < deadline, "{path}: {page:?}");
+    }
+}
+
+#[test]
+fn it_is_ready_when_every_database_has_had_its_server() {
+    let postgres = Postgres::start();
+    let there = postgres.superuser_url();
+    let port = postgres.port();
+    let config = |late: &str| {
+        format!(
+            "{HTTP}workers = 2\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{there}\"\n[databases.late]\nurl = \"{late}\"\n"
+        )
+    };
+    let missing = format!("postgresql://postgres:sesame@127.0.0.1:{port}/missing");
+    let pgweir = Pgweir::builder().config(&config(&missing)).start();
+    pgweir.wait_for_log("not ready: ", 1);
+    let page = pgweir.page("/ready");
+    assert_eq!(
+        (page.status, page.body.as_str()),
+        (503, "database \"late\": no server was reached yet\n")
+    );
+    assert_eq!(pgweir.page("/health").status, 200);
+    let reached = format!("postgresql://postgres:sesame@127.0.0.1:{port}/postgres");
+    pgweir.write_config(&config(&reached));
+    pgweir.hup();
+    assert_eq!(wait_for(&pgweir, "/ready", 200).body, "ok\n");
+    assert!(!pgweir.log_contains("sesame"));
+}
+
+#[test]
+fn a_pause_leaves_it_ready_and_its_server_alone() {
+    let postgres = Postgres::start();
+    let pgweir = watched(&postgres, "admin_users = [\"postgres\"]", "");
+    wait_for(&pgweir, "/ready", 200);
+    let mut console = Wire::log_in(pgweir.port(), "postgres", "pgweir", None);
+    log_in(&pgweir).query("SELECT 1");
+    console.query("PAUSE");
+    let mut waiting = log_in(&pgweir);
+    waiting.send_query("SELECT 1");
+    for _ in 0..100 {
+        assert_eq!(pgweir.page("/ready").status, 200);
+        assert_eq!(pgweir.page("/health").status, 200);
+        assert_eq!(postgres.connections(), 0);
+    }
+    console.query("RESUME");
+    waiting.read_until_ready();
+}
+
+#[test]
+fn while_it_drains_it_is_well_but_not_ready() {
+    let postgres = Postgres::start();
+    let mut pgweir = watched(&postgres, "", "");
+    wait_for(&pgweir, "/ready", 200);
+    let mut wire = log_in(&pgweir);
+    wire.query("BEGIN; SELECT 1");
+    pgweir.terminate();
+    assert_eq!(wait_for(&pgweir, "/ready", 503).body, "the pooler is draining\n");
+    assert_eq!(pgweir.page("/health").body, "ok\n");
+    assert_eq!(pgweir.page("/metrics").status, 200);
+    wire.query("COMMIT");
+    wire.read_until_closed();
+    assert!(pgweir.wait().success());
 }
