@@ -5,7 +5,7 @@
 
 mod answer;
 mod health;
-pub mod metrics;
+mod metrics;
 mod page;
 mod ready;
 

@@ -2,18 +2,20 @@
 
 use std::fmt::{Display, Write};
 
+use crate::pool::meter::{BOUNDS, HistogramSums};
+
 /// One metric: what all its samples have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    pub name: &'static str,
-    pub kind: Kind,
-    pub labels: &'static [&'static str],
-    pub help: &'static str,
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
 }
 
 /// How a metric's values are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -21,7 +23,7 @@ pub enum Kind {
 
 impl Kind {
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -49,6 +51,26 @@ impl Page {
         self.text.push_str(metric.name);
         self.labels(metric, values, None);
         self.write(format_args!(" {value}\n"));
+    }
+
+    /// All samples of a histogram.
+    pub(super) fn histogram(&mut self, metric: &Metric, values: &[&str], sums: &HistogramSums) {
+        let bounds = BOUNDS.iter().map(|micros| seconds(*micros));
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        let mut count = 0_u64;
+        for (bound, bucket) in bounds.zip(sums.buckets) {
+            count = count.wrapping_add(bucket);
+            self.text.push_str(metric.name);
+            self.text.push_str("_bucket");
+            self.labels(metric, values, Some(("le", &bound)));
+            self.write(format_args!(" {count}\n"));
+        }
+        for (suffix, value) in [("_sum", seconds(sums.micros)), ("_count", count.to_string())] {
+            self.text.push_str(metric.name);
+            self.text.push_str(suffix);
+            self.labels(metric, values, None);
+            self.write(format_args!(" {value}\n"));
+        }
     }
 
     pub(super) fn into_text(self) -> String {
@@ -88,9 +110,55 @@ impl Page {
     }
 }
 
+/// Microseconds in seconds, exactly.
+fn seconds(micros: u64) -> String {
+    let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
+    if rest == 0 {
+        return whole.to_string();
+    }
+    let digits = format!("{whole}.{rest:06}");
+    digits.trim_end_matches('0').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_exact() {
+        for (micros, shown) in [(0, "0"), (50, "0.00005"), (2_500_000, "2.5"), (30_000_000, "30")] {
+            assert_eq!(seconds(micros), shown);
+        }
+    }
+
+    #[test]
+    fn buckets_count_all_that_is_shorter() {
+        let took = Metric {
+            name: "took_seconds",
+            labels: &["database"],
+            ..SEEN
+        };
+        let mut sums = HistogramSums {
+            micros: 60,
+            ..HistogramSums::default()
+        };
+        sums.buckets[0] = 2;
+        sums.buckets[20] = 1;
+        let mut page = Page::default();
+        page.histogram(&took, &["a"], &sums);
+        let text = page.into_text();
+        assert!(
+            text.starts_with("took_seconds_bucket{database=\"a\",le=\"0.00005\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(
+                "le=\"26.2144\"} 2\ntook_seconds_bucket{database=\"a\",le=\"+Inf\"} 3\n\
+                 took_seconds_sum{database=\"a\"} 0.00006\ntook_seconds_count{database=\"a\"} 3\n"
+            ),
+            "{text}"
+        );
+    }
 
     const SEEN: Metric = Metric {
         name: "seen_total",

@@ -75,6 +75,7 @@ impl LocalPool {
     }
 
     /// A client's reasons to keep its server connection are others now.
+    #[inline]
     pub fn pin(&self, seat: &Seat, pins: Pins) {
         let before = seat.pins.get();
         if before != pins {

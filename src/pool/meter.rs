@@ -44,9 +44,152 @@ impl PinMeter {
     }
 }
 
+/// How long things have taken.
+#[derive(Debug, Default)]
+pub struct Durations {
+    /// From a request that finds its server with nothing to do, to the end of the last answer.
+    pub query: Histogram,
+    pub transaction: Histogram,
+    /// For a server connection.
+    pub wait: Histogram,
+    /// For a new server connection, its login included.
+    pub connect: Histogram,
+}
+
+/// Durations, counted by their length.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    /// Microseconds.
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    /// Something has taken that many microseconds.
+    pub fn observe(&self, micros: u64) {
+        if let Some(bucket) = self.buckets.get(place(micros)) {
+            add(bucket, 1);
+        }
+        add(&self.sum, micros);
+    }
+
+    /// Something has taken no time.
+    pub fn observe_nothing(&self) {
+        let [shortest, ..] = &self.buckets;
+        add(shortest, 1);
+    }
+
+    /// Adds what was counted here.
+    pub fn add_to(&self, sums: &mut HistogramSums) {
+        for (sum, bucket) in sums.buckets.iter_mut().zip(&self.buckets) {
+            *sum = sum.wrapping_add(bucket.load(Ordering::Relaxed));
+        }
+        sums.micros = sums.micros.wrapping_add(self.sum.load(Ordering::Relaxed));
+    }
+}
+
+/// What several workers have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistogramSums {
+    /// One for each of `BOUNDS`, and one for what is longer.
+    pub buckets: [u64; BUCKETS],
+    pub micros: u64,
+}
+
+/// A time limit that has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeLimit {
+    Pool,
+    Statement,
+    Transaction,
+    IdleTransaction,
+    ClientIdle,
+}
+
+impl TimeLimit {
+    pub const ALL: [Self; 5] = [
+        Self::Pool,
+        Self::Statement,
+        Self::Transaction,
+        Self::IdleTransaction,
+        Self::ClientIdle,
+    ];
+
+    /// The setting.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pool => "pool_timeout",
+            Self::Statement => "statement_timeout",
+            Self::Transaction => "transaction_timeout",
+            Self::IdleTransaction => "idle_transaction_timeout",
+            Self::ClientIdle => "client_idle_timeout",
+        }
+    }
+}
+
+/// How often each limit has passed.
+#[derive(Debug, Default)]
+pub struct TimeLimits([AtomicU64; TimeLimit::ALL.len()]);
+
+impl TimeLimits {
+    pub fn count(&self, limit: TimeLimit) {
+        if let Some(count) = self.0.get(limit as usize) {
+            add(count, 1);
+        }
+    }
+
+    #[must_use]
+    pub fn of(&self, limit: TimeLimit) -> u64 {
+        let count = self.0.get(limit as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// The bucket of a duration, without a search: bounds double.
+fn place(micros: u64) -> usize {
+    let shortest = micros.saturating_sub(1) / SHORTEST;
+    let doubled = u64::BITS - shortest.leading_zeros();
+    usize::try_from(doubled).map_or(BOUNDS.len(), |place| place.min(BOUNDS.len()))
+}
+
+/// Up to how many microseconds each bucket counts: from a query that hits the cache to one that somebody gives up on.
+pub const BOUNDS: [u64; 20] = {
+    let mut bounds = [SHORTEST; 20];
+    let mut rest: &mut [u64] = &mut bounds;
+    let mut bound = SHORTEST;
+    while let [first, more @ ..] = rest {
+        *first = bound;
+        bound *= 2;
+        rest = more;
+    }
+    bounds
+};
+const SHORTEST: u64 = 50;
+const BUCKETS: usize = BOUNDS.len() + 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_counts_in_the_first_bucket_that_it_fits_into() {
+        let histogram = Histogram::default();
+        for micros in [0, 50, 51, 26_214_400, 26_214_401, 7] {
+            histogram.observe(micros);
+        }
+        histogram.observe_nothing();
+        let mut sums = HistogramSums::default();
+        histogram.add_to(&mut sums);
+        histogram.add_to(&mut sums);
+        assert_eq!((sums.buckets[0], sums.buckets[1], sums.buckets[2]), (8, 2, 0));
+        assert_eq!((sums.buckets[19], sums.buckets[20]), (2, 2));
+        assert_eq!(sums.micros, 2 * 52_428_909);
+        for (index, bound) in BOUNDS.into_iter().enumerate() {
+            assert_eq!((place(bound), place(bound + 1)), (index, index + 1));
+        }
+        assert_eq!(place(u64::MAX), BOUNDS.len());
+    }
 
     #[test]
     fn a_reason_counts_once_as_long_as_it_lasts_and_each_time_it_comes() {

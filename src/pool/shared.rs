@@ -12,7 +12,7 @@ use super::catalog::Catalog;
 use super::clock::{Clock, micros};
 use super::desk::Desk;
 use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
-use super::meter::PinMeter;
+use super::meter::{Durations, PinMeter, TimeLimits};
 use super::settings::PoolSettings;
 use super::target::Target;
 
@@ -62,6 +62,8 @@ pub struct Cell {
     pub oldest: AtomicU64,
     pub stats: Stats,
     pub pins: PinMeter,
+    pub durations: Durations,
+    pub time_limits: TimeLimits,
 }
 
 /// What a worker has done for a pool since the start. Times are microseconds.
@@ -70,7 +72,8 @@ pub struct Stats {
     pub logins: AtomicU64,
     pub leases: AtomicU64,
     pub transactions: AtomicU64,
-    pub queries: AtomicU64,
+    pub simple_queries: AtomicU64,
+    pub extended_queries: AtomicU64,
     pub received: AtomicU64,
     pub sent: AtomicU64,
     pub transaction_time: AtomicU64,

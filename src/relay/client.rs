@@ -264,6 +264,7 @@ impl Client {
             self.carry.extend_from_slice(input);
             return Turn::Wait;
         };
+        self.pool.numbers().durations.wait.observe_nothing();
         let mut exchange = Exchange::begin(lease, self, now);
         match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {

@@ -160,6 +160,9 @@ fn refuse(client: &mut Client, report: &Report) {
 pub async fn say_farewell(client: &mut Client, farewell: &Farewell) {
     if let Farewell::Told(report) = farewell {
         report.encode(&mut client.owed);
+        if let Some(limit) = farewell.time_limit() {
+            client.pool.numbers().time_limits.count(limit);
+        }
     }
     let last = async {
         if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() {
