@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pool::meter::{Durations, Histogram, HistogramSums, TimeLimit};
 use crate::pool::shared::{Cell, PoolShared, Stats, sum};
+use crate::protocol::SqlState;
 use crate::relay::hub::Hub;
 use crate::session::screen::PinReason;
 
@@ -148,6 +149,17 @@ fn durations(page: &mut Page, pools: &[Arc<PoolShared>]) {
 
 /// What went wrong.
 fn trouble(page: &mut Page, pools: &[Arc<PoolShared>]) {
+    page.begin(&ERRORS);
+    for pool in pools {
+        let mut codes = BTreeMap::new();
+        for cell in pool.cells() {
+            cell.errors.add_to(&mut codes);
+        }
+        for (code, count) in codes {
+            let code = code.as_ref().map_or("other", SqlState::as_str);
+            page.sample(&ERRORS, &[&pool.database, &pool.user, code], count);
+        }
+    }
     page.begin(&TIMEOUTS);
     for pool in pools {
         for limit in TimeLimit::ALL {
@@ -259,6 +271,12 @@ const SERVER_CONNECT: Metric = Metric {
     kind: Kind::Histogram,
     labels: POOL,
     help: "Opening a server connection of the pool, its login included; failures are left out.",
+};
+const ERRORS: Metric = Metric {
+    name: "pgweir_errors_total",
+    kind: Kind::Counter,
+    labels: &["database", "user", "sqlstate"],
+    help: "Errors that clients were told, of servers and of pgweir itself.",
 };
 const TIMEOUTS: Metric = Metric {
     name: "pgweir_timeouts_total",

@@ -1,7 +1,9 @@
 //! What a worker counts for the metrics of a pool: cells that it alone writes, and that are read while it goes on.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::protocol::SqlState;
 use crate::session::screen::{PinReason, Pins};
 
 use super::shared::add;
@@ -146,6 +148,61 @@ impl TimeLimits {
     }
 }
 
+/// How often clients were told an error of each code. A code has its place from its first time on; behind the last place,
+/// all others are counted together.
+#[derive(Debug, Default)]
+pub struct ErrorCounts {
+    places: [ErrorCount; ERROR_CODES_MAX],
+    others: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct ErrorCount {
+    /// The code's bytes as a number; 0 while the place is free.
+    code: AtomicU64,
+    count: AtomicU64,
+}
+
+impl ErrorCounts {
+    pub fn count(&self, code: SqlState) {
+        let number = number(code);
+        for place in &self.places {
+            let found = place.code.load(Ordering::Relaxed);
+            if found == 0 {
+                place.code.store(number, Ordering::Relaxed);
+            }
+            if found == 0 || found == number {
+                return add(&place.count, 1);
+            }
+        }
+        add(&self.others, 1);
+    }
+
+    /// Adds what was counted here, by code; under none what has no place.
+    pub fn add_to(&self, sums: &mut BTreeMap<Option<SqlState>, u64>) {
+        for place in &self.places {
+            let code = place.code.load(Ordering::Relaxed).to_be_bytes();
+            let code = code.last_chunk::<5>().and_then(|code| SqlState::from_bytes(code));
+            let count = place.count.load(Ordering::Relaxed);
+            if count > 0 {
+                *sums.entry(code).or_default() += count;
+            }
+        }
+        let others = self.others.load(Ordering::Relaxed);
+        if others > 0 {
+            *sums.entry(None).or_default() += others;
+        }
+    }
+}
+
+fn number(code: SqlState) -> u64 {
+    let bytes = code.as_bytes().iter();
+    bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Codes that are counted by themselves: an application meets a dozen, and `RAISE` can make any.
+const ERROR_CODES_MAX: usize = 32;
+
 /// The bucket of a duration, without a search: bounds double.
 fn place(micros: u64) -> usize {
     let shortest = micros.saturating_sub(1) / SHORTEST;
@@ -171,6 +228,24 @@ const BUCKETS: usize = BOUNDS.len() + 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_count_by_code_and_the_rest_together() {
+        let counts = ErrorCounts::default();
+        let code = |number: usize| SqlState::from_bytes(format!("{number:05}").as_bytes()).unwrap();
+        for number in 0..ERROR_CODES_MAX + 8 {
+            counts.count(code(number));
+        }
+        counts.count(code(7));
+        let mut sums = BTreeMap::new();
+        counts.add_to(&mut sums);
+        counts.add_to(&mut sums);
+        assert_eq!(
+            (sums[&Some(code(0))], sums[&Some(code(7))], sums[&None]),
+            (2, 4, 16)
+        );
+        assert_eq!(sums.len(), ERROR_CODES_MAX + 1);
+    }
 
     #[test]
     fn a_duration_counts_in_the_first_bucket_that_it_fits_into() {

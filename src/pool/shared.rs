@@ -12,7 +12,7 @@ use super::catalog::Catalog;
 use super::clock::{Clock, micros};
 use super::desk::Desk;
 use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
-use super::meter::{Durations, PinMeter, TimeLimits};
+use super::meter::{Durations, ErrorCounts, PinMeter, TimeLimits};
 use super::settings::PoolSettings;
 use super::target::Target;
 
@@ -64,6 +64,7 @@ pub struct Cell {
     pub pins: PinMeter,
     pub durations: Durations,
     pub time_limits: TimeLimits,
+    pub errors: ErrorCounts,
 }
 
 /// What a worker has done for a pool since the start. Times are microseconds.

@@ -248,6 +248,8 @@ fn who_waits_and_who_is_served_is_told_by_state_and_limits_are_counted() {
     let cancelled = second.query("SELECT pg_sleep(60)");
     assert!(cancelled.iter().any(|frame| frame.tag == b'E'));
     let scrape = pgweir.scrape();
+    let told = |code| scrape.sum("pgweir_errors_total", &[("sqlstate", code)]);
+    assert_eq!((told("53300"), told("25P03"), told("57014")), (1.0, 1.0, 1.0));
     let passed = |limit: &str| scrape.value("pgweir_timeouts_total", &[("timeout", limit)]);
     assert_eq!(passed("pool_timeout"), 1.0);
     assert_eq!(passed("statement_timeout"), 1.0);
@@ -328,8 +330,9 @@ fn the_metrics_are_those_of_the_documentation() {
     let postgres = Postgres::start();
     let pgweir = watched(&postgres, "", "");
     let mut wire = log_in(&pgweir);
-    wire.query("SELECT 1");
+    wire.query("SELECT 1/0");
     let scrape = pgweir.scrape();
+    assert_eq!(scrape.value("pgweir_errors_total", &[("sqlstate", "22012")]), 1.0);
     let documented: BTreeMap<String, (String, BTreeSet<String>)> = include_str!("../../docs/metrics.md")
         .lines()
         .filter_map(|line| {

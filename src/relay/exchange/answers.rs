@@ -85,6 +85,9 @@ impl Exchange {
             conn.state.definitions = Definitions::AsKnown;
             client.pool.shared.catalog.on_changed();
         }
+        for code in out.errors() {
+            client.note_error(*code);
+        }
         let ends = self.is_over(client);
         let bytes = out.bytes(input);
         add(
