@@ -127,9 +127,11 @@ fn total(pool: &PoolShared, counter: Counter) -> u64 {
     counts.fold(0, u64::wrapping_add)
 }
 
+type Timed = fn(&Durations) -> &Histogram;
+
 /// How long it took.
 fn durations(page: &mut Page, pools: &[Arc<PoolShared>]) {
-    let histograms: [(&Metric, fn(&Durations) -> &Histogram); 4] = [
+    let histograms: [(&Metric, Timed); 4] = [
         (&QUERY_DURATION, |durations| &durations.query),
         (&TRANSACTION_DURATION, |durations| &durations.transaction),
         (&POOL_WAIT, |durations| &durations.wait),
