@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
+use crate::session::screen::Pins;
 use crate::session::{Hygiene, Rest};
 
 use super::clock::micros;
@@ -71,6 +72,16 @@ impl LocalPool {
     /// This worker's numbers.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
+    }
+
+    /// A client's reasons to keep its server connection are others now.
+    #[inline]
+    pub fn pin(&self, seat: &Seat, pins: Pins) {
+        let before = seat.pins.get();
+        if before != pins {
+            seat.pin(pins, self.worker.now());
+            self.numbers.pins.change(before, pins);
+        }
     }
 
     /// Whether there is nothing to look after.

@@ -12,7 +12,7 @@ use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
-use crate::protocol::Report;
+use crate::protocol::{Report, SqlState};
 use crate::session::client::{Begins, Wants};
 use crate::session::{ClientSession, Outbox};
 
@@ -223,6 +223,7 @@ impl Client {
                 None if self.context.memory.is_short() => Box::new(memory::shortage()),
                 None => return Some(self.ask(rest, begun, out, cx)),
             };
+            self.note_error(report.code);
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
         }
@@ -265,6 +266,7 @@ impl Client {
             self.carry.extend_from_slice(input);
             return Turn::Wait;
         };
+        self.pool.numbers().durations.wait.observe_nothing();
         let mut exchange = Exchange::begin(lease, self, now);
         match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {
@@ -366,6 +368,11 @@ impl Client {
             clock::deadline(now, settings.client_idle_timeout)
         };
         self.seat.deadline.set(deadline);
+    }
+
+    /// The client is told an error.
+    pub(super) fn note_error(&self, code: SqlState) {
+        self.pool.numbers().errors.count(code);
     }
 
     fn note_received(&self, count: usize) {

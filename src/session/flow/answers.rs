@@ -351,6 +351,7 @@ impl Flow {
             // The client's own BEGIN is one of its queries.
             let is_begin = matches!(parties.server.pipeline.head(), Some(entry) if matches!(entry.answer, Answer::Begin));
             self.tally.queries += u32::from(verdict != Verdict::Drop || is_begin);
+            self.tally.simple_queries += u32::from(is_begin);
             self.pop(parties);
             if self.settling == Settling::Begin {
                 // It stands before everything else.
@@ -409,7 +410,9 @@ impl Flow {
         }
         match head_kind(parties) {
             Some(Kind::Query) => {
-                self.tally.queries += u32::from(verdict == Verdict::Pass);
+                let counts = u32::from(verdict == Verdict::Pass);
+                self.tally.queries += counts;
+                self.tally.simple_queries += counts;
                 if let Some(sql) = &mut self.sql {
                     sql.ahead_error = None;
                 }
