@@ -172,12 +172,12 @@ fn the_catalogs_are_read_whatever_the_client_has_set() {
     let postgres = Postgres::start();
     postgres.sql(BECOME);
     let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
-    let mut hasty = client(&pgweir);
-    hasty.query("SET statement_timeout = 1");
-    hasty.query("SET client_encoding = 'LATIN1'");
-    hasty.query("SET quote_all_identifiers = on");
-    hasty.query("CREATE VIEW through AS SELECT become(1)");
-    hasty.query("CREATE TABLE plain (i int DEFAULT become(1))");
+    let mut odd = client(&pgweir);
+    odd.query("SET search_path = nowhere, public");
+    odd.query("SET client_encoding = 'LATIN1'");
+    odd.query("SET quote_all_identifiers = on");
+    odd.query("CREATE VIEW through AS SELECT become(1)");
+    odd.query("CREATE TABLE plain (i int DEFAULT become(1))");
     check(&pgweir, "SELECT * FROM through");
     check(&pgweir, "INSERT INTO plain DEFAULT VALUES");
 }
