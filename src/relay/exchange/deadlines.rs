@@ -155,7 +155,8 @@ impl Exchange {
         }
         if self.flow.asks_for_channels().is_some() {
             // The connection that listens is waited for, which has limits of its own; the client's requests have none then. Seen
-            // again at the next tick.
+            // again at the next tick. A transaction whose time was over meanwhile has it once more, for its COMMIT.
+            self.transaction_since = now;
             client.seat.deadline.set(now);
             return None;
         }
