@@ -81,18 +81,7 @@ impl Exchange {
         };
         conn.carry
             .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
-        // Before anybody hears of it.
-        match conn.state.definitions {
-            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
-            Definitions::Altered => {
-                conn.state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_altered();
-            }
-            Definitions::Changed => {
-                conn.state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_changed();
-            }
-        }
+        self.tell_of_definitions(client);
         for code in out.errors() {
             client.note_error(*code);
         }
@@ -140,6 +129,23 @@ impl Exchange {
     pub(super) fn tidy(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
         self.undo_listening(client, cx);
         self.inquire(client, cx);
+    }
+
+    /// What a command has defined is known before anybody hears of it.
+    #[inline]
+    fn tell_of_definitions(&mut self, client: &Client) {
+        let state = &mut self.lease.conn().state;
+        match state.definitions {
+            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
+            Definitions::Altered => {
+                state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_altered();
+            }
+            Definitions::Changed => {
+                state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_changed();
+            }
+        }
     }
 
     /// A transaction has ended that has named settings, or that may have ended what pins the client: the server says what is
