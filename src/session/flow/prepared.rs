@@ -49,6 +49,9 @@ impl Flow {
             let statement = parties.cache.intern(text);
             self.as_read(statement, name, parties)
         };
+        if self.waits_to_read(&statement, parties) {
+            return Ok(Taken::Held);
+        }
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
             Meaning::Held => return Ok(Taken::Held),
