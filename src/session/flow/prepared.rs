@@ -49,6 +49,9 @@ impl Flow {
             let statement = parties.cache.intern(text);
             self.as_read(statement, name, parties)
         };
+        if self.waits_to_read(&statement, parties) {
+            return Ok(Taken::Held);
+        }
         if name.is_empty() && statement.mention().is_none() && message.is_whole() {
             self.tally.client_parses += 1;
             let id = statement.id;

@@ -45,6 +45,13 @@ impl Flow {
         }
     }
 
+    /// Whether it will be known what the literals of a statement are read as when earlier batches are answered.
+    pub(super) fn waits_to_read(&self, statement: &Statement, parties: &Parties<'_>) -> bool {
+        self.certainty >= Certainty::Untold
+            && statement.reading() != Reading::Fixed
+            && parties.server.pipeline.has_earlier_batch()
+    }
+
     /// What a name stands for that is about to be used.
     pub(super) fn known(&self, name: &[u8], parties: &mut Parties<'_>) -> Option<Arc<Statement>> {
         let known = parties.client.statements.named(name).map(Arc::clone)?;
