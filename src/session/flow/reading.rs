@@ -16,7 +16,6 @@ use crate::session::settings::quote_literal;
 use crate::session::statement::{Owner, Reading, ServerName, Statement};
 
 use super::meaning::PORTAL;
-use super::prepared::close_statement;
 use super::requests::Message;
 use super::{Certainty, Flow, Parties};
 
@@ -151,7 +150,7 @@ impl Flow {
     /// statement and portal right behind it; one that an error has left behind is closed first.
     fn run_aside(&mut self, sql: &str, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
         let made = out.make(message.input);
-        close_statement(ServerName::Aside, made);
+        ServerName::Aside.close(made);
         let frame = Frame::begin(made, tag::PARSE);
         ServerName::Aside.write(made);
         write::cstr(made, sql.as_bytes());
@@ -170,7 +169,7 @@ impl Flow {
         made.push(tag::TARGET_PORTAL);
         write::cstr(made, PORTAL);
         frame.end(made);
-        close_statement(ServerName::Aside, made);
+        ServerName::Aside.close(made);
         for kind in [
             Kind::Close,
             Kind::Parse,

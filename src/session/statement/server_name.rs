@@ -1,5 +1,8 @@
 //! What statements are called on server connections.
 
+use crate::protocol::tag;
+use crate::protocol::write::Frame;
+
 /// A statement's name on a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerName {
@@ -17,6 +20,14 @@ impl ServerName {
     pub fn write(self, out: &mut Vec<u8>) {
         self.write_bare(out);
         out.push(0);
+    }
+
+    /// Appends a `Close` of the statement.
+    pub fn close(self, out: &mut Vec<u8>) {
+        let frame = Frame::begin(out, tag::CLOSE);
+        out.push(tag::TARGET_STATEMENT);
+        self.write(out);
+        frame.end(out);
     }
 
     /// The length of the name alone.
