@@ -556,8 +556,8 @@ pub fn count(counter: &AtomicU32, more: i32) {
 
 /// Connections a worker opens for one pool at a time: enough for a quick start, few enough not to flood a server with logins.
 const CONNECTING_MAX: u32 = 8;
-/// How long a connection that is being cleaned is waited for before another is opened: the ticker looks as often.
-const CLEANING_MAX: Duration = Duration::from_millis(20);
+/// How long a connection that is being cleaned is waited for before another is opened: longer than that takes on a busy machine.
+const CLEANING_MAX: Duration = Duration::from_millis(100);
 /// How long another worker's answer is waited for before a connection is opened instead. It answers as soon as it comes by;
 /// its answer is lost only where a box is full.
 const LOAN_MAX: Duration = Duration::from_millis(500);
