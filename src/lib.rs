@@ -18,8 +18,9 @@ pub mod net;
 pub mod pool;
 // Floor 5: the path of a query.
 pub mod relay;
-// Floor 6: the console.
+// Floor 6: the console, and what is served over HTTP.
 pub mod admin;
+pub mod http;
 // Floor 7: what the operator wrote.
 pub mod config;
 // Floor 8: the wiring, and the demonstration.

@@ -68,6 +68,11 @@ fn a_client_in_the_middle_of_a_query_keeps_its_connection_however_it_is_cut() {
     session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-client-that-changes-inside-a-query"));
 }
 
+#[test]
+fn a_comment_is_one_however_it_is_cut() {
+    session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-comment-cut-behind-its-first-byte"));
+}
+
 fn places_of_mistakes(rules: &str) -> Vec<(usize, usize)> {
     let errors = auth::Hba::parse(rules).unwrap_err();
     errors.iter().map(|error| (error.line, error.column)).collect()

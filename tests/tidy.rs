@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("pool", 4),
     ("relay", 5),
     ("admin", 6),
+    ("http", 6),
     ("config", 7),
     ("app", 8),
     ("demo", 8),
@@ -52,6 +53,8 @@ const IMPURE: &[&str] = &[
 
 /// Crates, and the only places in `src` that may name them.
 const AT_HOME: &[(&str, &[&str])] = &[
+    ("hyper", &["src/http/"]),
+    ("http_body_util", &["src/http/"]),
     ("rustls", &["src/net/tls"]),
     ("tokio_rustls", &["src/net/tls"]),
     ("postgres_protocol", &["src/protocol/", "src/auth/"]),

@@ -21,7 +21,7 @@ impl Totals {
             let counters = [
                 &stats.leases,
                 &stats.transactions,
-                &stats.queries,
+                &stats.simple_queries,
                 &stats.received,
                 &stats.sent,
                 &stats.transaction_time,
@@ -32,6 +32,11 @@ impl Totals {
                 &stats.binds,
             ];
             totals.add(&Self(counters.map(|counter| counter.load(Ordering::Relaxed))));
+            let mut extended = [0; COUNTS];
+            if let Some(queries) = extended.get_mut(QUERIES) {
+                *queries = stats.extended_queries.load(Ordering::Relaxed);
+            }
+            totals.add(&Self(extended));
         }
         totals
     }
@@ -104,6 +109,7 @@ fn per_second(count: u64, micros: u64) -> u64 {
 
 /// The kinds of counts.
 pub const COUNTS: usize = 11;
+const QUERIES: usize = 2;
 const TRANSACTION_TIME: usize = 5;
 const QUERY_TIME: usize = 6;
 /// How often sums are looked at for the averages.

@@ -34,6 +34,7 @@ use crate::relay::memory::shortage;
 use crate::relay::route::Routing;
 use crate::relay::{self, Current, welcome};
 use crate::session::ClientSession;
+use crate::session::screen::Pins;
 use crate::session::startup::{ClientLogin, welcome as encode_welcome};
 
 /// A connection from its first byte to its last: the future of its task. Whatever takes more room than a pointer is in a box
@@ -108,6 +109,7 @@ impl Drop for Guest {
         // A server connection goes before the seat it works for.
         self.current = Current::Idle;
         rise(&self.client.context.worker, &self.client.seat);
+        self.client.pool.pin(&self.client.seat, Pins::NONE);
         count(&self.client.pool.numbers().clients, -1);
     }
 }

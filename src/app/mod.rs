@@ -24,6 +24,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::Console;
 use crate::config::{Config, Problems};
+use crate::http;
 use crate::net::addr::ListenAddr;
 use crate::net::listener::{Acceptor, Listener};
 use crate::pool::clock::Clock;
@@ -77,6 +78,7 @@ impl App {
         descriptors::raise(config.max_clients);
         let workers = workers(config.workers);
         let listeners = bind(&config.listen)?;
+        let http_listeners = bind(config.http_listen.as_slice())?;
         let clock = Clock::starting_at(Instant::now());
         let (post, boxes) = Post::new(workers);
         let (alarms, bell) = alarm::bell();
@@ -112,7 +114,8 @@ impl App {
         for listener in listeners {
             acceptors.spawn(accept(hub.post.clone(), Acceptor::new(listener)?));
         }
-        tracing::info!(workers, listen = addresses.join(", "), "pgweir ready");
+        let http = start_http(&hub, http_listeners)?;
+        tracing::info!(workers, listen = addresses.join(", "), http, "pgweir ready");
         Ok(Self {
             hub,
             control,
@@ -198,6 +201,10 @@ impl App {
                 let _ = reply.send(answer);
                 None
             }
+            Control::Echo(reply) => {
+                let _ = reply.send(());
+                None
+            }
             Control::Shutdown(how) => {
                 tracing::info!("the console asks for the end");
                 Some(how)
@@ -272,6 +279,16 @@ impl App {
     }
 }
 
+/// Serves metrics and health, if an address is set; answers what was bound.
+fn start_http(hub: &Arc<Hub>, listeners: Vec<Listener>) -> io::Result<Option<String>> {
+    if listeners.is_empty() {
+        return Ok(None);
+    }
+    let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    http::spawn(Arc::clone(hub), listeners)?;
+    Ok(Some(addresses.join(", ")))
+}
+
 /// Waits until something is gone without which the process cannot serve: whoever has started it is to start it again.
 /// Cancel-safe.
 async fn loss(bell: &mut mpsc::Receiver<Gone>, tasks: [&mut JoinSet<()>; 2]) -> io::Error {
@@ -298,6 +315,7 @@ async fn refuse(control: &mut mpsc::Receiver<Control>) {
             Control::Reload(reply) | Control::Pause(_, reply) | Control::Resume(_, reply) => {
                 let _ = reply.send(Err("pooler is shutting down".to_owned()));
             }
+            Control::Echo(reply) => _ = reply.send(()),
             Control::Shutdown(Shutdown::Drain) => {}
             Control::Shutdown(Shutdown::Now) => return,
         }

@@ -188,6 +188,7 @@ fn answer(hub: &Hub, worker: &Rc<Worker>, inquiry: Inquiry) {
                 .filter(|seat| *seat.database == *database)
                 .for_each(|seat| seat.poke(Poke::Drain));
         }
+        Inquiry::Echo(reply) => _ = reply.send(()),
         Inquiry::KillClient(id, reply) => {
             let found = worker.seats().into_iter().find(|seat| seat.id == id);
             if let Some(seat) = &found {

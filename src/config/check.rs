@@ -147,6 +147,7 @@ fn outside(reader: &mut Reader<'_>, config: &mut Config) {
     }
     let Flags {
         listen,
+        http_listen,
         workers,
         log_level,
     } = flags;
@@ -155,6 +156,13 @@ fn outside(reader: &mut Reader<'_>, config: &mut Config) {
             reader,
             config,
             &Written::outside("listen", &listen.join(","), "--listen"),
+        );
+    }
+    if let Some(http_listen) = http_listen {
+        settings::read_top(
+            reader,
+            config,
+            &Written::outside("http_listen", http_listen, "--http-listen"),
         );
     }
     if let Some(workers) = workers {

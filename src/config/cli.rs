@@ -82,11 +82,12 @@ struct Run {
     url: Option<String>,
     #[arg(long, value_name = "URL", hide = true)]
     replica: Vec<String>,
-    #[arg(long, value_name = "ADDR", hide = true)]
-    http_listen: Option<String>,
     /// Where clients connect, as in 127.0.0.1:6432; may be given several times
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
+    /// Where /metrics, /health and /ready are served, as in 127.0.0.1:9127
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<String>,
     /// Event-loop threads; 0 is one for each CPU
     #[arg(long, value_name = "N")]
     workers: Option<u32>,
@@ -106,12 +107,6 @@ impl Run {
                 "every statement goes to the server of --url",
             ));
         }
-        if self.http_listen.is_some() {
-            return Err(not_available(
-                "--http-listen",
-                "the console shows the same figures",
-            ));
-        }
         let log_level = match (self.quiet, self.verbose) {
             (true, _) => Some(LogLevel::Warn),
             (false, 0) => None,
@@ -120,6 +115,7 @@ impl Run {
         };
         let flags = Flags {
             listen: self.listen,
+            http_listen: self.http_listen,
             workers: self.workers,
             log_level,
         };
@@ -187,13 +183,16 @@ mod tests {
 
     #[test]
     fn a_run_takes_a_file_or_a_url_and_flags() {
-        let (from, flags) = run("pgweir pgweir.toml --listen 127.0.0.1:1 --listen /run --workers 2 -q");
+        let (from, flags) = run(
+            "pgweir pgweir.toml --listen 127.0.0.1:1 --listen /run --http-listen 127.0.0.1:2 --workers 2 -q",
+        );
         assert_eq!(from, RunFrom::File("pgweir.toml".into()));
         let listen = vec!["127.0.0.1:1".to_owned(), "/run".to_owned()];
         assert_eq!(
             flags,
             Flags {
                 listen,
+                http_listen: Some("127.0.0.1:2".to_owned()),
                 workers: Some(2),
                 log_level: Some(LogLevel::Warn)
             }
@@ -261,7 +260,6 @@ mod tests {
     fn what_this_version_does_not_have_is_refused_by_name() {
         for line in [
             "pgweir --url postgresql://h --replica postgresql://i",
-            "pgweir a.toml --http-listen 127.0.0.1:1",
             "pgweir route a.toml app SELECT --offline",
             "pgweir import pgbouncer.ini",
         ] {

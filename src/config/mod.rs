@@ -47,6 +47,8 @@ pub use url::{ChannelBinding, HostOrder, ServerUrl, TargetSession, UrlError};
 pub struct Config {
     /// Where clients connect: `host:port`, or a directory for a Unix socket. Not changed by a reload.
     pub listen: Vec<ListenAddr>,
+    /// Where metrics and health are served over HTTP. Not changed by a reload.
+    pub http_listen: Option<ListenAddr>,
     /// Event-loop threads; 0 is one for each CPU this process may use. Not changed by a reload.
     pub workers: usize,
     pub max_clients: u32,
@@ -86,6 +88,7 @@ impl Default for Config {
                 host: "127.0.0.1".to_owned(),
                 port: PORT_DEFAULT,
             }],
+            http_listen: None,
             workers: 0,
             max_clients: 10_000,
             admin_users: Vec::new(),
@@ -243,6 +246,7 @@ pub struct Sources<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     pub listen: Vec<String>,
+    pub http_listen: Option<String>,
     pub workers: Option<u32>,
     pub log_level: Option<LogLevel>,
 }

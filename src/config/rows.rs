@@ -1,5 +1,6 @@
 //! The settings as the console shows them.
 
+use crate::config::settings::OFF;
 use crate::config::{Config, units};
 use crate::pool::settings::PoolSettings;
 
@@ -26,16 +27,20 @@ pub(super) fn rows(config: &Config) -> Vec<Row> {
             key,
             value,
             default,
-            changeable: !matches!(key, "listen" | "workers"),
+            changeable: !matches!(key, "listen" | "http_listen" | "workers"),
         })
         .collect()
 }
 
-fn top_values(config: &Config) -> [(&'static str, String); 12] {
-    let off = || "0".to_owned();
+fn top_values(config: &Config) -> [(&'static str, String); 13] {
+    let off = || OFF.to_owned();
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     [
         ("listen", listen.join(", ")),
+        (
+            "http_listen",
+            config.http_listen.as_ref().map_or_else(off, ToString::to_string),
+        ),
         ("workers", config.workers.to_string()),
         ("max_clients", config.max_clients.to_string()),
         ("admin_users", config.admin_users.join(", ")),

@@ -10,6 +10,7 @@ use crate::pool::settings::{PoolMode, PoolOverrides};
 pub(super) fn read_top(reader: &mut Reader<'_>, config: &mut Config, written: &Written<'_>) -> bool {
     match written.name {
         "listen" => set(&mut config.listen, listen(reader, written)),
+        "http_listen" => set(&mut config.http_listen, http_listen(reader, written)),
         "workers" => set(
             &mut config.workers,
             reader.count(written, 0..=WORKERS_MAX).map(|count| count as usize),
@@ -134,9 +135,32 @@ fn listen(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Vec<ListenAd
     (addresses.len() == entries.len()).then_some(addresses)
 }
 
+/// One address, or `0`, which is none.
+fn http_listen(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Option<ListenAddr>> {
+    let entry = reader.text(written)?;
+    if entry.trim() == OFF {
+        return Some(None);
+    }
+    match ListenAddr::parse(entry.trim(), 0) {
+        Ok(address @ ListenAddr::Tcp { .. }) => Some(Some(address)),
+        Ok(ListenAddr::Unix { .. }) => {
+            reader.problem(written, "must be a TCP address, as in 127.0.0.1:9127");
+            None
+        }
+        Err(error) => {
+            reader.problem(written, format!("has \"{entry}\": {error}"));
+            None
+        }
+    }
+}
+
+/// What turns an address off, as it turns off durations and sizes.
+pub(super) const OFF: &str = "0";
+
 /// The keys of the top level that stand nowhere else.
-pub(super) const TOP_KEYS: [&str; 12] = [
+pub(super) const TOP_KEYS: [&str; 13] = [
     "listen",
+    "http_listen",
     "workers",
     "max_clients",
     "admin_users",
@@ -194,7 +218,7 @@ const POOL_MODES: [(&str, PoolMode); 3] = [
 ];
 
 /// What other versions know, and what happens in this one.
-const NOT_AVAILABLE: [(&str, &str); 7] = [
+const NOT_AVAILABLE: [(&str, &str); 6] = [
     (
         "shard_key",
         "a database is on one server; give each shard a [databases.NAME] of its own",
@@ -213,10 +237,6 @@ const NOT_AVAILABLE: [(&str, &str); 7] = [
         "a database is on one server; give each shard a [databases.NAME] of its own",
     ),
     ("tables", "a database is on one server; take it out"),
-    (
-        "http_listen",
-        "there is no HTTP port; the console shows the same figures (SHOW STATS, SHOW POOLS)",
-    ),
 ];
 
 /// Names that operators bring along from other poolers.

@@ -86,7 +86,7 @@ fn good(text: &str) -> Config {
 #[test]
 fn values_of_the_file_stand_over_the_defaults() {
     let config = good(
-        "listen = [\"*:7000\", \"/run/pgweir\"]\nworkers = 2\nmax_clients = 0x10\nadmin_users = [\"root\"]\nlog_level = \"debug\"\n\
+        "listen = [\"*:7000\", \"/run/pgweir\"]\nhttp_listen = \"[::1]:9127\"\nworkers = 2\nmax_clients = 0x10\nadmin_users = [\"root\"]\nlog_level = \"debug\"\n\
          log_format = \"json\"\ndrain_timeout = \"1min\"\nlog_slow_queries = \"250ms\"\nmax_memory = \"1GB\"\npool_mode = \"session\"\n\
          idle_timeout = \"0\"\n",
     );
@@ -103,6 +103,8 @@ fn values_of_the_file_stand_over_the_defaults() {
             }
         ]
     );
+    let http = config.http_listen.as_ref().map(ToString::to_string);
+    assert_eq!(http.as_deref(), Some("[::1]:9127"));
     assert_eq!((config.workers, config.max_clients), (2, 16));
     assert_eq!(config.admin_users, ["root"]);
     assert_eq!(
@@ -158,6 +160,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     };
     given.flags = Flags {
         listen: vec!["127.0.0.1:3".into()],
+        http_listen: None,
         workers: Some(3),
         log_level: Some(LogLevel::Trace),
     };
@@ -216,12 +219,11 @@ fn rows_show_every_key_and_no_secret() {
         (size.value.as_str(), size.default.as_str(), size.changeable),
         ("7", "20", true)
     );
-    assert!(
-        rows.iter()
-            .filter(|row| !row.changeable)
-            .map(|row| row.key)
-            .eq(["listen", "workers"])
-    );
+    assert!(rows.iter().filter(|row| !row.changeable).map(|row| row.key).eq([
+        "listen",
+        "http_listen",
+        "workers"
+    ]));
     assert!(!format!("{rows:?}").contains("sesame"));
 }
 

@@ -38,11 +38,14 @@ pub(super) fn spawn(pool: &Rc<LocalPool>, slot: Slot) {
             replication: Replication::None,
         };
         let tried = pool.shared.target.load_full();
+        let begun = pool.worker.now();
         let opened = open(&order, &pool.worker.deriver, pool.worker.take_id(), slot).await;
         drop(connecting);
         match opened {
             Ok(conn) => {
                 pool.shared.on_success();
+                let taken = pool.worker.now().saturating_sub(begun);
+                pool.numbers().durations.connect.observe(taken);
                 pool.accept(conn);
             }
             Err(failure) => {

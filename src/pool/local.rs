@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
+use crate::session::screen::Pins;
 use crate::session::{Hygiene, Rest};
 
 use super::clock::micros;
@@ -71,6 +72,16 @@ impl LocalPool {
     /// This worker's numbers.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
+    }
+
+    /// A client's reasons to keep its server connection are others now.
+    #[inline]
+    pub fn pin(&self, seat: &Seat, pins: Pins) {
+        let before = seat.pins.get();
+        if before != pins {
+            seat.pin(pins, self.worker.now());
+            self.numbers.pins.change(before, pins);
+        }
     }
 
     /// Whether there is nothing to look after.
@@ -340,13 +351,26 @@ impl LocalPool {
         } else {
             CONNECTING_MAX
         };
-        let wanted = waiting.saturating_sub(self.asked.get()).min(most);
+        let coming = self.asked.get() + self.soon_clean();
+        let wanted = waiting.saturating_sub(coming).min(most);
         while self.connecting.get() < wanted && self.shared.may_connect() {
             match self.shared.try_open(self.is_reserve_due()) {
                 Ok(slot) => connect::spawn(self, slot),
                 Err(Full::Pool) => return,
                 Err(Full::Database | Full::User) => return self.ask_to_evict(),
             }
+        }
+    }
+
+    /// Connections that are being made ready for the next client: mostly that takes a round trip, and opening one takes many.
+    /// Who has waited for long does not wait for them.
+    fn soon_clean(&self) -> u32 {
+        let waiters = self.waiters.borrow();
+        let is_recent = |seat: &Rc<Seat>| self.worker.recent() < seat.since.get() + micros(CLEANING_MAX);
+        if waiters.front().is_some_and(is_recent) {
+            u32::try_from(self.tested.borrow().len()).unwrap_or(0)
+        } else {
+            0
         }
     }
 
@@ -532,6 +556,8 @@ pub fn count(counter: &AtomicU32, more: i32) {
 
 /// Connections a worker opens for one pool at a time: enough for a quick start, few enough not to flood a server with logins.
 const CONNECTING_MAX: u32 = 8;
+/// How long a connection that is being cleaned is waited for before another is opened: longer than that takes on a busy machine.
+const CLEANING_MAX: Duration = Duration::from_millis(100);
 /// How long another worker's answer is waited for before a connection is opened instead. It answers as soon as it comes by;
 /// its answer is lost only where a box is full.
 const LOAN_MAX: Duration = Duration::from_millis(500);

@@ -60,6 +60,8 @@ pub enum Inquiry {
     /// Every client of a database is to leave at its next rest: it is gone from the configuration.
     KillDatabase(Arc<str>),
     KillClient(u64, oneshot::Sender<bool>),
+    /// Are you there?
+    Echo(oneshot::Sender<()>),
 }
 
 /// A client, for the console. Times are microseconds on the process's clock.

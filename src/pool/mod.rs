@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod listener;
 pub mod local;
 pub mod mail;
+pub mod meter;
 pub mod registry;
 pub mod reset;
 pub mod seat;

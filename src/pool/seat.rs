@@ -149,7 +149,7 @@ impl Seat {
     }
 
     /// Its reasons to keep its server connection are others now.
-    pub fn pin(&self, pins: Pins, now: u64) {
+    pub(super) fn pin(&self, pins: Pins, now: u64) {
         if self.pins.replace(pins).is_empty() {
             self.pinned_at.set(now);
         }

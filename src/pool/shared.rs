@@ -13,6 +13,7 @@ use super::clock::{Clock, micros};
 use super::desk::Desk;
 use super::knowledge::Defaults;
 use super::ledger::{Account, Accounts, Full, Limits, Slot, Starving};
+use super::meter::{Durations, ErrorCounts, PinMeter, TimeLimits};
 use super::settings::PoolSettings;
 use super::target::Target;
 
@@ -67,6 +68,10 @@ pub struct Cell {
     /// Since when the oldest waiter has waited; 0 when nobody does.
     pub oldest: AtomicU64,
     pub stats: Stats,
+    pub pins: PinMeter,
+    pub durations: Durations,
+    pub time_limits: TimeLimits,
+    pub errors: ErrorCounts,
 }
 
 /// What a worker has done for a pool since the start. Times are microseconds.
@@ -75,7 +80,8 @@ pub struct Stats {
     pub logins: AtomicU64,
     pub leases: AtomicU64,
     pub transactions: AtomicU64,
-    pub queries: AtomicU64,
+    pub simple_queries: AtomicU64,
+    pub extended_queries: AtomicU64,
     pub received: AtomicU64,
     pub sent: AtomicU64,
     pub transaction_time: AtomicU64,

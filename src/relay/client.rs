@@ -12,7 +12,7 @@ use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
-use crate::protocol::Report;
+use crate::protocol::{Report, SqlState};
 use crate::session::client::{Begins, Wants};
 use crate::session::{ClientSession, Outbox};
 
@@ -259,6 +259,7 @@ impl Client {
                     Asked::Refused(report) => report,
                 },
             };
+            self.note_error(report.code);
             let refused = self.session.refuse(rest, &report, &mut self.owed);
             at = self.advance(at, refused, input.len());
         }
@@ -323,6 +324,7 @@ impl Client {
             Found::Unplanned(planning) => return self.stand_back(input, Turn::Plan(planning)),
             Found::Nobody(report) => return Asked::Refused(report),
         };
+        self.pool.numbers().durations.wait.observe_nothing();
         let mut exchange = Exchange::begin(lease, self, now);
         Asked::Turn(match exchange.on_client_input(self, input, out, cx) {
             Ok(consumed) => {
@@ -462,6 +464,11 @@ impl Client {
             clock::deadline(now, settings.client_idle_timeout)
         };
         self.seat.deadline.set(deadline);
+    }
+
+    /// The client is told an error.
+    pub(super) fn note_error(&self, code: SqlState) {
+        self.pool.numbers().errors.count(code);
     }
 
     fn note_received(&self, count: usize) {

@@ -1,5 +1,6 @@
 //! Why a client's session ends.
 
+use crate::pool::meter::TimeLimit;
 use crate::protocol::{Report, SqlState};
 
 /// The end of a session.
@@ -51,6 +52,23 @@ impl Farewell {
             SqlState::TRANSACTION_TIMEOUT,
             "terminating connection due to transaction timeout",
         ))
+    }
+
+    /// The time limit that has ended the session, if one has.
+    #[must_use]
+    pub fn time_limit(&self) -> Option<TimeLimit> {
+        match self {
+            Self::Told(report) if report.code == SqlState::IDLE_SESSION_TIMEOUT => {
+                Some(TimeLimit::ClientIdle)
+            }
+            Self::Told(report) if report.code == SqlState::IDLE_IN_TRANSACTION_TIMEOUT => {
+                Some(TimeLimit::IdleTransaction)
+            }
+            Self::Told(report) if report.code == SqlState::TRANSACTION_TIMEOUT => {
+                Some(TimeLimit::Transaction)
+            }
+            Self::Goodbye | Self::Lost | Self::Told(_) | Self::Silent => None,
+        }
     }
 
     /// For the log.

@@ -46,6 +46,8 @@ pub enum Control {
     Pause(Option<String>, oneshot::Sender<Result<(), String>>),
     Resume(Option<String>, oneshot::Sender<Result<(), String>>),
     Shutdown(Shutdown),
+    /// Are you there?
+    Echo(oneshot::Sender<()>),
 }
 
 /// How the process ends.

@@ -76,6 +76,7 @@ pub(super) fn tell(
     if is_kept {
         if let Some(words) = words {
             words.encode(Severity::Fatal, &mut client.owed);
+            client.note_error(report.code);
             return Some(Farewell::Silent);
         }
         return Some(Farewell::Told(report.into_fatal()));
@@ -87,6 +88,7 @@ pub(super) fn tell(
         }
         return None;
     }
+    client.note_error(report.code);
     flow.on_lost(&mut client.session, &mut conn.state, &report, &mut client.owed);
     client.skip += flow.client_rest();
     None

@@ -167,6 +167,7 @@ fn conclude(
 
 /// Answers the request that stands in `carry` with an error.
 fn refuse(client: &mut Client, report: &Report) {
+    client.note_error(report.code);
     let refused = client.session.refuse(&client.carry, report, &mut client.owed);
     let here = refused.min(client.carry.len());
     client.skip += refused - here;
@@ -177,6 +178,10 @@ fn refuse(client: &mut Client, report: &Report) {
 pub async fn say_farewell(client: &mut Client, farewell: &Farewell) {
     if let Farewell::Told(report) = farewell {
         report.encode(&mut client.owed);
+        client.note_error(report.code);
+        if let Some(limit) = farewell.time_limit() {
+            client.pool.numbers().time_limits.count(limit);
+        }
     }
     let last = async {
         if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() {

@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use crate::pool::clock;
 use crate::pool::lease::Lease;
 use crate::pool::local::LocalPool;
+use crate::pool::meter::TimeLimit;
 use crate::pool::seat::{Grant, Phase, Poke, Seat};
 use crate::pool::shared::add;
 use crate::protocol::{Report, SqlState};
@@ -62,7 +63,9 @@ impl Place {
     /// Waits for what comes of it.
     pub fn poll(&self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Waited> {
         let waited = ready!(self.poll_grant(client, cx));
-        add(&self.pool.numbers().stats.wait_time, self.elapsed());
+        let (numbers, elapsed) = (self.pool.numbers(), self.elapsed());
+        add(&numbers.stats.wait_time, elapsed);
+        numbers.durations.wait.observe(elapsed);
         Poll::Ready(waited)
     }
 
@@ -126,6 +129,7 @@ pub(super) fn watch(client: &mut Client, cx: &mut TaskContext<'_>) -> io::Result
 }
 
 fn timed_out(pool: &LocalPool, elapsed: u64) -> Report {
+    pool.numbers().time_limits.count(TimeLimit::Pool);
     if pool.shared.is_paused() {
         return Report::error(SqlState::CANNOT_CONNECT_NOW, "the pool is paused")
             .with_hint("Wait until it is resumed.");

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::protocol::SqlState;
+
 /// Collects the output of one pass over an input. While only neighbouring ranges are kept, nothing is copied; and what is
 /// copied is copied in as few pieces.
 #[derive(Debug, Default)]
@@ -10,6 +12,8 @@ pub struct Outbox {
     copied: Vec<u8>,
     /// The range of the input that leaves behind it.
     kept: Range<usize>,
+    /// The codes of the server's errors that leave with it.
+    errors: Vec<SqlState>,
 }
 
 impl Outbox {
@@ -21,6 +25,7 @@ impl Outbox {
     /// Begins a new pass; keeps the memory unless a large message has grown it.
     pub fn reset(&mut self) {
         self.kept = 0..0;
+        self.errors.clear();
         self.copied.clear();
         self.copied.shrink_to(OUTBOX_KEPT_MAX);
     }
@@ -40,6 +45,19 @@ impl Outbox {
     pub fn make(&mut self, input: &[u8]) -> &mut Vec<u8> {
         self.spill(input);
         &mut self.copied
+    }
+
+    /// Takes note of an error that leaves, as far as there is room.
+    pub fn note_error(&mut self, code: SqlState) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(code);
+        }
+    }
+
+    /// The errors that leave.
+    #[must_use]
+    pub fn errors(&self) -> &[SqlState] {
+        &self.errors
     }
 
     /// Everything that leaves, in order.
@@ -66,6 +84,8 @@ impl Outbox {
     }
 }
 
+/// Errors of one pass that are taken note of: a read of 64 kB holds no more, as PostgreSQL words them.
+const ERRORS_MAX: usize = 1024;
 /// Memory that stays with an outbox between passes: a worker has two.
 const OUTBOX_KEPT_MAX: usize = 128 * 1024;
 

@@ -1,11 +1,15 @@
 //! What is in flight on a server connection, and whose answer each is.
 
+mod moves;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::protocol::Report;
 
 use super::statement::{Forgotten, Statement, key};
+
+pub use moves::{Move, Moves};
 
 /// The requests sent and not yet answered, oldest first. The queue is the protocol state.
 #[derive(Debug, Default)]
@@ -511,33 +515,6 @@ pub enum Answer {
     Complete(&'static str),
     /// Names in its text were replaced: an error's position is put right.
     Moved(Moves),
-}
-
-/// Where names were replaced in a text.
-#[derive(Debug)]
-pub enum Moves {
-    One(Move),
-    Many(Box<[Move]>),
-}
-
-impl Moves {
-    /// In the order of the text.
-    #[must_use]
-    pub fn as_slice(&self) -> &[Move] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
-        }
-    }
-}
-
-/// A name that was replaced, counted in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Move {
-    /// Where it stands in the text that the server gets.
-    pub start: u32,
-    pub old_len: u32,
-    pub new_len: u32,
 }
 
 /// What to undo in the client's names when the request was not carried out.

@@ -38,7 +38,7 @@ pub struct ServerState {
 pub enum Definitions {
     #[default]
     AsKnown,
-    /// Perhaps, in a transaction that has not ended: a table was made or altered, whose defaults may call something. Mostly they
+    /// Perhaps, in a transaction that has not ended: a table was made, whose defaults may call something. Mostly they
     /// do not, so nothing is cleaned for it until a look says that they do.
     Altering,
     /// The same for everybody.

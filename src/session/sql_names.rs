@@ -76,10 +76,11 @@ pub fn begins(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     match text.first() {
         None => true,
-        // A comment: what stands behind it is looked for by the lexer.
-        Some(b'-' | b'/') => Lexer::new(text, Strings::Unknown)
-            .next()
-            .is_none_or(|first| is_verb(first.text)),
+        // A comment: what stands behind it is looked for by the lexer. Of the next one there may be the first byte.
+        Some(b'-' | b'/') => Lexer::new(text, Strings::Unknown).next().is_none_or(|first| {
+            let first = first.text;
+            is_verb(first) || matches!(first, b"-" | b"/")
+        }),
         Some(first) => FIRST_LETTERS.contains(first) && is_verb(text),
     }
 }

@@ -21,6 +21,7 @@ mod footprint;
 mod harness;
 mod hba;
 mod hosts;
+mod http;
 mod large;
 mod limits;
 mod listen;

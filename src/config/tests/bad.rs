@@ -211,10 +211,6 @@ fn features_of_other_versions_are_refused_by_name() {
             "{said}"
         );
     }
-    assert!(
-        top("http_listen = \"127.0.0.1:8080\"")
-            .starts_with("1:1: \"http_listen\" is not available in this version: ")
-    );
     let sharded =
         below("[databases.orders]\nshard_key = \"id\"\n[databases.orders.shards]\none = \"postgresql://a\"");
     assert_eq!(sharded.lines().count(), 2, "{sharded}");

@@ -8,6 +8,7 @@ use crate::pool::clock;
 use crate::pool::seat::Phase;
 use crate::pool::shared::add;
 use crate::protocol::{Report, SqlState, TransactionState};
+use crate::relay::account;
 use crate::relay::client::Client;
 use crate::relay::context::Scratch;
 use crate::relay::farewell::Farewell;
@@ -88,23 +89,9 @@ impl Exchange {
         };
         conn.carry
             .extend_from_slice(input.get(heard.consumed..).unwrap_or_default());
-        // Before anybody hears of it.
-        match conn.state.definitions {
-            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
-            Definitions::Altered => {
-                conn.state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_altered();
-                if let Some(routing) = &client.routing {
-                    routing.on_altered();
-                }
-            }
-            Definitions::Changed => {
-                conn.state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_changed();
-                if let Some(routing) = &client.routing {
-                    routing.on_altered();
-                }
-            }
+        self.tell_of_definitions(client);
+        for code in out.errors() {
+            client.note_error(*code);
         }
         let ends = self.is_over(client);
         let bytes = out.bytes(input);
@@ -150,6 +137,29 @@ impl Exchange {
     pub(super) fn tidy(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) {
         self.undo_listening(client, cx);
         self.inquire(client, cx);
+    }
+
+    /// What a command has defined is known before anybody hears of it.
+    #[inline]
+    fn tell_of_definitions(&mut self, client: &Client) {
+        let state = &mut self.lease.conn().state;
+        match state.definitions {
+            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
+            Definitions::Altered => {
+                state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_altered();
+                if let Some(routing) = &client.routing {
+                    routing.on_altered();
+                }
+            }
+            Definitions::Changed => {
+                state.definitions = Definitions::AsKnown;
+                client.pool.shared.catalog.on_changed();
+                if let Some(routing) = &client.routing {
+                    routing.on_altered();
+                }
+            }
+        }
     }
 
     /// A transaction has ended that has named settings, or that may have ended what pins the client: the server says what is
@@ -238,9 +248,7 @@ impl Exchange {
             Keeping::Session => true,
             Keeping::Transaction | Keeping::Statement => {
                 let pins = client.session.all_pins();
-                if pins != client.seat.pins.get() {
-                    client.seat.pin(pins, client.context.worker.now());
-                }
+                client.pool.pin(&client.seat, pins);
                 !pins.is_empty()
             }
         };
@@ -304,21 +312,23 @@ impl Exchange {
             }
             if !is_busy {
                 self.end_slow(client);
-            }
-            if self.keeping == Keeping::Session && !is_busy {
                 self.on_pause(client);
             }
         }
         None
     }
 
-    /// A session goes on, but its server has nothing to do: what was done so far counts from now on.
+    /// The exchange goes on, but its server has nothing to do: what was done so far counts from now on.
     fn on_pause(&mut self, client: &Client) {
-        self.settle(client, client.context.worker.now());
-        self.busy_since = 0;
+        let now = client.context.worker.now();
         if self.lease.conn().state.transaction == TransactionState::Idle {
+            self.settle(client, now);
             self.transaction_since = 0;
+        } else {
+            // What else there is counts when the transaction is over.
+            account::note_query(client, self.busy_since, now);
         }
+        self.busy_since = 0;
     }
 
     /// The connection has the client's settings now, or never will.

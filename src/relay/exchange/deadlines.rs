@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::pool::clock::{self, micros};
+use crate::pool::meter::TimeLimit;
 use crate::pool::seat::Poke;
 use crate::pool::settings::PoolSettings;
 use crate::protocol::{Report, SqlState, TransactionState};
@@ -102,13 +103,18 @@ impl Exchange {
     /// A request has gone to a server that had nothing to do.
     pub(super) fn on_busy(&mut self, client: &Client) {
         let now = client.context.worker.now();
+        self.count_from(now);
+        client.seat.begin(now);
+        self.set_deadline(client, true);
+    }
+
+    /// The time of a query begins, and that of a transaction if there is none.
+    pub(super) fn count_from(&mut self, now: u64) {
         let in_block = self.lease.conn().state.transaction != TransactionState::Idle;
         if !in_block {
             self.transaction_since = now;
         }
         self.busy_since = now;
-        client.seat.begin(now);
-        self.set_deadline(client, true);
     }
 
     pub(super) fn set_deadline(&mut self, client: &Client, is_busy: bool) {
@@ -149,7 +155,8 @@ impl Exchange {
         }
         if self.flow.asks_for_channels().is_some() {
             // The connection that listens is waited for, which has limits of its own; the client's requests have none then. Seen
-            // again at the next tick.
+            // again at the next tick. A transaction whose time was over meanwhile has it once more, for its COMMIT.
+            self.transaction_since = now;
             client.seat.deadline.set(now);
             return None;
         }
@@ -169,6 +176,7 @@ impl Exchange {
                 "terminating connection: the server did not cancel the statement in time",
             )))),
             (true, _) => {
+                client.pool.numbers().time_limits.count(TimeLimit::Statement);
                 self.cancel_statement();
                 self.set_deadline(client, true);
                 None

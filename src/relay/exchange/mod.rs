@@ -302,7 +302,7 @@ impl Exchange {
     fn depart(&mut self, client: &mut Client) {
         ears::settle(client);
         *client.seat.server.borrow_mut() = None;
-        client.seat.pins.set(Pins::NONE);
+        client.pool.pin(&client.seat, Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
         self.arrive(client);
         let now = client.context.worker.about_now();

@@ -89,6 +89,8 @@ impl Exchange {
             );
             if is_asked && (self.is_timed() || self.keeping == Keeping::Session) {
                 self.on_busy(client);
+            } else if is_asked && self.busy_since == 0 {
+                self.count_from(client.context.worker.now());
             }
         }
         if self.lease.conn().state.sequences.usage == SequenceUse::Read {

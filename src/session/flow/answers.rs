@@ -351,6 +351,7 @@ impl Flow {
             // The client's own BEGIN is one of its queries.
             let is_begin = matches!(parties.server.pipeline.head(), Some(entry) if matches!(entry.answer, Answer::Begin));
             self.tally.queries += u32::from(verdict != Verdict::Drop || is_begin);
+            self.tally.simple_queries += u32::from(is_begin);
             self.pop(parties);
             if self.settling == Settling::Begin {
                 // It stands before everything else.
@@ -409,7 +410,9 @@ impl Flow {
         }
         match head_kind(parties) {
             Some(Kind::Query) => {
-                self.tally.queries += u32::from(verdict == Verdict::Pass);
+                let counts = u32::from(verdict == Verdict::Pass);
+                self.tally.queries += counts;
+                self.tally.simple_queries += counts;
                 if let Some(sql) = &mut self.sql {
                     sql.ahead_error = None;
                 }
@@ -545,7 +548,9 @@ fn defined(tag: &[u8], pins: Pins) -> Definitions {
         Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
         // Nobody else sees a temporary one.
         Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
-        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") => Definitions::Altering,
+        // To look has connections cleaned that went by something else, which would hide from drivers that a statement of theirs
+        // is from before an ALTER (0A000): what that has done is found by the next look that is due.
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Altering,
         Some(_) => Definitions::AsKnown,
     }
 }

@@ -62,6 +62,9 @@ impl Flow {
         if kind.is_extended() && verdict == Verdict::Drop && kind != Kind::Sync && !is_ahead {
             verdict = Verdict::Pass;
         }
+        if verdict == Verdict::Pass {
+            out.note_error(fields.code);
+        }
         let verdict = self.say_error(message, &fields, out, parties, verdict);
         if kind.is_extended() {
             self.fail(parties);

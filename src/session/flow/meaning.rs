@@ -103,7 +103,8 @@ impl Flow {
                 let start = mention.body.start - mention.name.end;
                 let prepared = parties.cache.intern_sql(mention.definition(text), start);
                 let prepared = self.as_read(prepared, &name, parties);
-                if parties.server.pipeline.is_unsettled(b"", Some(prepared.id)) {
+                let is_unsettled = parties.server.pipeline.is_unsettled(b"", Some(prepared.id));
+                if is_unsettled || self.waits_to_read(&prepared, parties) {
                     return Meaning::Held;
                 }
                 let server_name = ServerName::Numbered(prepared.id);

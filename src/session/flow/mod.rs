@@ -170,6 +170,8 @@ enum Body {
 pub struct Tally {
     /// Simple queries and `Execute`s that ended, well or not.
     pub queries: u32,
+    /// Those of them that were simple.
+    pub simple_queries: u32,
     /// `ReadyForQuery` outside of a block.
     pub transactions: u32,
     pub client_parses: u32,

@@ -49,6 +49,9 @@ impl Flow {
             let statement = parties.cache.intern(text);
             self.as_read(statement, name, parties)
         };
+        if self.waits_to_read(&statement, parties) {
+            return Ok(Taken::Held);
+        }
         if name.is_empty() && statement.mention().is_none() && message.is_whole() {
             self.tally.client_parses += 1;
             let id = statement.id;
@@ -367,7 +370,7 @@ impl Flow {
                 },
                 parties,
             );
-            close_statement(ServerName::Numbered(id), out.make(message.input));
+            ServerName::Numbered(id).close(out.make(message.input));
         }
         Ok(Taken::Swallowed)
     }
@@ -466,14 +469,14 @@ impl Flow {
             self.close(surplus, message, out, parties);
         }
         if parties.server.statements.is_doubtful() {
-            close_statement(ServerName::Numbered(id), out.make(message.input));
+            ServerName::Numbered(id).close(out.make(message.input));
             self.push(Entry::skip(Kind::Close), parties);
         }
     }
 
     fn close(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
         parties.server.statements.remove(id);
-        close_statement(ServerName::Numbered(id), out.make(message.input));
+        ServerName::Numbered(id).close(out.make(message.input));
         let entry = Entry {
             server_undo: ServerUndo::Closed(id),
             ..Entry::skip(Kind::Close)
@@ -533,13 +536,6 @@ fn renamed_head(tag: u8, portal: &[u8], id: u64, rest: usize, out: &mut Vec<u8>)
     if let Some(word) = out.get_mut(start + 1..start + HEAD_LEN) {
         word.copy_from_slice(&len.to_be_bytes());
     }
-}
-
-pub(super) fn close_statement(name: ServerName, out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::CLOSE);
-    out.push(tag::TARGET_STATEMENT);
-    name.write(out);
-    frame.end(out);
 }
 
 /// Whether the server may be in a failed block when it comes to the next request: it refuses a `Parse` there. What fails in

@@ -16,7 +16,6 @@ use crate::session::settings::quote_literal;
 use crate::session::statement::{Owner, Reading, ServerName, Statement};
 
 use super::meaning::PORTAL;
-use super::prepared::close_statement;
 use super::requests::Message;
 use super::{Certainty, Flow, Parties};
 
@@ -43,6 +42,13 @@ impl Flow {
         } else {
             statement
         }
+    }
+
+    /// Whether it will be known what the literals of a statement are read as when earlier batches are answered.
+    pub(super) fn waits_to_read(&self, statement: &Statement, parties: &Parties<'_>) -> bool {
+        self.certainty >= Certainty::Untold
+            && statement.reading() != Reading::Fixed
+            && parties.server.pipeline.has_earlier_batch()
     }
 
     /// What a name stands for that is about to be used.
@@ -144,7 +150,7 @@ impl Flow {
     /// statement and portal right behind it; one that an error has left behind is closed first.
     fn run_aside(&mut self, sql: &str, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
         let made = out.make(message.input);
-        close_statement(ServerName::Aside, made);
+        ServerName::Aside.close(made);
         let frame = Frame::begin(made, tag::PARSE);
         ServerName::Aside.write(made);
         write::cstr(made, sql.as_bytes());
@@ -163,7 +169,7 @@ impl Flow {
         made.push(tag::TARGET_PORTAL);
         write::cstr(made, PORTAL);
         frame.end(made);
-        close_statement(ServerName::Aside, made);
+        ServerName::Aside.close(made);
         for kind in [
             Kind::Close,
             Kind::Parse,

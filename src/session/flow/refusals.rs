@@ -8,7 +8,6 @@ use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, Entry, Kind, ServerUndo};
 use crate::session::statement::{ServerName, Statement};
 
-use super::prepared::close_statement;
 use super::requests::Message;
 use super::{Flow, Parties};
 
@@ -56,7 +55,7 @@ impl Flow {
                 let unnamed = parties.server.statements.unnamed.replace(statement.id);
                 (ServerName::Unnamed, ServerUndo::Unnamed(unnamed))
             } else {
-                close_statement(ServerName::Aside, made);
+                ServerName::Aside.close(made);
                 self.push(Entry::skip(Kind::Close), parties);
                 (ServerName::Aside, ServerUndo::None)
             };

@@ -131,7 +131,8 @@ impl Flow {
         let statement = parties.cache.intern_sql(mention.definition(message.body), start);
         let statement = self.as_read(statement, name, parties);
         let id = statement.id;
-        if parties.server.pipeline.is_unsettled(b"", Some(id)) {
+        let is_unsettled = parties.server.pipeline.is_unsettled(b"", Some(id));
+        if is_unsettled || self.waits_to_read(&statement, parties) {
             return Taken::Held;
         }
         self.tally.client_parses += 1;

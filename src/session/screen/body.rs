@@ -274,7 +274,7 @@ impl<'e> Reader<'e> {
         if is_followed(b"(") || is_followed(b".") || is_followed(b"||") {
             return self.expression(pieces, at);
         }
-        let mut assigned = 0;
+        let (mut is_declared, mut is_assigned) = (false, false);
         for (place, placed) in pieces.iter().enumerate() {
             if !placed.is_word_of(variable) {
                 continue;
@@ -284,12 +284,24 @@ impl<'e> Reader<'e> {
             if ["into", "for", "foreach"].into_iter().any(is_behind) {
                 return unknown(self.effects);
             }
+            // Elsewhere a sign of equality compares.
+            if !begins_statement(pieces, place) {
+                continue;
+            }
+            is_declared |= matches!(
+                pieces.get(place + 1),
+                Some(Placed {
+                    piece: Piece::Word(_),
+                    ..
+                })
+            );
             if let Some(value) = assignment(pieces, place + 1) {
-                assigned += 1;
+                is_assigned = true;
                 self.expression(pieces, value);
             }
         }
-        if assigned == 0 {
+        // An argument has a value that is not seen here.
+        if !is_declared || !is_assigned {
             unknown(self.effects);
         }
     }
@@ -328,6 +340,18 @@ impl Placed<'_> {
     fn is_word_of(&self, name: &[u8]) -> bool {
         matches!(self.piece, Piece::Word(word) if word.eq_ignore_ascii_case(name))
     }
+}
+
+/// Whether a statement or a declaration begins with a piece.
+fn begins_statement(pieces: &[Placed<'_>], place: usize) -> bool {
+    let before = place.checked_sub(1).and_then(|before| pieces.get(before));
+    before.is_none_or(|before| {
+        before.is_sign(b";")
+            || before.is_sign(b">>")
+            || ["begin", "declare", "then", "else", "loop"]
+                .iter()
+                .any(|word| before.is_word(word))
+    })
 }
 
 /// Where the value stands that a variable is given by what follows on its name: `v := …`, `v = …`, `v text := …`.

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use crate::sql::{self, Kind, Lexer, Strings, Token, name_of, string_of};
 
 use super::{
-    CODE_DEPTH_MAX, CatalogEffect, Effects, PinReason, Words, body, inside, is, is_any, is_temporary_made, set,
+    CODE_DEPTH_MAX, CatalogEffect, Effects, PinReason, Words, body, inside, is, is_any, is_temporary_made,
+    set,
 };
 
 /// The code of a `DO`, which is a string.

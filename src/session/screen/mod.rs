@@ -41,7 +41,7 @@ pub enum PinReason {
 }
 
 impl PinReason {
-    pub(super) const ALL: [Self; 11] = [
+    pub const ALL: [Self; 11] = [
         Self::Setting,
         Self::Listen,
         Self::Prepare,
@@ -54,6 +54,12 @@ impl PinReason {
         Self::LargeStatement,
         Self::Sequence,
     ];
+
+    /// Its place in `ALL`.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
 
     #[must_use]
     pub fn as_str(self) -> &'static str {

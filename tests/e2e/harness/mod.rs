@@ -4,12 +4,15 @@
 pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod crowd;
+pub(crate) mod http;
 pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
 mod transport;
 pub(crate) mod wire;
 
+#[allow(unused_imports, reason = "taken by the tests of the HTTP port")]
+pub(crate) use http::Page;
 #[allow(unused_imports, reason = "taken by the tests of the pooler")]
 pub(crate) use pooler::Pgweir;
 pub(crate) use postgres::Postgres;

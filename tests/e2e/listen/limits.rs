@@ -26,7 +26,7 @@ fn the_wait_for_the_listener_is_not_a_clients_time() {
         "transaction_timeout",
         "idle_transaction_timeout",
     ];
-    let keys = limits.map(|limit| format!("{limit} = \"500ms\"")).join("\n");
+    let keys = limits.map(|limit| format!("{limit} = \"2s\"")).join("\n");
     let pgweir = through(&proxy, &keys);
     let mut wire = client(&pgweir);
     ok(&wire.query("LISTEN channel"));
@@ -41,7 +41,7 @@ fn the_wait_for_the_listener_is_not_a_clients_time() {
         kill_process(listener, Signal::STOP).unwrap();
         wire.send_query(last);
         // Longer than anything may take.
-        postgres.sql("SELECT pg_sleep(1)");
+        postgres.sql("SELECT pg_sleep(3)");
         kill_process(listener, Signal::CONT).unwrap();
         let frames = wire.read_until_ready();
         assert_eq!(error(&frames), None, "{last}");

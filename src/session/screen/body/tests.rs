@@ -203,6 +203,27 @@ fn most_bodies_are_harmless() {
 }
 
 #[test]
+fn a_text_that_is_an_argument_may_be_any() {
+    for body in [
+        "BEGIN IF q = 'SELECT 1' THEN RETURN; END IF; EXECUTE q; END",
+        "BEGIN IF q IS NULL THEN q := 'SELECT 1'; END IF; EXECUTE q; END",
+        "BEGIN PERFORM 1 WHERE q = 'SELECT 1'; EXECUTE q; END",
+    ] {
+        assert!(
+            judge(b"plpgsql", body.as_bytes()).pins.contains(Setting),
+            "{body}"
+        );
+    }
+    for body in [
+        "DECLARE q text := 'SELECT 1'; BEGIN EXECUTE q; END",
+        "DECLARE i int; q text; BEGIN q := 'SELECT 1'; EXECUTE q; END",
+        "DECLARE q text; BEGIN IF true THEN q = 'SELECT 1'; ELSE q = 'SELECT 2'; END IF; EXECUTE q; END",
+    ] {
+        assert!(judge(b"plpgsql", body.as_bytes()).are_none(), "{body}");
+    }
+}
+
+#[test]
 fn a_function_in_c_is_told_by_its_library() {
     let judged = |body: &str| judge(b"c", body.as_bytes());
     assert_eq!(
