@@ -19,7 +19,7 @@ help:
 	@echo 'make test        everything the tests need, then all tests'
 	@echo 'make check       formatting, clippy, documentation'
 	@echo 'make bench       compare with PgBouncer (BENCH="--rounds 3 --seconds 5")'
-	@echo 'make bench-micro framing, lease and return, in nanoseconds'
+	@echo 'make bench-micro framing, lease and return, plans, in nanoseconds'
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
 	@echo 'make sim         the simulation alone (SEED=… replays one seed)'
 	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
@@ -57,7 +57,7 @@ bench:
 
 bench-micro:
 	@scripts/setup.sh build
-	$(CARGO) bench --locked --bench framing --bench lease
+	$(CARGO) bench --locked --bench framing --bench lease --bench plan
 
 fuzz-smoke:
 	@scripts/setup.sh build fuzz

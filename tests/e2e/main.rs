@@ -9,6 +9,7 @@ mod bad_input;
 mod begin;
 mod blocks;
 mod cancel;
+mod classes;
 mod client_logins;
 mod client_tls;
 mod clients;
