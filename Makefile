@@ -21,7 +21,7 @@ help:
 	@echo 'make test        everything the tests need, then all tests'
 	@echo 'make check       formatting, clippy, documentation'
 	@echo 'make bench       compare with PgBouncer (BENCH="--rounds 3 --seconds 5")'
-	@echo 'make bench-micro framing, lease and return, looking at texts, in nanoseconds'
+	@echo 'make bench-micro framing, lease and return, looking at texts, plans, in nanoseconds'
 	@echo 'make fuzz-smoke  each fuzz target for $(FUZZ_SECONDS) seconds'
 	@echo 'make sim         the simulation alone (SEED=… replays one seed, SEEDS=… plays so many)'
 	@echo 'make differential sessions compared with PostgreSQL'"'"'s own (SCRIPT=… plays one script, SEED=… one random history)'
@@ -60,7 +60,7 @@ bench:
 
 bench-micro:
 	@scripts/setup.sh build
-	$(CARGO) bench --locked --bench framing --bench lease --bench screen
+	$(CARGO) bench --locked --bench framing --bench lease --bench screen --bench plan
 
 fuzz-smoke:
 	@scripts/setup.sh build fuzz

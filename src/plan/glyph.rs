@@ -6,9 +6,9 @@ pub(super) enum Glyph {
     /// Letters, `_`, and every byte that is not ASCII.
     Letter,
     Digit,
+    Dollar,
     Quote,
     DoubleQuote,
-    Dollar,
     Operator,
     Sign,
     /// What no token begins with.

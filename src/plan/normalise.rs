@@ -33,6 +33,8 @@ impl Normaliser {
         if text.len() > PARSED_LEN_MAX {
             return None;
         }
+        // A token and a space, at the most, for each byte.
+        self.key.reserve(2 * text.len());
         let mut scan = Scan::new(text);
         let mut list = List::None;
         while let Some(token) = scan.next() {
@@ -93,6 +95,7 @@ impl Normaliser {
         List::Value
     }
 
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.key.extend_from_slice(bytes);
         self.key.push(b' ');

@@ -56,11 +56,13 @@ impl<'a> Scan<'a> {
         self.text.get(token.start..token.end).unwrap_or_default()
     }
 
+    #[inline]
     fn byte(&self, at: usize) -> u8 {
         self.text.get(at).copied().unwrap_or(0)
     }
 
     /// Where the bytes from `at` on that `keep` end.
+    #[inline]
     fn run(&self, at: usize, keep: impl Fn(u8) -> bool) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();
         rest.iter()
@@ -69,7 +71,23 @@ impl<'a> Scan<'a> {
     }
 
     /// The first byte at or after `at` that is neither space nor comment; `None` for a comment without an end.
-    fn past_space(&self, mut at: usize) -> Option<usize> {
+    #[inline]
+    fn past_space(&self, at: usize) -> Option<usize> {
+        // One space or none is what stands between most tokens.
+        let at = at + usize::from(self.byte(at) == b' ');
+        match glyph(self.byte(at)) {
+            Glyph::Space | Glyph::Operator => self.past_comments(at),
+            Glyph::Letter
+            | Glyph::Digit
+            | Glyph::Dollar
+            | Glyph::Quote
+            | Glyph::DoubleQuote
+            | Glyph::Sign
+            | Glyph::Other => Some(at),
+        }
+    }
+
+    fn past_comments(&self, mut at: usize) -> Option<usize> {
         loop {
             at = self.run(at, is_space);
             match (self.byte(at), self.byte(at + 1)) {
@@ -218,6 +236,9 @@ impl<'a> Scan<'a> {
 
     /// An operator ends before a comment, and gives up `+` and `-` at its end unless it has a character that SQL's own lack.
     fn operator_end(&self, start: usize) -> usize {
+        if !is_operator(self.byte(start + 1)) {
+            return start + 1;
+        }
         let mut end = self.run(start, is_operator);
         for at in start + 1..end {
             if matches!((self.byte(at), self.byte(at + 1)), (b'-', b'-') | (b'/', b'*')) {
@@ -234,6 +255,7 @@ impl<'a> Scan<'a> {
         end
     }
 
+    #[inline]
     fn word(&self, start: usize) -> (Kind, Option<usize>) {
         let next = self.byte(start + 1);
         if next == b'\'' || next == b'&' {

@@ -11,6 +11,7 @@ mod begin;
 mod blocks;
 mod cancel;
 mod catalog;
+mod classes;
 mod client_logins;
 mod client_tls;
 mod clients;
