@@ -170,6 +170,7 @@ impl Registry {
             realm.cluster.publish(View {
                 primary: Some(0),
                 servers: Vec::new(),
+                ..View::default()
             });
         }
     }

@@ -14,6 +14,7 @@ mod client_tls;
 mod clients;
 mod console;
 mod databases;
+mod failover;
 mod faults;
 mod footprint;
 mod harness;
