@@ -93,6 +93,7 @@ fn ward(hub: &Hub, directory: &Directory, name: &str, entry: &DatabaseEntry, rep
         realm = hub.registry.realm(name, || view);
     }
     realm.cluster.set_rules(replicas.rules);
+    realm.cluster.set_failover_timeout(replicas.health.failover_timeout);
     realm.knowledge.set_functions(replicas.functions.clone());
     let servers = (0..=replicas.servers.len()).filter_map(|place| {
         let server = entry.at(place)?;

@@ -1,12 +1,16 @@
 //! The servers of one database, as the workers see them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::topology::{Rules, View};
 
+use super::clock::micros;
 use super::knowledge::Knowledge;
 
 /// What is shared about a database with replicas.
@@ -37,6 +41,15 @@ pub struct Cluster {
     pub turn: AtomicU64,
     /// Until when somebody is taken to wait for replicas, none being known to have come far enough. Microseconds on the clock.
     awaited_until: AtomicU64,
+    /// `failover_timeout`, microseconds.
+    failover_timeout: AtomicU64,
+    /// Tells those who wait for a primary that one was heard of.
+    heard: Arc<Notify>,
+    /// How many they are.
+    awaiting: AtomicU32,
+    /// Signs that something is wrong with a server, counted.
+    signs: AtomicU64,
+    sign: Notify,
 }
 
 impl Cluster {
@@ -61,7 +74,42 @@ impl Cluster {
 
     /// Something else is known from now on.
     pub fn publish(&self, view: View) {
+        let has_primary = view.writes_at().is_some();
         self.view.store(Arc::new(view));
+        if has_primary {
+            self.heard.notify_waiters();
+        }
+    }
+
+    pub fn set_failover_timeout(&self, timeout: Duration) {
+        self.failover_timeout.store(micros(timeout), Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn failover_timeout(&self) -> Duration {
+        Duration::from_micros(self.failover_timeout.load(Ordering::Relaxed))
+    }
+
+    /// Somebody found a server lost, or other than it was taken for: all are asked at once.
+    pub fn on_sign(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
+        self.sign.notify_waiters();
+    }
+
+    #[must_use]
+    pub fn signs(&self) -> u64 {
+        self.signs.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are other signs than these.
+    pub async fn other_signs(&self, seen: u64) {
+        loop {
+            let told = self.sign.notified();
+            if self.signs() != seen {
+                return;
+            }
+            told.await;
+        }
     }
 
     pub fn set_rules(&self, rules: Rules) {
@@ -83,5 +131,43 @@ impl Cluster {
     }
 }
 
+/// A place among those who wait for a primary, until it is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    realm: Arc<Realm>,
+}
+
+impl Ticket {
+    /// None: too many wait.
+    #[must_use]
+    pub fn take(realm: &Arc<Realm>) -> Option<Self> {
+        let ticket = Self {
+            realm: Arc::clone(realm),
+        };
+        let before = realm.cluster.awaiting.fetch_add(1, Ordering::Relaxed);
+        (before < AWAITING_MAX).then_some(ticket)
+    }
+
+    /// Ends when a primary is heard of after this was called.
+    #[must_use]
+    pub fn heard(&self) -> OwnedNotified {
+        Arc::clone(&self.realm.cluster.heard).notified_owned()
+    }
+
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.realm.cluster
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.realm.cluster.awaiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Requests of a database that wait for a primary. All are let go at once when there is one, and each holds what its client has
+/// sent; it is as many as clients that one process mostly has.
+const AWAITING_MAX: u32 = 10_000;
 /// How long servers are asked often after a session has waited; microseconds.
 const AWAITED_FOR: u64 = 1_000_000;

@@ -1,6 +1,7 @@
 //! Asking the servers of a database how they are, each on a connection of its own.
 
 use std::cell::RefCell;
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,7 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, pl
     let mut conn = None;
     let mut number = 0;
     loop {
+        let signs = ward.realm.cluster.signs();
         let limit = ward.health.check_interval.max(ANSWER_MIN);
         let answer = timeout(limit, ask(&ward, shared, &mut conn, &mut number)).await;
         match answer {
@@ -120,10 +122,10 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, pl
         publish(&ward, &watch.borrow());
         if ward.realm.cluster.view().primary == Some(place) {
             round.notify_waiters();
-            rest(&ward).await;
+            rest(&ward, &watch, place, &mut conn, signs).await;
         } else {
             tokio::select! {
-                () = rest(&ward) => {}
+                () = rest(&ward, &watch, place, &mut conn, signs) => {}
                 () = round.notified() => sleep(REPLAY_PAUSE).await,
             }
         }
@@ -148,6 +150,10 @@ fn publish(ward: &Ward, watch: &Watch) {
         } else {
             tracing::warn!(primary = now, before = then, "the primary is another now");
         }
+        if watch.view().primary.is_some() {
+            // What was defined last may not have come to it.
+            ward.realm.knowledge.on_changed();
+        }
         if watch.conflict() == Conflict::TwoPrimaries {
             tracing::error!("two servers take writes on the same timeline: writes are refused until one of them does not");
         }
@@ -155,21 +161,56 @@ fn publish(ward: &Ward, watch: &Watch) {
     cluster.publish(watch.view().clone());
 }
 
-/// Until it is time to ask again: sooner while sessions wait for replicas.
-async fn rest(ward: &Ward) {
+/// Until it is time to ask again: sooner while sessions wait for replicas, or something seems to be wrong. `signs`: those there
+/// were when it was asked last.
+async fn rest(
+    ward: &Ward,
+    watch: &RefCell<Watch>,
+    place: usize,
+    conn: &mut Option<Box<ServerConn>>,
+    signs: u64,
+) {
+    let is_urgent = watch.borrow().is_urgent(place);
+    let is_lost = tokio::select! {
+        () = pause(ward, is_urgent) => false,
+        () = ward.realm.cluster.other_signs(signs) => {
+            sleep(SIGN_PAUSE).await;
+            false
+        }
+        () = lost(conn) => true,
+    };
+    if is_lost {
+        *conn = None;
+    }
+}
+
+async fn pause(ward: &Ward, is_urgent: bool) {
     let Health {
         check_interval,
         poll_interval,
         ..
     } = ward.health;
+    let whole = if is_urgent {
+        poll_interval.min(check_interval)
+    } else {
+        check_interval
+    };
     let mut rested = Duration::ZERO;
-    while rested < check_interval {
-        let pause = poll_interval.min(check_interval - rested);
+    while rested < whole {
+        let pause = poll_interval.min(whole - rested);
         sleep(pause).await;
         rested += pause;
         if ward.realm.cluster.is_awaited(ward.clock.now()) {
             return;
         }
+    }
+}
+
+/// Until the server closes the connection: it is down, or about to be.
+async fn lost(conn: &mut Option<Box<ServerConn>>) {
+    match conn {
+        Some(conn) => drop(poll_fn(|cx| conn.poll_idle(cx)).await),
+        None => pending().await,
     }
 }
 
@@ -251,6 +292,8 @@ const KNOWN_MAX: Duration = Duration::from_secs(10);
 const READING_MAX: Duration = Duration::from_secs(30);
 /// How soon a change is looked for. Until it is found, statements go to the primary.
 const CHANGES_LOOK: Duration = Duration::from_millis(20);
+/// Between two questions that signs have caused: a storm of them is one.
+const SIGN_PAUSE: Duration = Duration::from_millis(10);
 /// What streaming and replaying take, mostly.
 const REPLAY_PAUSE: Duration = Duration::from_millis(5);
 /// A server has at least so long to answer.

@@ -175,6 +175,7 @@ impl Registry {
             realm.cluster.publish(View {
                 primary: Some(0),
                 servers: Vec::new(),
+                ..View::default()
             });
         }
     }

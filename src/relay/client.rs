@@ -26,6 +26,7 @@ use super::planning::Planning;
 use super::plans::Asking;
 use super::route::trace::Cause;
 use super::route::{self, Route, Routing};
+use super::vacancy::{self, Vigil};
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ enum Found {
     Pool(Rc<LocalPool>),
     Cut,
     Unplanned(Planning),
+    Vacant(Vigil),
     Nobody(Box<Report>),
 }
 
@@ -101,6 +103,8 @@ pub enum Turn {
     Wait(Rc<LocalPool>),
     /// It has asked for something (that is in `carry`) of which nobody knows yet where it goes.
     Plan(Planning),
+    /// It has asked for something (that is in `carry`), and there is no primary.
+    Await(Vigil),
     Leave(Farewell),
 }
 
@@ -322,6 +326,7 @@ impl Client {
             },
             Found::Cut => return Asked::Cut,
             Found::Unplanned(planning) => return self.stand_back(input, Turn::Plan(planning)),
+            Found::Vacant(vigil) => return self.stand_back(input, Turn::Await(vigil)),
             Found::Nobody(report) => return Asked::Refused(report),
         };
         self.pool.numbers().durations.wait.observe_nothing();
@@ -343,6 +348,22 @@ impl Client {
     /// A replica that was chosen cannot be had: what waits in `carry` goes to the primary. False: there is nowhere else.
     pub fn turn_to_primary(&mut self) -> bool {
         self.routing.as_mut().is_some_and(|routing| routing.turn_to_primary())
+    }
+
+    /// A primary cannot be had, for this reason: what waits in `carry` waits on.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn await_primary(&mut self, report: Report) -> Result<Vigil, Report> {
+        let Some(routing) = &mut self.routing else {
+            return Err(report);
+        };
+        routing.on_sign();
+        let failed = routing.give_up_way();
+        if !vacancy::is_of_absence(&report) {
+            return Err(report);
+        }
+        Vigil::begin(self, failed)
     }
 
     /// Keeps the input for later.
@@ -370,6 +391,12 @@ impl Client {
                 }
             }
         };
+        if way.place.is_none() && routing.may_await_primary(&cause) {
+            return match Vigil::begin(self, None) {
+                Ok(vigil) => Found::Vacant(vigil),
+                Err(report) => Found::Nobody(Box::new(report)),
+            };
+        }
         routing.set_out(way, cause, input, || context.take_spare());
         let Some(place) = way.place else {
             return Found::Nobody(Box::new(route::nobody()));

@@ -15,7 +15,7 @@ use crate::pool::target::{Reread, SessionAttrs, Target};
 use crate::protocol::startup::Replication;
 use crate::session::login::{BindingRule, ServerSecret};
 use crate::session::startup::ClientRequest;
-use crate::topology::{Health, Role, Rules, ServerView, View};
+use crate::topology::{Health, Role, Rules, ServerView, Vacancy, View};
 
 /// The directory, as it stands between two reloads.
 pub struct Directory {
@@ -167,6 +167,7 @@ impl ReplicaEntries {
         let replicas = self.servers.iter().map(|replica| unknown(&replica.server, replica.weight));
         View {
             primary: None,
+            vacancy: Vacancy::Unheard,
             servers: std::iter::once(unknown(primary, 1)).chain(replicas).collect(),
         }
     }

@@ -20,6 +20,7 @@ pub mod plans;
 pub mod route;
 mod slow;
 pub mod texts;
+pub mod vacancy;
 pub mod wait;
 pub mod welcome;
 
@@ -33,6 +34,7 @@ use client::{Client, Turn};
 use exchange::{End, Exchange};
 use farewell::Farewell;
 use planning::{Planned, Planning};
+use vacancy::Vigil;
 use wait::{Place, Waited};
 
 /// Serves a logged-in client: from request to answer, and from answer to request, until the session ends. `current` is what it
@@ -50,6 +52,10 @@ pub fn poll_serve(client: &mut Client, current: &mut Current, cx: &mut TaskConte
                     *current = Current::Planning(planning);
                     Ok(())
                 }
+                Turn::Await(vigil) => {
+                    *current = Current::Vacant(vigil);
+                    Ok(())
+                }
                 Turn::Leave(farewell) => Err(farewell),
             },
             Current::Waiting(place) => {
@@ -61,22 +67,37 @@ pub fn poll_serve(client: &mut Client, current: &mut Current, cx: &mut TaskConte
             Current::Planning(planning) => {
                 let planned = ready!(planning.poll(client, cx));
                 *current = Current::Idle;
-                match planned {
-                    Planned::Done => Ok(()),
-                    Planned::Not(waited) => on_waited(client, current, waited, cx),
-                }
+                on_planned(client, current, planned, cx)
+            }
+            Current::Vacant(vigil) => {
+                let planned = ready!(vigil.poll(client, cx));
+                *current = Current::Idle;
+                on_planned(client, current, planned, cx)
             }
             Current::Serving(exchange) => {
                 let end = ready!(exchange.poll(client, cx));
                 match std::mem::take(current) {
                     Current::Serving(exchange) => conclude(client, exchange, end, cx),
-                    Current::Idle | Current::Waiting(_) | Current::Planning(_) => Ok(()),
+                    Current::Idle | Current::Waiting(_) | Current::Planning(_) | Current::Vacant(_) => Ok(()),
                 }
             }
         };
         if let Err(farewell) = done {
             return Poll::Ready(farewell);
         }
+    }
+}
+
+/// Where the request goes can be decided now, or the client is not served.
+fn on_planned(
+    client: &mut Client,
+    current: &mut Current,
+    planned: Planned,
+    cx: &mut TaskContext<'_>,
+) -> Result<(), Farewell> {
+    match planned {
+        Planned::Done => Ok(()),
+        Planned::Not(waited) => on_waited(client, current, waited, cx),
     }
 }
 
@@ -89,6 +110,8 @@ pub enum Current {
     Waiting(Place),
     /// Nobody knows yet where its request goes.
     Planning(Planning),
+    /// There is no primary to send its request to.
+    Vacant(Vigil),
     Serving(Exchange),
 }
 
@@ -112,9 +135,16 @@ fn on_waited(
             }
         }
         Waited::Failed(report) => {
-            // A replica that cannot be had is no reason for an error, while there is a primary.
+            // A replica that cannot be had is no reason for an error, while there is a primary; nor is a primary that is lost,
+            // while there may be another soon.
             if !client.turn_to_primary() {
-                refuse(client, &report);
+                match client.await_primary(report) {
+                    Ok(vigil) => {
+                        *current = Current::Vacant(vigil);
+                        return Ok(());
+                    }
+                    Err(report) => refuse(client, &report),
+                }
             }
             client.enter_idle(client.context.worker.now());
         }

@@ -198,6 +198,7 @@ mod tests {
         View {
             primary: Some(0),
             servers,
+            ..View::default()
         }
     }
 

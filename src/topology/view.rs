@@ -9,6 +9,8 @@ use super::lsn::Lsn;
 pub struct View {
     /// The place of the primary; none while there is none, or more than one.
     pub primary: Option<usize>,
+    /// Why there is none, while there is none.
+    pub vacancy: Vacancy,
     pub servers: Vec<ServerView>,
 }
 
@@ -29,6 +31,29 @@ pub struct ServerView {
     /// How far it had come, oldest first: what it has written, or replayed. At most `SAMPLES_MAX`, of this instance and
     /// timeline alone.
     pub samples: Vec<Sample>,
+}
+
+/// Why there is no primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vacancy {
+    /// None was heard of yet: the first server is taken for it.
+    #[default]
+    Unheard,
+    /// There was one, or the first server says that it is none.
+    Lost,
+    /// Two take writes on one timeline: nobody can say which of them is right.
+    TwoPrimaries,
+}
+
+impl View {
+    /// Where writes go; nowhere while nobody may take them.
+    #[must_use]
+    pub fn writes_at(&self) -> Option<usize> {
+        match self.vacancy {
+            Vacancy::Unheard => Some(self.primary.unwrap_or(0)),
+            Vacancy::Lost | Vacancy::TwoPrimaries => self.primary,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::health::Health;
 use super::lsn::Lsn;
-use super::view::{Role, Sample, View};
+use super::view::{Role, Sample, Vacancy, View};
 
 /// Looks after the servers of one database: told what they have answered, it says what follows.
 #[derive(Debug)]
@@ -128,6 +128,14 @@ impl Watch {
         self.conflict
     }
 
+    /// Whether to ask a server soon again: it has not answered and is not lost yet, or a primary is looked for.
+    #[must_use]
+    pub fn is_urgent(&self, place: usize) -> bool {
+        let failures = self.states.get(place).map_or(0, |state| state.failures);
+        let is_in_doubt = failures > 0 && failures < self.health.failover_threshold;
+        is_in_doubt || self.view.writes_at().is_none()
+    }
+
     /// How long a server is asked less often, or is not heard of.
     #[must_use]
     pub fn is_lost(&self, place: usize) -> bool {
@@ -150,7 +158,14 @@ impl Watch {
         } else {
             Conflict::TwoPrimaries
         };
+        let first_is_replica = self.view.servers.first().is_some_and(|server| server.role == Role::Replica);
+        let was_heard = self.view.primary.or(primary).is_some() || self.view.vacancy != Vacancy::Unheard;
         self.view.primary = primary.filter(|_| is_alone);
+        self.view.vacancy = match self.conflict {
+            Conflict::TwoPrimaries => Vacancy::TwoPrimaries,
+            Conflict::None if was_heard || first_is_replica => Vacancy::Lost,
+            Conflict::None => Vacancy::Unheard,
+        };
     }
 
     /// Which replicas take reads: those that are not too far behind.
@@ -207,6 +222,7 @@ mod tests {
         };
         let view = View {
             primary: None,
+            vacancy: Vacancy::Unheard,
             servers: (0..count).map(unknown).collect(),
         };
         Watch::new(view, Health::default())
@@ -250,7 +266,7 @@ mod tests {
             assert_eq!(watch.view().primary, Some(0));
         }
         watch.on_failure(0);
-        assert_eq!(watch.view().primary, None);
+        assert_eq!((watch.view().primary, watch.view().vacancy), (None, Vacancy::Lost));
         assert!(watch.is_lost(0) && watch.view().servers[1].is_usable);
     }
 

@@ -17,6 +17,7 @@ mod client_tls;
 mod clients;
 mod console;
 mod databases;
+mod failover;
 mod faults;
 mod footprint;
 mod harness;

@@ -287,6 +287,7 @@ impl Exchange {
         let is_asking = inquiry.is_some_and(|inquiry| inquiry.asks_settings());
         // What it has set is known to this connection alone.
         let is_kept = self.keeping == Keeping::Session || client.session.pinned().is_some() || is_asking;
+        routed::note_loss(client);
         let farewell = lost::tell(client, &self.flow, self.lease.conn(), is_kept, words);
         drop(self.lease);
         client.session.on_server_gone();

@@ -103,7 +103,14 @@ impl Exchange {
     /// if not, the batch stays.
     pub(super) fn failed_by_replica(&mut self, client: &mut Client, input: &[u8]) -> Option<SqlState> {
         let routing = client.routing.as_mut()?;
-        if self.stage != Stage::Running || !routing.may_try_again() {
+        if self.stage != Stage::Running {
+            return None;
+        }
+        if !routing.may_try_again() {
+            if !routing.is_on_replica() && refusal(input) == Some(SqlState::READ_ONLY_SQL_TRANSACTION) {
+                // What was the primary is a standby, unless the client has asked for it.
+                routing.on_sign();
+            }
             return None;
         }
         let refusal = refusal(input);
@@ -116,6 +123,7 @@ impl Exchange {
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
         let again = client.routing.as_mut().map(|routing| routing.take_refuge(code)).unwrap_or_default();
+        note_loss(client);
         self.depart(client);
         client.session.take_back(&mut self.lease.conn().state.pipeline);
         client.session.on_server_gone();
@@ -132,6 +140,13 @@ impl Exchange {
             }
             routing.on_done(now);
         }
+    }
+}
+
+/// A server was lost, or is other than it was taken for: those who look after the servers ask at once.
+pub(super) fn note_loss(client: &Client) {
+    if let Some(routing) = &client.routing {
+        routing.on_sign();
     }
 }
 

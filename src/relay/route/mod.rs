@@ -13,7 +13,7 @@ use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
 use crate::session::ClientSession;
 use crate::session::batch::{self, Asked, Extent};
 use crate::session::client::Block;
-use crate::topology::{Choice, Sight, View, Why, choice};
+use crate::topology::{Choice, Reads, Sight, View, Why, choice};
 
 use super::plans::{Plans, Scope};
 use trace::{Cause, Step};
@@ -33,6 +33,8 @@ pub struct Routing {
     way: Option<Way>,
     /// The batch, for as long as another server could carry it out instead.
     again: Vec<u8>,
+    /// Since when its batch waits for a primary; microseconds.
+    vacant_since: Option<u64>,
     /// Where the last batch went.
     steps: Vec<Step>,
 }
@@ -99,6 +101,7 @@ impl Routing {
             asked: 0,
             way: None,
             again: Vec::new(),
+            vacant_since: None,
             steps: Vec::new(),
         }))
     }
@@ -266,7 +269,7 @@ impl Routing {
     #[must_use]
     pub fn to_primary(&self) -> Way {
         Way {
-            place: Some(self.realm.cluster.view().primary.unwrap_or(0)),
+            place: self.realm.cluster.view().writes_at(),
             lane: Lane::Open,
             is_alone: false,
         }
@@ -332,6 +335,7 @@ impl Routing {
 
     /// The client's use of its server has ended, at `now`.
     pub fn on_done(&mut self, now: u64) {
+        self.vacant_since = None;
         if let Some(Way { place: Some(place), .. }) = self.way.take() {
             self.sight.on_used(place, &self.realm.cluster.view(), now);
         }
@@ -342,11 +346,50 @@ impl Routing {
         self.realm.knowledge.on_changed();
     }
 
+    /// Whether its batch is at a replica.
+    #[must_use]
+    pub fn is_on_replica(&self) -> bool {
+        self.way.is_some_and(|way| matches!(way.lane, Lane::Judged(_)))
+    }
+
+    /// Something was found to be wrong with a server.
+    pub fn on_sign(&self) {
+        self.realm.cluster.on_sign();
+    }
+
+    /// Whether a batch that nobody may take now is to wait for a primary.
+    #[must_use]
+    pub fn may_await_primary(&self, cause: &Cause) -> bool {
+        let is_read = matches!(cause, Cause::Read(_));
+        let is_vacant = self.realm.cluster.view().writes_at().is_none();
+        is_vacant && !(is_read && self.realm.cluster.rules().reads == Reads::ReplicaOnly)
+    }
+
+    /// Where its batch was to go; it does not go there.
+    pub fn give_up_way(&mut self) -> Option<usize> {
+        self.way.take().and_then(|way| way.place)
+    }
+
+    /// The batch waits for a primary from `now` on, if it did not before. Returns since when.
+    pub fn vacant_since(&mut self, now: u64) -> u64 {
+        *self.vacant_since.get_or_insert(now)
+    }
+
+    /// It does not wait any more.
+    pub fn on_waited_out(&mut self) {
+        self.vacant_since = None;
+    }
+
+    #[must_use]
+    pub fn realm(&self) -> &Arc<Realm> {
+        &self.realm
+    }
+
     /// A replica cannot be had. False: it was none.
     pub fn turn_to_primary(&mut self) -> bool {
-        let place = self.way.take().and_then(|way| way.place);
-        let is_replica = place.is_some() && place != self.to_primary().place;
+        let is_replica = self.is_on_replica();
         if is_replica {
+            self.way = None;
             self.refuge = Refuge::Primary(None);
         }
         is_replica

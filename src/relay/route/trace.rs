@@ -74,7 +74,7 @@ pub(super) fn route(steps: &[Step], view: &View, out: &mut Vec<u8>) {
         let server = step.place.and_then(|place| view.servers.get(place));
         let role = match step.place {
             None => "none",
-            Some(place) if view.primary == Some(place) || (view.primary.is_none() && place == 0) => "primary",
+            Some(place) if view.writes_at() == Some(place) => "primary",
             Some(_) => "replica",
         };
         let reason = step.cause.to_string();
