@@ -60,6 +60,7 @@ fn pool() -> Rc<LocalPool> {
         id: 1,
         database: "app".into(),
         user: "app".into(),
+        place: 0,
         accounts: Accounts {
             pool: Arc::default(),
             database: Arc::default(),

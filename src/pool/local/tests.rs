@@ -38,7 +38,6 @@ fn keepalive() -> Keepalive {
 fn founding(workers: usize, pool_size: u32) -> Founding {
     Founding {
         id: 1,
-        place: 0,
         database: "app".into(),
         user: "app".into(),
         place: 0,
