@@ -6,6 +6,9 @@ that holds on a noisy machine is the pooler's own CPU time a query: user and sys
 by the number of queries. Each figure is the median over the rounds. Both poolers have one worker, transaction mode and a pool
 of 20. A PgBouncer older than 1.21 cannot keep prepared statements in transaction mode; it then runs in session mode for them,
 with a server connection for each client, and the output says so.
+
+`--targets pgweir,routed` compares pgweir with itself before a primary and two replicas, which take the reads: what routing costs.
+There are so many accounts that the texts of `simple` hardly ever come again.
 """
 
 import argparse
@@ -31,7 +34,8 @@ START_SECONDS_MAX = 30
 # What pgbench may take beyond the time it was given.
 GRACE_SECONDS = 60
 PROTOCOLS = ("simple", "extended", "prepared")
-TARGETS = ("direct", "pgweir", "pgbouncer")
+TARGETS = ("direct", "pgweir", "pgbouncer", "routed")
+REPLICAS = 2
 
 
 def main():
@@ -59,14 +63,14 @@ def parse_arguments():
     parser.add_argument("--scale", type=int, default=10)
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 64])
     parser.add_argument("--protocols", type=words(PROTOCOLS), default=list(PROTOCOLS))
-    parser.add_argument("--targets", type=words(TARGETS), default=list(TARGETS))
+    parser.add_argument("--targets", type=words(TARGETS), default=list(TARGETS[:3]))
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--pgweir", type=Path, default=target / "release" / "pgweir", help="the program to measure")
     parser.add_argument("--json", type=Path, help="write every single run there too")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds < 1:
         parser.error("at least one round of one second")
-    if "pgweir" in options.targets and not options.pgweir.is_file():
+    if {"pgweir", "routed"} & set(options.targets) and not options.pgweir.is_file():
         parser.error(f"there is no {options.pgweir}: build it first (cargo build --release)")
     return options
 
@@ -105,9 +109,10 @@ class Bench:
         for protocol in self.options.protocols:
             self.endpoints["direct", protocol] = (postgres_port, None)
         if "pgweir" in self.options.targets:
-            endpoint = self.start_pgweir(postgres_port)
-            for protocol in self.options.protocols:
-                self.endpoints["pgweir", protocol] = endpoint
+            self.start_pgweir("pgweir", postgres_port, [])
+        if "routed" in self.options.targets:
+            replicas = [self.start_replica(number, postgres_port) for number in range(1, REPLICAS + 1)]
+            self.start_pgweir("routed", postgres_port, replicas)
         if "pgbouncer" in self.options.targets:
             self.start_pgbouncers(postgres_port)
 
@@ -118,9 +123,24 @@ class Bench:
         sockets = self.home / "socket"
         sockets.mkdir()
         self.hand_over(sockets)
+        port = self.start_server("postgres", data)
+        run([*self.client("psql"), "-X", "-q", "-d", url(port, "postgres"), "-c", f"CREATE DATABASE {DATABASE}"])
+        say(f"filling it (scale {self.options.scale})")
+        run([*self.client("pgbench"), "-i", "-q", "-s", str(self.options.scale), url(port)])
+        return port
+
+    def start_replica(self, number, primary):
+        say(f"copying it to replica {number}")
+        data = self.home / f"replica{number}"
+        primary_url = url(primary, "postgres")
+        run(self.as_account([self.client("pg_basebackup")[0], "-D", data, "-R", "-c", "fast", "--no-sync", "-d", primary_url]))
+        return self.start_server(f"replica{number}", data, DATABASE)
+
+    def start_server(self, name, data, database="postgres"):
         port = free_port()
-        # Room for the pool, for the clients of a PgBouncer in session mode and for pgbench directly.
-        connections = 3 * max(self.options.clients) + 2 * POOL_SIZE + 10
+        sockets = self.home / "socket"
+        # Room for the pools, for the clients of a PgBouncer in session mode and for pgbench directly.
+        connections = 3 * max(self.options.clients) + 3 * POOL_SIZE + 20
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": sockets,
@@ -132,16 +152,14 @@ class Bench:
             "max_wal_size": "256MB",
         }
         flags = [f"--{name}={value}" for name, value in settings.items()]
-        self.spawn("postgres", self.as_account([self.postgres_bin / "postgres", "-D", data, "-p", str(port), *flags]))
-        self.wait_for(port, "postgres", "postgres")
-        run([*self.client("psql"), "-X", "-q", "-d", url(port, "postgres"), "-c", f"CREATE DATABASE {DATABASE}"])
-        say(f"filling it (scale {self.options.scale})")
-        run([*self.client("pgbench"), "-i", "-q", "-s", str(self.options.scale), url(port)])
+        self.spawn(name, self.as_account([self.postgres_bin / "postgres", "-D", data, "-p", str(port), *flags]))
+        self.wait_for(port, name, database)
         return port
 
-    def start_pgweir(self, postgres_port):
+    def start_pgweir(self, name, postgres_port, replica_ports):
         port = free_port()
-        config = self.home / "pgweir.toml"
+        replicas = f"read_replicas = {json.dumps([url(replica) for replica in replica_ports])}" if replica_ports else ""
+        config = self.home / f"{name}.toml"
         config.write_text(
             f"""listen = ["127.0.0.1:{port}"]
 workers = 1
@@ -152,11 +170,15 @@ log_level = "warn"
 method = "trust"
 [databases.{DATABASE}]
 url = "{url(postgres_port)}"
+{replicas}
 """
         )
-        process = self.spawn("pgweir", [*dies_with_parent("KILL"), self.options.pgweir.resolve(), config])
-        self.wait_for(port, "pgweir")
-        return port, process.pid
+        process = self.spawn(name, [*dies_with_parent("KILL"), self.options.pgweir.resolve(), config])
+        self.wait_for(port, name)
+        if replica_ports:
+            self.wait_for_reads(port)
+        for protocol in self.options.protocols:
+            self.endpoints[name, protocol] = (port, process.pid)
 
     def start_pgbouncers(self, postgres_port):
         program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
@@ -276,6 +298,15 @@ log_stats = 0
                 raise SystemExit(f"bench: {name} does not serve: {why}\n{log}")
             time.sleep(0.05)
 
+    def wait_for_reads(self, port):
+        """Until a read is carried out by a replica."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        asked = ["-c", "SELECT count(*) FROM pgbench_branches", "-c", "SHOW pgweir.route"]
+        while "|replica|" not in run([*self.client("psql"), "-X", "-q", "-A", "-t", "-d", url(port), *asked]):
+            if time.monotonic() > deadline:
+                raise SystemExit("bench: no read goes to a replica")
+            time.sleep(0.05)
+
     def client(self, name):
         beside = self.postgres_bin / name
         return [str(beside if beside.is_file() else shutil.which(name) or name)]
@@ -308,6 +339,12 @@ def report(options, bench, runs):
             figures.append(f"{'-':>14}" if cpu is None else f"{cpu:>14.1f}")
             figures.append(f"{'-':>14}" if ratio is None else f"{ratio:>14.2f}")
             print(f"{protocol + ' ' + str(clients):<14}{target:<11}" + "".join(figures))
+    for protocol in dict.fromkeys(protocol for (protocol, _), _ in runs):
+        cases = dict.fromkeys(case for case, _ in runs if case[0] == protocol)
+        pairs = [(median("routed", case, "cpu"), median("pgweir", case, "cpu")) for case in cases]
+        shares = [routed / plain for routed, plain in pairs if routed and plain]
+        if shares:
+            print(f"{protocol}: routed, CPU a query is {statistics.geometric_mean(shares):.2f} of that without replicas")
     for protocol, values in ratios.items():
         print(f"{protocol}: CPU a query is {statistics.geometric_mean(values):.2f} of PgBouncer's (geometric mean over the clients)")
     if options.json:
