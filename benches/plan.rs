@@ -15,9 +15,12 @@ fn main() {
 fn normalise(bencher: Bencher<'_, '_>, name: &str) {
     let text = text(name);
     let mut normaliser = Normaliser::new();
-    bencher
-        .counter(BytesCount::new(text.len()))
-        .bench_local(|| normaliser.normalise(text.as_bytes()).unwrap().len());
+    bencher.counter(BytesCount::new(text.len())).bench_local(|| {
+        normaliser
+            .normalise(text.as_bytes(), Spelling::Standard)
+            .unwrap()
+            .len()
+    });
 }
 
 #[divan::bench(args = NAMES, min_time = MIN_TIME)]

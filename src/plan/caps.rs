@@ -1,6 +1,6 @@
 //! How large and how deep a text is, from its tokens alone, so that no text is parsed that the stack of a parser is too small for.
 
-use super::scan::{Kind, Scan, Token};
+use crate::sql::{Kind, Lexer, Strings, Token};
 
 /// What of a text is over its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,34 +20,33 @@ pub(super) fn depth(text: &[u8]) -> Result<usize, Excess> {
     if text.len() > PARSED_LEN_MAX {
         return Err(Excess::Bytes);
     }
-    let mut scan = Scan::new(text);
+    let mut lexer = Lexer::new(text, Strings::Conforming);
     let mut levels = vec![Level::default()];
     let mut tokens = 0;
     let mut open = 0;
     let mut sets = 0;
-    while let Some(token) = scan.next() {
+    while let Some(token) = lexer.next() {
         tokens += 1;
         if tokens > TOKENS_MAX {
             return Err(Excess::Tokens);
         }
         let level = levels.last_mut().ok_or(Excess::Broken)?;
-        match (token.kind, scan.slice(token)) {
-            (Kind::Broken, _) => return Err(Excess::Broken),
-            (Kind::Sign, b"(" | b"[") => {
+        match (token.kind, token.text) {
+            (Kind::Punctuation, b"(" | b"[") => {
                 level.own += 1;
                 open += level.own;
                 levels.push(Level::default());
             }
-            (Kind::Sign, b")" | b"]") => {
+            (Kind::Punctuation, b")" | b"]") => {
                 let inner = levels.pop().ok_or(Excess::Broken)?.depth();
                 let outer = levels.last_mut().ok_or(Excess::Broken)?;
                 open -= outer.own;
                 outer.inner = outer.inner.max(inner);
             }
-            (Kind::Sign, b"," | b";") => level.part(),
-            (_, bytes) => {
+            (Kind::Punctuation, b"," | b";") => level.part(),
+            _ => {
                 level.own += 1;
-                sets += usize::from(is_set_operation(token, bytes));
+                sets += usize::from(is_set_operation(&token));
             }
         }
         let level = levels.last().ok_or(Excess::Broken)?;
@@ -56,7 +55,7 @@ pub(super) fn depth(text: &[u8]) -> Result<usize, Excess> {
         }
     }
     let outermost = levels.pop().ok_or(Excess::Broken)?;
-    if levels.is_empty() {
+    if levels.is_empty() && lexer.is_through() {
         Ok(outermost.depth() + sets)
     } else {
         Err(Excess::Broken)
@@ -87,11 +86,9 @@ impl Level {
     }
 }
 
-fn is_set_operation(token: Token, bytes: &[u8]) -> bool {
-    token.kind == Kind::Word && SET_OPERATIONS.iter().any(|word| bytes.eq_ignore_ascii_case(word))
+fn is_set_operation(token: &Token<'_>) -> bool {
+    token.is_any(&["union", "intersect", "except"])
 }
-
-const SET_OPERATIONS: [&[u8]; 3] = [b"union", b"intersect", b"except"];
 
 /// Longer texts are not parsed: they are lists of values, mostly, and take longer to parse than to run. Ten thousand keys fit.
 pub(super) const PARSED_LEN_MAX: usize = 512 * 1024;
@@ -130,5 +127,6 @@ mod tests {
         assert_eq!(deep(" ", 1_000_000), Err(Excess::Bytes));
         assert_eq!(deep(")", 1), Err(Excess::Broken));
         assert_eq!(deep("'", 1), Err(Excess::Broken));
+        assert_eq!(deep("\0", 1), Err(Excess::Broken));
     }
 }

@@ -23,11 +23,9 @@ mod builtin;
 mod caps;
 mod catalog;
 mod closure;
-mod glyph;
 mod normalise;
 mod parse;
 mod patterns;
-mod scan;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -59,13 +57,20 @@ pub enum Spelling {
     Other,
 }
 
+impl Spelling {
+    /// Whether a text means what it seems to.
+    fn is_plain(self, text: &[u8]) -> bool {
+        let is_strange = |byte: &u8| *byte == b'\\' || !byte.is_ascii();
+        self == Self::Standard || !text.iter().any(is_strange)
+    }
+}
+
 /// What `text`, one statement or several, does.
 ///
 /// It needs [`STACK_LEN`] bytes of stack: parsing, walking and dropping a tree go as deep as the tree.
 #[must_use]
 pub fn plan(text: &[u8], circumstances: &Circumstances<'_>) -> Plan {
-    let is_strange = |byte: &u8| *byte == b'\\' || !byte.is_ascii();
-    if circumstances.spelling == Spelling::Other && text.iter().any(is_strange) {
+    if !circumstances.spelling.is_plain(text) {
         let subject = "standard_conforming_strings or client_encoding is not the usual one";
         return Plan::opaque(Reason::new(ReasonKind::Unparsable, subject));
     }

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use crate::sql::{Kind, Lexer, Strings};
+
+use super::Spelling;
 use super::caps::PARSED_LEN_MAX;
-use super::scan::{Kind, Scan, Token};
 
 /// Takes literals out of texts, one after another, in memory of its own: nothing is allocated once that is large enough.
 #[derive(Debug, Default)]
 pub struct Normaliser {
-    key: Vec<u8>,
+    key: Key,
     literals: Vec<Range<usize>>,
     omitted: usize,
 }
@@ -20,48 +22,46 @@ impl Normaliser {
         Self::default()
     }
 
-    /// What is left of `text`; `None` where it is no text of PostgreSQL's, or too large to be parsed.
+    /// What is left of `text`; `None` where it is no text of PostgreSQL's, is too large to be parsed, or may mean something else
+    /// than it seems to.
     ///
     /// Texts with one key have one [`Class`](super::Class), unless the plan of either says that a literal decided
     /// ([`Literals::Fixed`](super::Literals::Fixed)). They differ in literals, numbers of parameters, comments and white space, and
     /// in how many literals or rows of literals follow each other between commas. No plan hangs on those: functions are judged by
     /// all that share a name, whatever their arguments are.
-    pub fn normalise(&mut self, text: &[u8]) -> Option<&[u8]> {
-        self.key.clear();
+    pub fn normalise(&mut self, text: &[u8], spelling: Spelling) -> Option<&[u8]> {
         self.literals.clear();
         self.omitted = 0;
-        if text.len() > PARSED_LEN_MAX {
+        if text.len() > PARSED_LEN_MAX || !spelling.is_plain(text) {
             return None;
         }
-        // A token and a space, at the most, for each byte.
-        self.key.reserve(2 * text.len());
-        let mut scan = Scan::new(text);
+        self.key.begin(text.len());
+        let text_from = |start: usize| text.get(start..).unwrap_or_default();
+        let mut lexer = Lexer::new(text, Strings::Conforming);
         let mut list = List::None;
-        while let Some(token) = scan.next() {
-            let bytes = scan.slice(token);
-            list = match (token.kind, bytes, list) {
-                (Kind::Broken, _, _) => return None,
-                (Kind::Text | Kind::Number, _, list) => {
-                    self.lift(token);
+        while let Some(token) = lexer.next() {
+            list = match (token.kind, token.text, list) {
+                (Kind::String(_) | Kind::Number, _, list) => {
+                    self.lift(token.range());
                     self.value(list)
                 }
                 (Kind::Parameter, _, list) => self.value(list),
-                (Kind::Sign, b",", List::Value) => {
-                    self.put(b",");
+                (Kind::Punctuation, b",", List::Value) => {
+                    self.key.put(b",");
                     List::Comma
                 }
-                (Kind::Sign, b")", List::Value) => {
-                    self.put(b")");
-                    self.drop_row();
+                (Kind::Punctuation, b")", List::Value) => {
+                    self.key.put(b")");
+                    self.key.drop_row();
                     List::None
                 }
-                _ => {
-                    self.put(bytes);
+                (_, text, _) => {
+                    self.key.put_first(text_from(token.start), text.len());
                     List::None
                 }
             };
         }
-        Some(&self.key)
+        lexer.is_through().then(|| self.key.bytes())
     }
 
     /// Where the literals of the last text are, from first to last, up to [`LITERALS_MAX`].
@@ -76,9 +76,9 @@ impl Normaliser {
         self.omitted
     }
 
-    fn lift(&mut self, token: Token) {
+    fn lift(&mut self, place: Range<usize>) {
         if self.literals.len() < LITERALS_MAX {
-            self.literals.push(token.start..token.end);
+            self.literals.push(place);
         } else {
             self.omitted += 1;
         }
@@ -87,26 +87,73 @@ impl Normaliser {
     /// A value that follows another one and a comma is taken for the same.
     fn value(&mut self, list: List) -> List {
         if list == List::Comma {
-            let shorter = self.key.len().saturating_sub(COMMA.len());
-            self.key.truncate(shorter);
+            self.key.take_back(COMMA.len());
         } else {
-            self.put(VALUE);
+            self.key.put(VALUE);
         }
         List::Value
     }
+}
 
+/// What is left of a text, each token with a space behind it.
+#[derive(Debug, Default)]
+struct Key {
+    /// Longer than what is in it.
+    room: Vec<u8>,
+    len: usize,
+}
+
+impl Key {
+    /// Begins anew, for a text of this length: a token and a space, at the most, for each byte.
+    fn begin(&mut self, text: usize) {
+        self.len = 0;
+        let room = 2 * text + PIECE;
+        if self.room.len() < room {
+            self.room.resize(room, 0);
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.room.get(..self.len).unwrap_or_default()
+    }
+
+    fn put(&mut self, token: &[u8]) {
+        self.put_first(token, token.len());
+    }
+
+    /// Puts the token of this length that `rest` begins with. A short one is copied with what lies behind it, in one go.
     #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        self.key.extend_from_slice(bytes);
-        self.key.push(b' ');
+    fn put_first(&mut self, rest: &[u8], len: usize) {
+        let Some(room) = self.room.get_mut(self.len..) else {
+            return;
+        };
+        match (rest.first_chunk::<PIECE>(), room.first_chunk_mut::<PIECE>()) {
+            (Some(from), Some(to)) if len <= PIECE => *to = *from,
+            _ => copy(rest, room, len),
+        }
+        if let Some(space) = room.get_mut(len) {
+            *space = b' ';
+            self.len += len + 1;
+        }
+    }
+
+    fn take_back(&mut self, count: usize) {
+        self.len = self.len.saturating_sub(count);
     }
 
     /// A row of values behind another one.
     fn drop_row(&mut self) {
-        if self.key.ends_with(ROWS) {
-            let shorter = self.key.len() - (ROWS.len() - ROW_LEN);
-            self.key.truncate(shorter);
+        if self.bytes().ends_with(ROWS) {
+            self.take_back(ROWS.len() - ROW_LEN);
         }
+    }
+}
+
+/// The first so many bytes.
+#[inline(never)]
+fn copy(from: &[u8], to: &mut [u8], count: usize) {
+    if let (Some(from), Some(to)) = (from.get(..count), to.get_mut(..count)) {
+        to.copy_from_slice(from);
     }
 }
 
@@ -123,6 +170,8 @@ enum List {
 const VALUE: &[u8] = b"\0";
 const COMMA: &[u8] = b", ";
 const ROWS: &[u8] = b"( \0 ) , ( \0 ) ";
+/// Most tokens are shorter.
+const PIECE: usize = 16;
 const ROW_LEN: usize = b"( \0 ) ".len();
 
 /// A place is 16 bytes: what is said about a statement's literals has no use for more.
@@ -134,7 +183,7 @@ mod tests {
 
     fn key(text: &str) -> Option<String> {
         let mut normaliser = Normaliser::new();
-        let key = normaliser.normalise(text.as_bytes());
+        let key = normaliser.normalise(text.as_bytes(), Spelling::Standard);
         key.map(|key| String::from_utf8(key.to_vec()).unwrap())
     }
 
@@ -177,7 +226,7 @@ mod tests {
     fn places_of_literals_are_told() {
         let mut normaliser = Normaliser::new();
         let text = "SELECT 'a', 12 + $1";
-        normaliser.normalise(text.as_bytes()).unwrap();
+        normaliser.normalise(text.as_bytes(), Spelling::Standard).unwrap();
         let literals: Vec<&str> = normaliser
             .literals()
             .iter()
@@ -185,7 +234,7 @@ mod tests {
             .collect();
         assert_eq!(literals, ["'a'", "12"]);
         let many = format!("SELECT 1{}", ", 1".repeat(LITERALS_MAX));
-        normaliser.normalise(many.as_bytes()).unwrap();
+        normaliser.normalise(many.as_bytes(), Spelling::Standard).unwrap();
         assert_eq!(
             (normaliser.literals().len(), normaliser.omitted()),
             (LITERALS_MAX, 1)
@@ -196,6 +245,20 @@ mod tests {
     fn what_cannot_be_read_has_no_key() {
         assert_eq!(key("SELECT 'a"), None);
         assert_eq!(key("SELECT 1 /*"), None);
+        assert_eq!(key("SELECT 1\0"), None);
         assert_eq!(key(&" ".repeat(PARSED_LEN_MAX + 1)), None);
+    }
+
+    /// As one `standard_conforming_strings` cuts it, the backslash is a literal; as the other does, a function is called.
+    #[test]
+    fn a_text_that_may_mean_something_else_has_no_key() {
+        let mut normaliser = Normaliser::new();
+        let mut key = |text: &str| {
+            let key = normaliser.normalise(text.as_bytes(), Spelling::Other);
+            key.map(<[u8]>::to_vec)
+        };
+        assert!(key("SELECT 'a', 'b'").is_some());
+        assert_eq!(key(r"SELECT '\', ', pg_advisory_lock(1) --'"), None);
+        assert_eq!(key("SELECT 'é'"), None);
     }
 }

@@ -9,9 +9,10 @@ use pg_query::protobuf::{
 };
 use pg_query::{Node, NodeEnum};
 
+use crate::sql::{Kind, Lexer, Strings};
+
 use super::Circumstances;
 use super::parse::Statement;
-use super::scan::{Kind, Scan};
 use super::verdict::{Access, Class, Inner, Literals, Plan, Reason, ReasonKind};
 use super::walk::{Found, Walk};
 
@@ -257,9 +258,9 @@ fn access(options: &[Node]) -> Access {
 /// The first words of a statement, in capitals: enough to tell its kind.
 fn leading_words(text: &str, start: usize) -> String {
     let text = text.get(start..).unwrap_or_default();
-    let scan = Scan::new(text.as_bytes());
-    let words = scan.clone().take_while(|token| token.kind == Kind::Word);
-    let words = words.filter_map(|token| text.get(token.start..token.end));
+    let tokens = Lexer::new(text.as_bytes(), Strings::Conforming);
+    let words = tokens.take_while(|token| token.kind == Kind::Word);
+    let words = words.filter_map(|token| text.get(token.range()));
     let is_filler = |word: &&str| {
         ["OR", "REPLACE"]
             .iter()

@@ -89,7 +89,9 @@ impl<'a> Question<'a> {
     /// The same without literals; a text that has none to be known by stays as it is.
     fn general(self, normaliser: &'a mut Normaliser) -> Self {
         Self {
-            text: normaliser.normalise(self.text).unwrap_or(self.text),
+            text: normaliser
+                .normalise(self.text, self.spelling)
+                .unwrap_or(self.text),
             ..self
         }
     }
@@ -223,7 +225,12 @@ impl Plans {
     pub fn find(&self, scope: &Scope, session: &ClientSession, text: &[u8]) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
         let defaults = scope.pool.defaults.load();
-        let question = question(scope.realm.knowledge.stamp()?, defaults.as_deref()?, session, text);
+        let question = question(
+            scope.realm.knowledge.stamp()?,
+            defaults.as_deref()?,
+            session,
+            text,
+        );
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -310,7 +317,8 @@ pub(super) fn carry_out(job: &Job) {
         Literals::Fixed => job.plans.learn(question, Arc::clone(&plan)),
         Literals::Free => {
             let mut normaliser = Normaliser::new();
-            job.plans.learn(question.general(&mut normaliser), Arc::clone(&plan));
+            job.plans
+                .learn(question.general(&mut normaliser), Arc::clone(&plan));
         }
     }
     job.answer.give(plan);
@@ -336,10 +344,19 @@ impl Job {
 }
 
 /// What a text means to a client: under its own settings, and what it begins with where it has none.
-fn question<'a>(stamp: Stamp, defaults: &'a Defaults, session: &'a ClientSession, text: &'a [u8]) -> Question<'a> {
+fn question<'a>(
+    stamp: Stamp,
+    defaults: &'a Defaults,
+    session: &'a ClientSession,
+    text: &'a [u8],
+) -> Question<'a> {
     let set = |name: &str| {
         let settings = &session.settings;
-        if settings.is_empty() { None } else { settings.value(name) }
+        if settings.is_empty() {
+            None
+        } else {
+            settings.value(name)
+        }
     };
     let user = set("role").filter(|role| *role != "none");
     let user = user.or_else(|| set("session_authorization"));

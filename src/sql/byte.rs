@@ -9,9 +9,9 @@ pub(super) enum Class {
     /// Of a word, or of a string with a letter before it.
     Letter,
     Digit,
+    Dollar,
     Quote,
     DoubleQuote,
-    Dollar,
     Dot,
     Colon,
     Operator,

@@ -146,6 +146,12 @@ impl<'a> Lexer<'a> {
         self.doubt == Doubt::None
     }
 
+    /// Whether the text was cut to its end, and every token has its own.
+    #[must_use]
+    pub fn is_through(&self) -> bool {
+        self.is_sure() && self.at >= self.text.len()
+    }
+
     /// Where the last token has ended.
     #[must_use]
     pub fn at(&self) -> usize {
@@ -213,7 +219,14 @@ impl<'a> Iterator for Lexer<'a> {
     #[inline]
     fn next(&mut self) -> Option<Token<'a>> {
         loop {
-            let rest = self.rest();
+            // One space is what stands between most tokens.
+            let rest = match self.rest() {
+                [b' ', rest @ ..] => {
+                    self.at += 1;
+                    rest
+                }
+                rest => rest,
+            };
             let (kind, len) = match class(*rest.first()?) {
                 Class::End => return None,
                 Class::Blank => {

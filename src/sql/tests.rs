@@ -1,5 +1,7 @@
 //! Tokens of texts, as PostgreSQL cuts them.
 
+mod scanner;
+
 use std::borrow::Cow;
 
 use proptest::prelude::*;

@@ -2,7 +2,6 @@
 
 mod classes;
 mod deep;
-mod tokens;
 
 use super::*;
 
