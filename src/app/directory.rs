@@ -7,8 +7,8 @@ use crate::auth::scram::SCRAM_ITERATIONS_DEFAULT;
 use crate::auth::{Mock, StandIn, Verifier};
 use crate::config::{ChannelBinding, Config, Database, Disk, HostOrder, ServerUrl, TargetSession};
 use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
-use crate::pool::target::{Reread, SessionAttrs};
 use crate::plan::Patterns;
+use crate::pool::target::{Reread, SessionAttrs};
 use crate::relay::directory::{AuthQuery, DatabaseEntry, Directory, ReplicaEntries, ReplicaEntry};
 use crate::session::login::{BindingRule, ServerSecret};
 

@@ -50,7 +50,9 @@ pub(super) async fn apply(hub: &Hub, directory: Directory) {
 }
 
 fn update(pool: &PoolShared, before: &Directory, directory: &Directory) -> Change {
-    let entry = directory.database(&pool.database).and_then(|entry| entry.at(pool.place));
+    let entry = directory
+        .database(&pool.database)
+        .and_then(|entry| entry.at(pool.place));
     let Some(entry) = entry else {
         return Change::Retire;
     };
@@ -80,7 +82,10 @@ fn update(pool: &PoolShared, before: &Directory, directory: &Directory) -> Chang
 fn passed_through(pool: &PoolShared, before: &Directory, directory: &Directory) -> Option<ServerSecret> {
     let listed = directory.users.get(&*pool.user).and_then(Option::as_ref);
     listed.and_then(stored_secret).or_else(|| {
-        let was_passed = before.database(&pool.database)?.at(pool.place)?.passes_through(&pool.user);
+        let was_passed = before
+            .database(&pool.database)?
+            .at(pool.place)?
+            .passes_through(&pool.user);
         was_passed.then(|| pool.target.load().secret.clone())
     })
 }

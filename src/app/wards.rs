@@ -84,7 +84,13 @@ fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
     Ok(sender)
 }
 
-fn ward(hub: &Hub, directory: &Directory, name: &str, entry: &DatabaseEntry, replicas: &ReplicaEntries) -> Ward {
+fn ward(
+    hub: &Hub,
+    directory: &Directory,
+    name: &str,
+    entry: &DatabaseEntry,
+    replicas: &ReplicaEntries,
+) -> Ward {
     let view = replicas.view(entry);
     let mut realm = hub.registry.realm(name, || view.clone());
     if servers_of(&realm.cluster.view()) != servers_of(&view) {
@@ -93,7 +99,9 @@ fn ward(hub: &Hub, directory: &Directory, name: &str, entry: &DatabaseEntry, rep
         realm = hub.registry.realm(name, || view);
     }
     realm.cluster.set_rules(replicas.rules);
-    realm.cluster.set_failover_timeout(replicas.health.failover_timeout);
+    realm
+        .cluster
+        .set_failover_timeout(replicas.health.failover_timeout);
     realm.knowledge.set_functions(replicas.functions.clone());
     let servers = (0..=replicas.servers.len()).filter_map(|place| {
         let server = entry.at(place)?;

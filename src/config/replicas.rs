@@ -87,7 +87,10 @@ fn interval(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Duration> 
 
 fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
     let Raw::Toml(DeValue::Array(array)) = &written.value else {
-        reader.problem(written, "must be a list of URLs, as in [\"postgresql://user:password@replica1/app\"]");
+        reader.problem(
+            written,
+            "must be a list of URLs, as in [\"postgresql://user:password@replica1/app\"]",
+        );
         return Vec::new();
     };
     if array.len() > SERVERS_MAX {
@@ -102,7 +105,11 @@ fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
 fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
     let Raw::Toml(DeValue::Table(table)) = &written.value else {
         let (source, url) = sections::server_url(reader, written)?;
-        return Some(Replica { source, url, weight: 1 });
+        return Some(Replica {
+            source,
+            url,
+            weight: 1,
+        });
     };
     let (mut found, mut weight) = (None, 1);
     for entry in entries(table, &written.path) {
@@ -113,7 +120,10 @@ fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
         }
     }
     if found.is_none() {
-        reader.problem(written, "needs a url, as in { url = \"postgresql://…\", weight = 2 }");
+        reader.problem(
+            written,
+            "needs a url, as in { url = \"postgresql://…\", weight = 2 }",
+        );
     }
     let (source, url) = found??;
     Some(Replica { source, url, weight })

@@ -300,7 +300,10 @@ fn database(reader: &mut Reader<'_>, named: &Written<'_>, table: &DeTable<'_>) -
     })
 }
 
-pub(super) fn server_url(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(SecretSource, ServerUrl)> {
+pub(super) fn server_url(
+    reader: &mut Reader<'_>,
+    written: &Written<'_>,
+) -> Option<(SecretSource, ServerUrl)> {
     let source = reader.source(written)?;
     let text = source
         .text(reader.sources.files)

@@ -41,7 +41,12 @@ pub async fn look_after(ward: Ward) {
     let round = Rc::new(Notify::new());
     let mut askers = JoinSet::new();
     for place in 0..ward.servers.len() {
-        askers.spawn_local(ask_on(Rc::clone(&ward), Rc::clone(&watch), Rc::clone(&round), place));
+        askers.spawn_local(ask_on(
+            Rc::clone(&ward),
+            Rc::clone(&watch),
+            Rc::clone(&round),
+            place,
+        ));
     }
     askers.spawn_local(learn(Rc::clone(&ward)));
     while askers.join_next().await.is_some() {}
@@ -155,7 +160,9 @@ fn publish(ward: &Ward, watch: &Watch) {
             ward.realm.knowledge.on_changed();
         }
         if watch.conflict() == Conflict::TwoPrimaries {
-            tracing::error!("two servers take writes on the same timeline: writes are refused until one of them does not");
+            tracing::error!(
+                "two servers take writes on the same timeline: writes are refused until one of them does not"
+            );
         }
     }
     cluster.publish(watch.view().clone());
@@ -228,7 +235,11 @@ async fn ask(
     let rows = match converse::query(conn.as_mut()?, QUESTION).await {
         Ok(rows) => rows,
         Err(trouble) => {
-            tracing::debug!(database = &*shared.database, "a server did not say how it is: {}", trouble.report());
+            tracing::debug!(
+                database = &*shared.database,
+                "a server did not say how it is: {}",
+                trouble.report()
+            );
             *conn = None;
             return None;
         }
@@ -258,7 +269,10 @@ async fn connect(
     match connect::open(&order, &ward.deriver, *number, slot).await {
         Ok(opened) => *conn = Some(opened),
         Err(failure) => {
-            tracing::debug!(database = &*shared.database, "cannot ask a server how it is: {failure}");
+            tracing::debug!(
+                database = &*shared.database,
+                "cannot ask a server how it is: {failure}"
+            );
         }
     }
     conn.is_some()

@@ -371,7 +371,9 @@ mod tests {
         let registry = Registry::new(1, Clock::starting_at(Instant::now()));
         let found = |database: &str| {
             let _ = registry.profile(database, "app", PoolSettings::default);
-            registry.pool(database, "app", 0, || (PoolSettings::default(), Target::nowhere()))
+            registry.pool(database, "app", 0, || {
+                (PoolSettings::default(), Target::nowhere())
+            })
         };
         let used = found("used");
         for index in 0..PROFILES_MAX + 10 {

@@ -54,8 +54,10 @@ impl<'a> ErrorFields<'a> {
     pub fn is_of_standby(&self) -> bool {
         let code = self.code.as_str().as_bytes();
         let is_class = |class: &[u8]| code.starts_with(class);
-        matches!(code, b"0A000" | b"25006" | b"55000" | b"XX000" | b"3D000" | b"3F000")
-            || is_class(b"40")
+        matches!(
+            code,
+            b"0A000" | b"25006" | b"55000" | b"XX000" | b"3D000" | b"3F000"
+        ) || is_class(b"40")
             || is_class(b"42")
             || is_class(b"57P")
             || is_class(b"08")

@@ -311,7 +311,13 @@ impl Client {
     }
 
     /// The client needs a server connection for what stands next.
-    fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Asked {
+    fn ask(
+        &mut self,
+        input: &[u8],
+        begun: &mut Current,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Asked {
         let now = self.context.worker.about_now();
         self.seat.request_at.set(now);
         let found = if self.routing.is_some() {
@@ -347,7 +353,9 @@ impl Client {
 
     /// A replica that was chosen cannot be had: what waits in `carry` goes to the primary. False: there is nowhere else.
     pub fn turn_to_primary(&mut self) -> bool {
-        self.routing.as_mut().is_some_and(|routing| routing.turn_to_primary())
+        self.routing
+            .as_mut()
+            .is_some_and(|routing| routing.turn_to_primary())
     }
 
     /// A primary cannot be had, for this reason: what waits in `carry` waits on.
@@ -380,12 +388,21 @@ impl Client {
         let Some(routing) = &mut self.routing else {
             return Found::Pool(Rc::clone(&self.pool));
         };
-        let decided = routing.decide(&self.session, mode, input, &context.plans, context.worker.recent());
+        let decided = routing.decide(
+            &self.session,
+            mode,
+            input,
+            &context.plans,
+            context.worker.recent(),
+        );
         let (way, cause) = match decided {
             Route::Go(way, cause) => (way, cause),
             Route::Cut => return Found::Cut,
             Route::Unplanned(text) => {
-                match context.plans.ask(routing.scope(), &self.session, text, cx.waker()) {
+                match context
+                    .plans
+                    .ask(routing.scope(), &self.session, text, cx.waker())
+                {
                     Asking::Waits(answer) => return Found::Unplanned(Planning::new(answer)),
                     Asking::Refused => (routing.to_primary(), Cause::Unplanned),
                 }

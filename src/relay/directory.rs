@@ -156,7 +156,10 @@ impl ReplicaEntries {
     #[must_use]
     pub fn view(&self, primary: &DatabaseEntry) -> View {
         let unknown = |entry: &DatabaseEntry, weight| ServerView {
-            name: entry.hosts.first().map_or_else(|| "".into(), |host| host.to_string().into()),
+            name: entry
+                .hosts
+                .first()
+                .map_or_else(|| "".into(), |host| host.to_string().into()),
             role: Role::Unknown,
             is_usable: false,
             instance: 0,
@@ -164,7 +167,10 @@ impl ReplicaEntries {
             weight,
             samples: Vec::new(),
         };
-        let replicas = self.servers.iter().map(|replica| unknown(&replica.server, replica.weight));
+        let replicas = self
+            .servers
+            .iter()
+            .map(|replica| unknown(&replica.server, replica.weight));
         View {
             primary: None,
             vacancy: Vacancy::Unheard,

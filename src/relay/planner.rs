@@ -37,7 +37,9 @@ impl Planner {
     pub fn take(&self, job: Job) -> bool {
         let jobs = self.jobs.get_or_init(|| {
             start()
-                .inspect_err(|error| tracing::error!("no statement can be planned; all go to the primary: {error}"))
+                .inspect_err(|error| {
+                    tracing::error!("no statement can be planned; all go to the primary: {error}")
+                })
                 .ok()
         });
         jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())

@@ -21,8 +21,8 @@ use crate::session::{ClientSession, Hygiene, settings};
 
 use super::client::Client;
 use super::directory::{DatabaseEntry, Directory};
-use super::route::Routing;
 use super::farewell::Farewell;
+use super::route::Routing;
 use super::wait::{self, Waited};
 
 /// What servers have made of the settings that clients start with: the same settings need be tried once only.
@@ -210,7 +210,9 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
         Some(lease) => lease,
         None => match wait::wait(client).await {
             Waited::Leased(lease) => lease,
-            Waited::Failed(report) | Waited::Refused(report) => return Err(Farewell::Told(report.into_fatal())),
+            Waited::Failed(report) | Waited::Refused(report) => {
+                return Err(Farewell::Told(report.into_fatal()));
+            }
             Waited::Leave(farewell) => return Err(farewell),
         },
     };

@@ -49,11 +49,19 @@ pub fn first(input: &[u8]) -> usize {
     while let Some(rest) = input.get(at..)
         && let Ok(Some(head)) = Head::read_frontend(rest)
         && rest.len() >= head.len()
-        && matches!(head.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE)
+        && matches!(
+            head.tag,
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE
+        )
     {
         at += head.len();
     }
-    let of_it = || Head::read_frontend(input).ok().flatten().map_or(input.len(), |head| head.len());
+    let of_it = || {
+        Head::read_frontend(input)
+            .ok()
+            .flatten()
+            .map_or(input.len(), |head| head.len())
+    };
     if at == 0 { of_it() } else { at }
 }
 
@@ -80,7 +88,9 @@ pub fn asked<'a>(batch: &'a [u8], statements: &'a ClientStatements) -> impl Iter
             let body = rest.get(HEAD_LEN..head.len())?;
             at += head.len();
             match head.tag {
-                tag::QUERY => return Some(split_cstr(body).map_or(Asked::Unknown, |(text, _)| Asked::Text(text))),
+                tag::QUERY => {
+                    return Some(split_cstr(body).map_or(Asked::Unknown, |(text, _)| Asked::Text(text)));
+                }
                 tag::PARSE => {
                     let parsed = split_cstr(body).and_then(|(name, rest)| Some((name, split_cstr(rest)?.0)));
                     let Some((name, text)) = parsed else {
@@ -137,12 +147,18 @@ mod tests {
         let sync = message(tag::SYNC, b"");
         let batch = [parse, bind, execute, sync.clone()].concat();
         assert_eq!(extent(&batch), Extent::Whole(batch.len()));
-        assert_eq!(extent(&[batch.clone(), sync].concat()), Extent::Whole(batch.len()));
+        assert_eq!(
+            extent(&[batch.clone(), sync].concat()),
+            Extent::Whole(batch.len())
+        );
         for cut in 0..batch.len() {
             assert_eq!(extent(&batch[..cut]), Extent::Cut, "{cut}");
         }
         let query = message(tag::QUERY, b"SELECT 2\0");
-        assert_eq!(extent(&[query.clone(), batch.clone()].concat()), Extent::Whole(query.len()));
+        assert_eq!(
+            extent(&[query.clone(), batch.clone()].concat()),
+            Extent::Whole(query.len())
+        );
         assert_eq!(texts(&batch), [Some("SELECT 1".to_owned())]);
         assert_eq!(texts(&query), [Some("SELECT 2".to_owned())]);
     }

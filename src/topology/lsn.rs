@@ -44,7 +44,18 @@ mod tests {
             assert_eq!(text.parse::<Lsn>().unwrap().to_string(), text);
         }
         assert_eq!("16/b374d848".parse::<Lsn>(), Ok(Lsn(0x16_b374_d848)));
-        for text in ["", "/", "1", "1/", "/1", "1/2/3", "123456789/0", "+1/0", " 1/0", "g/0"] {
+        for text in [
+            "",
+            "/",
+            "1",
+            "1/",
+            "/1",
+            "1/2/3",
+            "123456789/0",
+            "+1/0",
+            " 1/0",
+            "g/0",
+        ] {
             assert_eq!(text.parse::<Lsn>(), Err(NotAnLsn), "{text}");
         }
     }

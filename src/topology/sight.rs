@@ -99,7 +99,8 @@ impl Sight {
     /// Positions are comparable on one timeline only. The first of a new one stands for everything that came before it.
     fn on_other_timeline(&mut self, view: &View) -> Bound {
         let primary = view.primary.and_then(|primary| view.servers.get(primary));
-        let Some((lsn, timeline)) = primary.and_then(|server| Some((server.latest()?, server.timeline))) else {
+        let Some((lsn, timeline)) = primary.and_then(|server| Some((server.latest()?, server.timeline)))
+        else {
             return Bound::Primary;
         };
         self.min = lsn;

@@ -73,7 +73,8 @@ impl Watch {
 
     /// A server has answered.
     pub fn on_answer(&mut self, place: usize, answer: &Answer) {
-        let (Some(server), Some(state)) = (self.view.servers.get_mut(place), self.states.get_mut(place)) else {
+        let (Some(server), Some(state)) = (self.view.servers.get_mut(place), self.states.get_mut(place))
+        else {
             return;
         };
         state.failures = 0;
@@ -158,7 +159,11 @@ impl Watch {
         } else {
             Conflict::TwoPrimaries
         };
-        let first_is_replica = self.view.servers.first().is_some_and(|server| server.role == Role::Replica);
+        let first_is_replica = self
+            .view
+            .servers
+            .first()
+            .is_some_and(|server| server.role == Role::Replica);
         let was_heard = self.view.primary.or(primary).is_some() || self.view.vacancy != Vacancy::Unheard;
         self.view.primary = primary.filter(|_| is_alone);
         self.view.vacancy = match self.conflict {
@@ -248,9 +253,15 @@ mod tests {
         assert!(watch.view().servers[1].is_usable && !watch.view().servers[0].is_usable);
         // Promoted; the old one does not know it yet.
         watch.on_answer(1, &says(Role::Primary, 2, 11, 2 * SECOND));
-        assert_eq!((watch.view().primary, watch.conflict()), (Some(1), Conflict::None));
+        assert_eq!(
+            (watch.view().primary, watch.conflict()),
+            (Some(1), Conflict::None)
+        );
         watch.on_answer(2, &says(Role::Primary, 2, 11, 2 * SECOND));
-        assert_eq!((watch.view().primary, watch.conflict()), (None, Conflict::TwoPrimaries));
+        assert_eq!(
+            (watch.view().primary, watch.conflict()),
+            (None, Conflict::TwoPrimaries)
+        );
     }
 
     #[test]
@@ -266,7 +277,10 @@ mod tests {
             assert_eq!(watch.view().primary, Some(0));
         }
         watch.on_failure(0);
-        assert_eq!((watch.view().primary, watch.view().vacancy), (None, Vacancy::Lost));
+        assert_eq!(
+            (watch.view().primary, watch.view().vacancy),
+            (None, Vacancy::Lost)
+        );
         assert!(watch.is_lost(0) && watch.view().servers[1].is_usable);
     }
 

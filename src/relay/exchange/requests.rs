@@ -39,7 +39,10 @@ impl Exchange {
             0
         };
         // A replica is given nothing that was not judged.
-        let judged = client.routing.as_ref().map_or(usize::MAX, |routing| routing.judged());
+        let judged = client
+            .routing
+            .as_ref()
+            .map_or(usize::MAX, |routing| routing.judged());
         let input = input.get(told..).unwrap_or_default();
         let input = input.get(..judged).unwrap_or(input);
         let conn = self.lease.conn();

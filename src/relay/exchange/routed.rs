@@ -15,7 +15,10 @@ use super::{End, Exchange, Stage};
 impl Exchange {
     /// Whether something of the client's waits to be judged, and could be passed on.
     pub(super) fn must_judge(&mut self, client: &Client) -> bool {
-        let judges = client.routing.as_ref().is_some_and(|routing| routing.must_judge());
+        let judges = client
+            .routing
+            .as_ref()
+            .is_some_and(|routing| routing.must_judge());
         judges
             && !client.carry.is_empty()
             && self.stage == Stage::Running
@@ -66,7 +69,10 @@ impl Exchange {
             Admitted::Cut => Ok(false),
             Admitted::Unplanned(text) => {
                 // Its task is woken when the plan is there, and looks again.
-                match context.plans.ask(routing.scope(), &client.session, text, cx.waker()) {
+                match context
+                    .plans
+                    .ask(routing.scope(), &client.session, text, cx.waker())
+                {
                     Asking::Waits(_) => Ok(false),
                     Asking::Refused => Err(self.refuse_on_replica(client, &Refused::Unknown)),
                 }
@@ -122,7 +128,11 @@ impl Exchange {
 
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
-        let again = client.routing.as_mut().map(|routing| routing.take_refuge(code)).unwrap_or_default();
+        let again = client
+            .routing
+            .as_mut()
+            .map(|routing| routing.take_refuge(code))
+            .unwrap_or_default();
         note_loss(client);
         self.depart(client);
         client.session.take_back(&mut self.lease.conn().state.pipeline);

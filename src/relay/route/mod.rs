@@ -197,14 +197,25 @@ impl Routing {
     fn choose(&mut self, view: &View) -> Choice {
         let pools = &self.pools;
         let load = |place: usize| pools.get(place).map_or(0, |pool| pool.shared.active());
-        choice::choose(view, self.realm.cluster.rules(), &mut self.sight, &self.realm.cluster.turn, &load)
+        choice::choose(
+            view,
+            self.realm.cluster.rules(),
+            &mut self.sight,
+            &self.realm.cluster.turn,
+            &load,
+        )
     }
 
     /// What may follow in a transaction on a replica, at the beginning of `input`: how much was judged to be harmless there.
     ///
     /// # Errors
     /// It may not.
-    pub fn admit(&mut self, session: &ClientSession, input: &[u8], plans: &Plans) -> Result<Admitted, Refused> {
+    pub fn admit(
+        &mut self,
+        session: &ClientSession,
+        input: &[u8],
+        plans: &Plans,
+    ) -> Result<Admitted, Refused> {
         let len = match batch::extent(input) {
             Extent::Whole(len) => len,
             Extent::Cut if input.len() < BATCH_LEN_MAX => return Ok(Admitted::Cut),
@@ -297,14 +308,21 @@ impl Routing {
     #[must_use]
     pub fn judged(&self) -> usize {
         match self.way {
-            Some(Way { lane: Lane::Judged(len), .. }) => len,
+            Some(Way {
+                lane: Lane::Judged(len),
+                ..
+            }) => len,
             Some(Way { lane: Lane::Open, .. }) | None => usize::MAX,
         }
     }
 
     /// So much of it was.
     pub fn on_passed(&mut self, len: usize) {
-        if let Some(Way { lane: Lane::Judged(left), .. }) = &mut self.way {
+        if let Some(Way {
+            lane: Lane::Judged(left),
+            ..
+        }) = &mut self.way
+        {
             *left = left.saturating_sub(len);
         }
     }
@@ -317,7 +335,11 @@ impl Routing {
 
     /// This much more was judged.
     pub fn on_judged(&mut self, len: usize) {
-        if let Some(Way { lane: Lane::Judged(left), .. }) = &mut self.way {
+        if let Some(Way {
+            lane: Lane::Judged(left),
+            ..
+        }) = &mut self.way
+        {
             *left = len;
         }
     }
@@ -336,7 +358,10 @@ impl Routing {
     /// The client's use of its server has ended, at `now`.
     pub fn on_done(&mut self, now: u64) {
         self.vacant_since = None;
-        if let Some(Way { place: Some(place), .. }) = self.way.take() {
+        if let Some(Way {
+            place: Some(place), ..
+        }) = self.way.take()
+        {
             self.sight.on_used(place, &self.realm.cluster.view(), now);
         }
     }
@@ -497,8 +522,11 @@ const QUESTION_LEN_MAX: usize = 64;
 /// Nobody may take a read.
 #[must_use]
 pub fn nobody() -> Report {
-    Report::error(SqlState::CANNOT_CONNECT_NOW, "no replica is usable, and reads may go nowhere else")
-        .with_hint("Use reads = \"replica\" to read from the primary then.")
+    Report::error(
+        SqlState::CANNOT_CONNECT_NOW,
+        "no replica is usable, and reads may go nowhere else",
+    )
+    .with_hint("Use reads = \"replica\" to read from the primary then.")
 }
 
 /// A batch is awaited whole up to this length, to be judged. What is longer goes to the primary.

@@ -48,7 +48,9 @@ impl fmt::Display for Cause {
         match self {
             Self::Read(Why::Turn) => f.write_str("reads only"),
             Self::Read(Why::Stays) => f.write_str("reads only; the session has read there last"),
-            Self::Read(Why::NotReplayed) => f.write_str("own write, or what was read, not yet known to be replayed on a replica"),
+            Self::Read(Why::NotReplayed) => {
+                f.write_str("own write, or what was read, not yet known to be replayed on a replica")
+            }
             Self::Read(Why::NoReplica) => f.write_str("no replica is usable"),
             Self::Read(Why::ReadsPrimary) => f.write_str("reads = \"primary\""),
             Self::Does(plan) => write!(f, "{}", plan.reason()),
