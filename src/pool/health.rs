@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::protocol::startup::Replication;
-use crate::topology::{Answer, Conflict, Health, Lsn, Watch};
+use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Watch};
 
 use super::clock::{Clock, micros};
 use super::cluster::Realm;
@@ -41,7 +41,12 @@ pub async fn look_after(ward: Ward) {
     let round = Rc::new(Notify::new());
     let mut askers = JoinSet::new();
     for place in 0..ward.servers.len() {
-        askers.spawn_local(ask_on(Rc::clone(&ward), Rc::clone(&watch), Rc::clone(&round), place));
+        askers.spawn_local(ask_on(
+            Rc::clone(&ward),
+            Rc::clone(&watch),
+            Rc::clone(&round),
+            place,
+        ));
     }
     askers.spawn_local(learn(Rc::clone(&ward)));
     while askers.join_next().await.is_some() {}
@@ -109,6 +114,7 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, pl
     let mut number = 0;
     loop {
         let signs = ward.realm.cluster.signs();
+        let was_open = conn.is_some();
         let limit = ward.health.check_interval.max(ANSWER_MIN);
         let answer = timeout(limit, ask(&ward, shared, &mut conn, &mut number)).await;
         match answer {
@@ -118,6 +124,9 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, pl
                 conn = None;
                 watch.borrow_mut().on_failure(place);
             }
+        }
+        if was_open && conn.is_none() {
+            watch.borrow_mut().on_lost(place);
         }
         publish(&ward, &watch.borrow());
         if ward.realm.cluster.view().primary == Some(place) {
@@ -155,7 +164,9 @@ fn publish(ward: &Ward, watch: &Watch) {
             ward.realm.knowledge.on_changed();
         }
         if watch.conflict() == Conflict::TwoPrimaries {
-            tracing::error!("two servers take writes on the same timeline: writes are refused until one of them does not");
+            tracing::error!(
+                "two servers take writes on the same timeline: writes are refused until one of them does not"
+            );
         }
     }
     cluster.publish(watch.view().clone());
@@ -181,6 +192,8 @@ async fn rest(
     };
     if is_lost {
         *conn = None;
+        watch.borrow_mut().on_lost(place);
+        publish(ward, &watch.borrow());
     }
 }
 
@@ -228,7 +241,11 @@ async fn ask(
     let rows = match converse::query(conn.as_mut()?, QUESTION).await {
         Ok(rows) => rows,
         Err(trouble) => {
-            tracing::debug!(database = &*shared.database, "a server did not say how it is: {}", trouble.report());
+            tracing::debug!(
+                database = &*shared.database,
+                "a server did not say how it is: {}",
+                trouble.report()
+            );
             *conn = None;
             return None;
         }
@@ -258,7 +275,10 @@ async fn connect(
     match connect::open(&order, &ward.deriver, *number, slot).await {
         Ok(opened) => *conn = Some(opened),
         Err(failure) => {
-            tracing::debug!(database = &*shared.database, "cannot ask a server how it is: {failure}");
+            tracing::debug!(
+                database = &*shared.database,
+                "cannot ask a server how it is: {failure}"
+            );
         }
     }
     conn.is_some()
@@ -267,11 +287,21 @@ async fn connect(
 fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
     let row = rows.first()?;
     let value = |index: usize| std::str::from_utf8(row.get(index)?.as_deref()?).ok();
+    let is_in_recovery = value(0)? == "t";
+    let lsn = value(2)?.parse::<Lsn>().ok()?;
+    let layout = Layout {
+        page: value(4)?.parse().ok()?,
+        segment: value(5)?.parse().ok()?,
+    };
     Some(Answer {
         asked_at,
-        is_in_recovery: value(0)? == "t",
+        is_in_recovery,
         timeline: value(1)?.parse().ok()?,
-        lsn: value(2)?.parse::<Lsn>().ok()?,
+        lsn: if is_in_recovery {
+            lsn
+        } else {
+            lsn.without_page_head(layout)
+        },
         started_at: value(3)?.parse().ok()?,
     })
 }
@@ -284,7 +314,9 @@ const QUESTION: &str = "SELECT r, \
          FROM pg_catalog.pg_control_recovery())) \
     ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
     CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
-    (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint \
+    (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, \
+    pg_catalog.current_setting('wal_block_size'), \
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
 
 /// How long what was read of the catalogs is believed while nothing changes that we know of.
