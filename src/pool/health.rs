@@ -19,7 +19,7 @@ use super::conn::ServerConn;
 use super::connect::{self, Order};
 use super::converse::{self, Rows};
 use super::derive::Deriver;
-use super::knowledge;
+use super::knowledge::{self, Demand};
 use super::shared::PoolShared;
 
 /// The servers of one database, and how they are reached.
@@ -61,7 +61,7 @@ async fn learn(ward: Rc<Ward>) {
     loop {
         let now = ward.clock.now();
         let is_old = read_at.is_none_or(|at| now >= micros(KNOWN_MAX).saturating_add(at));
-        if (is_old || knowledge.stamp().is_none())
+        if (is_old || knowledge.stamp(Demand::Current).is_none())
             && let Some(place) = ward.realm.cluster.view().primary
             && let Some(shared) = ward.servers.get(place)
         {
