@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::harness::Wire;
+use crate::harness::{Pgweir, Postgres, Proxy, Wire};
 use crate::routes::{House, role, route};
 
 /// A client in a transaction that only reads, on a replica.
@@ -295,4 +295,72 @@ fn a_query_on_a_replica_is_cancelled_there() {
     let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
     assert_eq!(error.sqlstate(), "57014", "{frames:?}");
     assert_eq!(role(&mut client), "replica");
+}
+
+#[test]
+fn a_batch_whose_replica_is_lost_before_it_was_sent_is_carried_out_once() {
+    let primary = Postgres::start();
+    primary.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 10) i",
+    );
+    let replica = primary.replica();
+    replica.wait_for_replay(&primary);
+    let proxy = Proxy::before(replica.port());
+    let url = replica
+        .superuser_url()
+        .replace(&replica.port().to_string(), &proxy.port().to_string());
+    let house = House {
+        pgweir: Pgweir::before_with(&primary, &format!("read_replicas = [\"{url}\"]\n")),
+        primary,
+        replicas: vec![replica],
+    };
+    house.wait_until_reads_go_to_replicas();
+    let mut plain = house.client();
+    let mut named = house.client();
+    named.query("SET application_name = 'named'");
+    for client in [&mut named, &mut plain] {
+        house.wait_until(|| {
+            client.query("SELECT v FROM t WHERE id = 1");
+            role(client) == "replica"
+        });
+    }
+    proxy.record();
+    proxy.stall();
+    named.send_query("SELECT id FROM t WHERE id = 4");
+    // Its settings come first, and are not answered.
+    let is_set = |piece: &Vec<u8>| piece.windows(10).any(|part| part == b"set_config");
+    house.wait_until(|| proxy.heard().iter().any(is_set));
+    proxy.cut();
+    let frames = named.read_until_ready();
+    assert_eq!(
+        frames.iter().filter(|frame| frame.tag == b'D').count(),
+        1,
+        "{frames:?}"
+    );
+    assert_eq!(named.value("SELECT id FROM t WHERE id = 5"), "5");
+    assert_eq!(named.value("SELECT id FROM t WHERE id = 6"), "6");
+}
+
+#[test]
+fn a_primary_that_takes_no_new_connection_is_not_lost() {
+    let house = House::new(1, "health_check_interval = \"100ms\"\n");
+    let mut client = house.client();
+    client.query("BEGIN; UPDATE t SET v = 3 WHERE id = 3");
+    let aside = |sql: &str| house.primary.query("template1", sql).unwrap();
+    aside("ALTER DATABASE postgres ALLOW_CONNECTIONS false");
+    aside(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_is_in_recovery%' AND pid <> pg_backend_pid()",
+    );
+    let refusals = || {
+        house
+            .primary
+            .log_tail()
+            .matches("is not currently accepting connections")
+            .count()
+    };
+    house.wait_until(|| refusals() >= 8);
+    assert!(!house.pgweir.log_contains("the primary is another now"));
+    assert_eq!(client.value("UPDATE t SET v = 4 WHERE id = 3 RETURNING v"), "4");
+    client.query("COMMIT");
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 3"), "4");
 }

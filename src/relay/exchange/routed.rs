@@ -142,6 +142,8 @@ impl Exchange {
 
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
+        // What of it was not passed on still stands in `carry`, and comes again with the rest.
+        let left = client.routing.as_ref().map_or(0, |routing| routing.judged());
         let again = client
             .routing
             .as_mut()
@@ -152,7 +154,9 @@ impl Exchange {
         client.session.take_back(&mut self.lease.conn().state.pipeline);
         client.session.on_server_gone();
         let behind = std::mem::replace(&mut client.carry, again);
-        client.carry.extend_from_slice(&behind);
+        client
+            .carry
+            .extend_from_slice(behind.get(left..).unwrap_or_default());
     }
 
     /// The client has its answer: it has seen what is there by now, for which no older reading of the clock will do.

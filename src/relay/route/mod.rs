@@ -358,6 +358,12 @@ impl Routing {
         self.judged() == 0
     }
 
+    /// Whether so much of the client's waits to be judged that it is not listened to meanwhile.
+    #[must_use]
+    pub fn has_enough(&self, waiting: usize) -> bool {
+        waiting >= ADMITTED_LEN_MAX && self.must_judge()
+    }
+
     /// This much more was judged.
     pub fn on_judged(&mut self, len: usize) {
         if let Some(Way {
