@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::protocol::Report;
 use crate::protocol::startup::Replication;
 use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Watch};
 
@@ -70,11 +71,14 @@ async fn learn(ward: Rc<Ward>) {
                 at = Some(place);
             }
             let reading = timeout(READING_MAX, read_catalogs(&ward, shared, &mut conn, &mut number));
-            if reading.await.unwrap_or_default() {
+            let pause = if reading.await.unwrap_or_default() {
                 read_at = Some(now);
+                Duration::from_micros(ward.clock.now().saturating_sub(now)).saturating_mul(READING_PART)
             } else {
                 conn = None;
-            }
+                FAILED_PAUSE
+            };
+            sleep(pause).await;
         }
         sleep(CHANGES_LOOK).await;
     }
@@ -87,10 +91,9 @@ async fn read_catalogs(
     conn: &mut Option<Box<ServerConn>>,
     number: &mut u64,
 ) -> bool {
-    if !connect(ward, shared, conn, number).await {
+    let Ok(conn) = connect(ward, shared, conn, number).await else {
         return false;
-    }
-    let Some(conn) = conn else { return false };
+    };
     match knowledge::read::read(conn, &ward.realm.knowledge).await {
         Ok(()) => true,
         Err(trouble) => {
@@ -118,8 +121,12 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, pl
         let limit = ward.health.check_interval.max(ANSWER_MIN);
         let answer = timeout(limit, ask(&ward, shared, &mut conn, &mut number)).await;
         match answer {
-            Ok(Some(answer)) => watch.borrow_mut().on_answer(place, &answer),
-            Ok(None) => watch.borrow_mut().on_failure(place),
+            Ok(Asked::Said(answer)) => watch.borrow_mut().on_answer(place, &answer),
+            Ok(Asked::Busy) => {}
+            Ok(Asked::Silent) => {
+                conn = None;
+                watch.borrow_mut().on_failure(place);
+            }
             Err(_) => {
                 conn = None;
                 watch.borrow_mut().on_failure(place);
@@ -227,61 +234,79 @@ async fn lost(conn: &mut Option<Box<ServerConn>>) {
     }
 }
 
-/// One question. None: there was no answer.
+/// What became of a question.
+#[derive(Debug)]
+enum Asked {
+    Said(Answer),
+    /// There was no answer.
+    Silent,
+    /// It has no room for the question, or another reason not to answer: it is there, and nothing else is known.
+    Busy,
+}
+
+/// One question.
 async fn ask(
     ward: &Ward,
     shared: &Arc<PoolShared>,
     conn: &mut Option<Box<ServerConn>>,
     number: &mut u64,
-) -> Option<Answer> {
-    if !connect(ward, shared, conn, number).await {
-        return None;
-    }
+) -> Asked {
+    let conn = match connect(ward, shared, conn, number).await {
+        Ok(conn) => conn,
+        Err(away) => return away,
+    };
     let asked_at = shared.clock.now();
-    let rows = match converse::query(conn.as_mut()?, QUESTION).await {
-        Ok(rows) => rows,
+    let asked = converse::query(conn.as_mut(), QUESTION).await;
+    match asked {
+        Ok(rows) => read(&rows, asked_at).map_or(Asked::Busy, Asked::Said),
         Err(trouble) => {
             tracing::debug!(
                 database = &*shared.database,
                 "a server did not say how it is: {}",
                 trouble.report()
             );
-            *conn = None;
-            return None;
+            refused(trouble.report())
         }
-    };
-    read(&rows, asked_at)
+    }
 }
 
-/// Says whether there is a connection now.
-async fn connect(
+/// Whether a server that answers with this is there.
+fn refused(report: &Report) -> Asked {
+    let code = report.code.as_str();
+    if code.starts_with("08") || code.starts_with("57P") {
+        Asked::Silent
+    } else {
+        Asked::Busy
+    }
+}
+
+/// The connection, opened if there is none.
+async fn connect<'a>(
     ward: &Ward,
     shared: &Arc<PoolShared>,
-    conn: &mut Option<Box<ServerConn>>,
+    conn: &'a mut Option<Box<ServerConn>>,
     number: &mut u64,
-) -> bool {
-    if conn.is_some() {
-        return true;
-    }
-    *number += 1;
-    let Ok(slot) = shared.try_open(false) else {
-        return false;
-    };
-    let order = Order {
-        shared,
-        extra: &[],
-        replication: Replication::None,
-    };
-    match connect::open(&order, &ward.deriver, *number, slot).await {
-        Ok(opened) => *conn = Some(opened),
-        Err(failure) => {
-            tracing::debug!(
-                database = &*shared.database,
-                "cannot ask a server how it is: {failure}"
-            );
+) -> Result<&'a mut Box<ServerConn>, Asked> {
+    if conn.is_none() {
+        *number += 1;
+        let slot = shared.try_open(false).map_err(|_| Asked::Busy)?;
+        let order = Order {
+            shared,
+            extra: &[],
+            replication: Replication::None,
+        };
+        match connect::open(&order, &ward.deriver, *number, slot).await {
+            Ok(opened) => *conn = Some(opened),
+            Err(failure) => {
+                tracing::debug!(
+                    database = &*shared.database,
+                    "cannot ask a server how it is: {failure}"
+                );
+                return Err(refused(&failure.report));
+            }
         }
     }
-    conn.is_some()
+    conn.as_mut().ok_or(Asked::Silent)
 }
 
 fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
@@ -324,6 +349,10 @@ const KNOWN_MAX: Duration = Duration::from_secs(10);
 const READING_MAX: Duration = Duration::from_secs(30);
 /// How soon a change is looked for. Until it is found, statements go to the primary.
 const CHANGES_LOOK: Duration = Duration::from_millis(20);
+/// However often something is defined, large catalogs are read no longer than this part of the time.
+const READING_PART: u32 = 4;
+/// What could not be read is not tried again at once: every attempt costs the primary something.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// Between two questions that signs have caused: a storm of them is one.
 const SIGN_PAUSE: Duration = Duration::from_millis(10);
 /// What streaming and replaying take, mostly.

@@ -167,14 +167,16 @@ fn relation(kind: &str) -> Option<Relation> {
     }
 }
 
-/// A stable function that is unsafe for parallel work may do what only volatile ones should.
+/// A stable function that is unsafe for parallel work may do what only volatile ones should. One that takes a row alone, or
+/// anything, can be written like a column of it.
 const FUNCTIONS: &str = "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid), \
     CASE WHEN p.prokind IN ('f', 'w', 'a') AND p.provolatile IN ('i', 's') AND (p.proparallel <> 'u' OR p.provolatile = 'i') \
         AND (p.prokind <> 'a' OR NOT EXISTS (SELECT FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f \
             ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn) \
             WHERE a.aggfnoid = p.oid AND f.provolatile = 'v')) \
         THEN 'reads' ELSE 'volatile' END, \
-    p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0] AND (t.typtype = 'c' OR t.typname = 'record')) \
+    p.pronargs - p.pronargdefaults <= 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t \
+        WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'd', 'p')) \
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
     WHERE p.oid >= 16384 OR n.nspname NOT IN ('pg_catalog', 'information_schema')";
 
