@@ -12,7 +12,7 @@ use crate::pool::health::{self, Ward};
 use crate::pool::settings::PoolSettings;
 use crate::relay::directory::{DatabaseEntry, Directory, ReplicaEntries};
 use crate::relay::hub::Hub;
-use crate::topology::{ServerView, View};
+use crate::topology::View;
 
 use super::alarm::{Alarm, Gone};
 
@@ -93,10 +93,13 @@ fn ward(
 ) -> Ward {
     let view = replicas.view(entry);
     let mut realm = hub.registry.realm(name, || view.clone());
-    if servers_of(&realm.cluster.view()) != servers_of(&view) {
+    let known = (**realm.cluster.view()).clone();
+    if names_of(&known) != names_of(&view) {
         // Who has come before knows other servers by their places.
         hub.registry.close_realm(name);
         realm = hub.registry.realm(name, || view);
+    } else if let Some(weighed) = weighed(known, &view) {
+        realm.cluster.publish(weighed);
     }
     realm.cluster.set_rules(replicas.rules);
     realm
@@ -123,7 +126,19 @@ fn ward(
     }
 }
 
-fn servers_of(view: &View) -> Vec<(Arc<str>, u32)> {
-    let of = |server: &ServerView| (Arc::clone(&server.name), server.weight);
-    view.servers.iter().map(of).collect()
+fn names_of(view: &View) -> Vec<Arc<str>> {
+    view.servers
+        .iter()
+        .map(|server| Arc::clone(&server.name))
+        .collect()
+}
+
+/// What is known of servers with the weights they have now; none if those are what they were.
+fn weighed(mut known: View, view: &View) -> Option<View> {
+    let mut has_changed = false;
+    for (server, now) in known.servers.iter_mut().zip(&view.servers) {
+        has_changed |= server.weight != now.weight;
+        server.weight = now.weight;
+    }
+    has_changed.then_some(known)
 }

@@ -65,6 +65,11 @@ impl Catalog {
         self.types.put(schema, name, judgement);
     }
 
+    /// Takes a type away, until more is known of it.
+    pub fn remove_type(&mut self, schema: &str, name: &str) {
+        self.types.remove(schema, name);
+    }
+
     /// Adds an operator, which acts as its function does.
     pub fn add_operator(&mut self, schema: &str, name: &str, judgement: Judgement) {
         self.operators.add(schema, name, judgement);
@@ -108,17 +113,14 @@ impl Catalog {
         self.operators.within_reach(schema, name, path)
     }
 
-    /// The one that is meant: in `schema`, or the first on `path`.
-    pub(super) fn relation<'a>(
+    /// Those that may be meant: in `schema`, or anywhere on `path`, since a schema whose use is not granted is passed over.
+    pub(super) fn relations<'a>(
         &'a self,
         schema: Option<&'a str>,
         name: &str,
         path: &'a [Box<str>],
-    ) -> Option<(&'a str, &'a Relation)> {
-        let position = |found: &str| path.iter().position(|schema| **schema == *found);
-        self.relations
-            .within_reach(schema, name, path)
-            .min_by_key(|(schema, _)| position(schema))
+    ) -> impl Iterator<Item = (&'a str, &'a Relation)> {
+        self.relations.within_reach(schema, name, path)
     }
 
     /// Some type whose values do more than come into being.
@@ -173,6 +175,12 @@ impl<T> Named<T> {
         let all = self.by_name.entry(name.into()).or_default();
         all.retain(|(other, _)| **other != *schema);
         all.push((schema.into(), thing));
+    }
+
+    fn remove(&mut self, schema: &str, name: &str) {
+        if let Some(all) = self.by_name.get_mut(name) {
+            all.retain(|(other, _)| **other != *schema);
+        }
     }
 
     fn within_reach<'a>(

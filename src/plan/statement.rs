@@ -13,8 +13,8 @@ use crate::sql::{Kind, Lexer, Strings};
 
 use super::Circumstances;
 use super::parse::Statement;
-use super::verdict::{Access, Class, Inner, Literals, Plan, Reason, ReasonKind};
-use super::walk::{Found, Walk};
+use super::verdict::{Access, Class, Following, Inner, Literals, Plan, Reason, ReasonKind};
+use super::walk::{Found, Walk, Whose};
 
 /// All statements of `text`, judged as one.
 pub(super) fn whole(text: &str, statements: &[Statement], circumstances: &Circumstances<'_>) -> Plan {
@@ -23,14 +23,22 @@ pub(super) fn whole(text: &str, statements: &[Statement], circumstances: &Circum
         reason: Reason::new(ReasonKind::Session, "no statement"),
         relations: Box::default(),
         literals: Literals::Free,
+        following: Following::Harmless,
     };
     let mut relations = BTreeSet::new();
     for (index, statement) in statements.iter().enumerate() {
         let words = || leading_words(text, statement.start);
-        let mut judge = Judge {
-            walk: Walk::new(circumstances),
+        let judge = |whose| Judge {
+            walk: Walk::new(circumstances, whose),
             words: &words,
         };
+        let own = judge(Whose::Own)
+            .statement(&statement.node)
+            .map(|(class, _)| class);
+        plan.following = plan
+            .following
+            .and(own.map_or(Following::Harmful, |class| class.following(statements.len())));
+        let mut judge = judge(Whose::Any);
         let (class, reason) = match judge.statement(&statement.node) {
             Ok(found) => found,
             Err(reason) => (Class::Write, reason),

@@ -9,6 +9,7 @@ pub struct Plan {
     pub(super) reason: Reason,
     pub(super) relations: Box<[Box<str>]>,
     pub(super) literals: Literals,
+    pub(super) following: Following,
 }
 
 /// Where a text may go.
@@ -57,6 +58,35 @@ pub enum Literals {
     Free,
     /// A literal decided: the plan is for this very text.
     Fixed,
+}
+
+/// Whether a text may follow in a transaction that only reads, on a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Following {
+    /// It does there what it does on the primary, or is refused by the server itself.
+    Harmless,
+    /// It may do something that a replica does without a word, for itself alone.
+    Harmful,
+}
+
+impl Following {
+    pub(super) fn and(self, other: Self) -> Self {
+        if self == Self::Harmless { other } else { self }
+    }
+}
+
+impl Class {
+    /// Of one of so many statements of a text, judged for the server that it is on.
+    pub(super) fn following(self, statements: usize) -> Following {
+        match self {
+            Self::Read | Self::Session | Self::Within | Self::Modes(_) | Self::Prepare(_) => {
+                Following::Harmless
+            }
+            // Behind others, it would begin another transaction there.
+            Self::Begin(_) if statements == 1 => Following::Harmless,
+            Self::Begin(_) | Self::Write | Self::Execute => Following::Harmful,
+        }
+    }
 }
 
 /// Why a text has its class.
@@ -134,6 +164,12 @@ impl Plan {
         self.literals
     }
 
+    /// Whether it may follow in a transaction that only reads, on a replica.
+    #[must_use]
+    pub const fn following(&self) -> Following {
+        self.following
+    }
+
     /// The plan of a text that nobody understands.
     #[must_use]
     pub fn opaque(reason: Reason) -> Self {
@@ -143,6 +179,7 @@ impl Plan {
             relations: Box::default(),
             // Limits are about a text and its literals; for others it is parsed anew.
             literals: Literals::Fixed,
+            following: Following::Harmful,
         }
     }
 

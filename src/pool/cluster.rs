@@ -43,7 +43,7 @@ pub struct Cluster {
     awaited_until: AtomicU64,
     /// `failover_timeout`, microseconds.
     failover_timeout: AtomicU64,
-    /// Tells those who wait for a primary that one was heard of.
+    /// Tells those who wait for a primary, or for replicas to come further, that something is known anew.
     heard: Arc<Notify>,
     /// How many they are.
     awaiting: AtomicU32,
@@ -74,11 +74,8 @@ impl Cluster {
 
     /// Something else is known from now on.
     pub fn publish(&self, view: View) {
-        let has_primary = view.writes_at().is_some();
         self.view.store(Arc::new(view));
-        if has_primary {
-            self.heard.notify_waiters();
-        }
+        self.heard.notify_waiters();
     }
 
     pub fn set_failover_timeout(&self, timeout: Duration) {
@@ -148,7 +145,7 @@ impl Ticket {
         (before < AWAITING_MAX).then_some(ticket)
     }
 
-    /// Ends when a primary is heard of after this was called.
+    /// Ends when something is known anew after this was called.
     #[must_use]
     pub fn heard(&self) -> OwnedNotified {
         Arc::clone(&self.realm.cluster.heard).notified_owned()
@@ -166,7 +163,7 @@ impl Drop for Ticket {
     }
 }
 
-/// Requests of a database that wait for a primary. All are let go at once when there is one, and each holds what its client has
+/// Requests of a database that wait for a primary, or for a replica. All are let go at once when there is one, and each holds what its client has
 /// sent; it is as many as clients that one process mostly has.
 const AWAITING_MAX: u32 = 10_000;
 /// How long servers are asked often after a session has waited; microseconds.

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::protocol::Report;
 use crate::protocol::startup::Replication;
-use crate::topology::{Answer, Conflict, Health, Lsn, Watch};
+use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Watch};
 
 use super::clock::{Clock, micros};
 use super::cluster::Realm;
@@ -19,7 +20,7 @@ use super::conn::ServerConn;
 use super::connect::{self, Order};
 use super::converse::{self, Rows};
 use super::derive::Deriver;
-use super::knowledge;
+use super::knowledge::{self, Demand};
 use super::shared::PoolShared;
 
 /// The servers of one database, and how they are reached.
@@ -61,7 +62,7 @@ async fn learn(ward: Rc<Ward>) {
     loop {
         let now = ward.clock.now();
         let is_old = read_at.is_none_or(|at| now >= micros(KNOWN_MAX).saturating_add(at));
-        if (is_old || knowledge.stamp().is_none())
+        if (is_old || knowledge.stamp(Demand::Current).is_none())
             && let Some(place) = ward.realm.cluster.view().primary
             && let Some(shared) = ward.servers.get(place)
         {
@@ -70,11 +71,14 @@ async fn learn(ward: Rc<Ward>) {
                 at = Some(place);
             }
             let reading = timeout(READING_MAX, read_catalogs(&ward, shared, &mut conn, &mut number));
-            if reading.await.unwrap_or_default() {
+            let pause = if reading.await.unwrap_or_default() {
                 read_at = Some(now);
+                Duration::from_micros(ward.clock.now().saturating_sub(now)).saturating_mul(READING_PART)
             } else {
                 conn = None;
-            }
+                FAILED_PAUSE
+            };
+            sleep(pause).await;
         }
         sleep(CHANGES_LOOK).await;
     }
@@ -87,10 +91,9 @@ async fn read_catalogs(
     conn: &mut Option<Box<ServerConn>>,
     number: &mut u64,
 ) -> bool {
-    if !connect(ward, shared, conn, number).await {
+    let Ok(conn) = connect(ward, shared, conn, number).await else {
         return false;
-    }
-    let Some(conn) = conn else { return false };
+    };
     match knowledge::read::read(conn, &ward.realm.knowledge).await {
         Ok(()) => true,
         Err(trouble) => {
@@ -114,15 +117,23 @@ async fn ask_on(ward: Rc<Ward>, watch: Rc<RefCell<Watch>>, round: Rc<Notify>, pl
     let mut number = 0;
     loop {
         let signs = ward.realm.cluster.signs();
+        let was_open = conn.is_some();
         let limit = ward.health.check_interval.max(ANSWER_MIN);
         let answer = timeout(limit, ask(&ward, shared, &mut conn, &mut number)).await;
         match answer {
-            Ok(Some(answer)) => watch.borrow_mut().on_answer(place, &answer),
-            Ok(None) => watch.borrow_mut().on_failure(place),
+            Ok(Asked::Said(answer)) => watch.borrow_mut().on_answer(place, &answer),
+            Ok(Asked::Busy) => {}
+            Ok(Asked::Silent) => {
+                conn = None;
+                watch.borrow_mut().on_failure(place);
+            }
             Err(_) => {
                 conn = None;
                 watch.borrow_mut().on_failure(place);
             }
+        }
+        if was_open && conn.is_none() {
+            watch.borrow_mut().on_lost(place);
         }
         publish(&ward, &watch.borrow());
         if ward.realm.cluster.view().primary == Some(place) {
@@ -188,6 +199,8 @@ async fn rest(
     };
     if is_lost {
         *conn = None;
+        watch.borrow_mut().on_lost(place);
+        publish(ward, &watch.borrow());
     }
 }
 
@@ -221,71 +234,99 @@ async fn lost(conn: &mut Option<Box<ServerConn>>) {
     }
 }
 
-/// One question. None: there was no answer.
+/// What became of a question.
+#[derive(Debug)]
+enum Asked {
+    Said(Answer),
+    /// There was no answer.
+    Silent,
+    /// It has no room for the question, or another reason not to answer: it is there, and nothing else is known.
+    Busy,
+}
+
+/// One question.
 async fn ask(
     ward: &Ward,
     shared: &Arc<PoolShared>,
     conn: &mut Option<Box<ServerConn>>,
     number: &mut u64,
-) -> Option<Answer> {
-    if !connect(ward, shared, conn, number).await {
-        return None;
-    }
+) -> Asked {
+    let conn = match connect(ward, shared, conn, number).await {
+        Ok(conn) => conn,
+        Err(away) => return away,
+    };
     let asked_at = shared.clock.now();
-    let rows = match converse::query(conn.as_mut()?, QUESTION).await {
-        Ok(rows) => rows,
+    let asked = converse::query(conn.as_mut(), QUESTION).await;
+    match asked {
+        Ok(rows) => read(&rows, asked_at).map_or(Asked::Busy, Asked::Said),
         Err(trouble) => {
             tracing::debug!(
                 database = &*shared.database,
                 "a server did not say how it is: {}",
                 trouble.report()
             );
-            *conn = None;
-            return None;
+            refused(trouble.report())
         }
-    };
-    read(&rows, asked_at)
+    }
 }
 
-/// Says whether there is a connection now.
-async fn connect(
+/// Whether a server that answers with this is there.
+fn refused(report: &Report) -> Asked {
+    let code = report.code.as_str();
+    if code.starts_with("08") || code.starts_with("57P") {
+        Asked::Silent
+    } else {
+        Asked::Busy
+    }
+}
+
+/// The connection, opened if there is none.
+async fn connect<'a>(
     ward: &Ward,
     shared: &Arc<PoolShared>,
-    conn: &mut Option<Box<ServerConn>>,
+    conn: &'a mut Option<Box<ServerConn>>,
     number: &mut u64,
-) -> bool {
-    if conn.is_some() {
-        return true;
-    }
-    *number += 1;
-    let Ok(slot) = shared.try_open(false) else {
-        return false;
-    };
-    let order = Order {
-        shared,
-        extra: &[],
-        replication: Replication::None,
-    };
-    match connect::open(&order, &ward.deriver, *number, slot).await {
-        Ok(opened) => *conn = Some(opened),
-        Err(failure) => {
-            tracing::debug!(
-                database = &*shared.database,
-                "cannot ask a server how it is: {failure}"
-            );
+) -> Result<&'a mut Box<ServerConn>, Asked> {
+    if conn.is_none() {
+        *number += 1;
+        let slot = shared.try_open(false).map_err(|_| Asked::Busy)?;
+        let order = Order {
+            shared,
+            extra: &[],
+            replication: Replication::None,
+        };
+        match connect::open(&order, &ward.deriver, *number, slot).await {
+            Ok(opened) => *conn = Some(opened),
+            Err(failure) => {
+                tracing::debug!(
+                    database = &*shared.database,
+                    "cannot ask a server how it is: {failure}"
+                );
+                return Err(refused(&failure.report));
+            }
         }
     }
-    conn.is_some()
+    conn.as_mut().ok_or(Asked::Silent)
 }
 
 fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
     let row = rows.first()?;
     let value = |index: usize| std::str::from_utf8(row.get(index)?.as_deref()?).ok();
+    let is_in_recovery = value(0)? == "t";
+    let lsn = value(2)?.parse::<Lsn>().ok()?;
+    let layout = Layout {
+        page: value(4)?.parse().ok()?,
+        segment: value(5)?.parse().ok()?,
+    };
     Some(Answer {
         asked_at,
-        is_in_recovery: value(0)? == "t",
+        is_in_recovery,
         timeline: value(1)?.parse().ok()?,
-        lsn: value(2)?.parse::<Lsn>().ok()?,
+        lsn: if is_in_recovery {
+            lsn
+        } else {
+            lsn.without_page_head(layout)
+        },
         started_at: value(3)?.parse().ok()?,
     })
 }
@@ -298,7 +339,9 @@ const QUESTION: &str = "SELECT r, \
          FROM pg_catalog.pg_control_recovery())) \
     ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
     CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
-    (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint \
+    (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, \
+    pg_catalog.current_setting('wal_block_size'), \
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
 
 /// How long what was read of the catalogs is believed while nothing changes that we know of.
@@ -306,6 +349,10 @@ const KNOWN_MAX: Duration = Duration::from_secs(10);
 const READING_MAX: Duration = Duration::from_secs(30);
 /// How soon a change is looked for. Until it is found, statements go to the primary.
 const CHANGES_LOOK: Duration = Duration::from_millis(20);
+/// However often something is defined, large catalogs are read no longer than this part of the time.
+const READING_PART: u32 = 4;
+/// What could not be read is not tried again at once: every attempt costs the primary something.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// Between two questions that signs have caused: a storm of them is one.
 const SIGN_PAUSE: Duration = Duration::from_millis(10);
 /// What streaming and replaying take, mostly.

@@ -35,7 +35,8 @@ struct Inner {
     /// Of databases with replicas.
     realms: HashMap<Arc<str>, Arc<Realm>>,
     databases: HashMap<Arc<str>, Arc<Account>>,
-    catalogs: HashMap<Arc<str>, Arc<Catalog>>,
+    /// By database and server: what a replica has of it may be older.
+    catalogs: HashMap<(Arc<str>, usize), Arc<Catalog>>,
     users: HashMap<Arc<str>, Arc<Account>>,
     profiles: HashMap<(Arc<str>, Arc<str>), Arc<Profile>>,
     database_clients: HashMap<Arc<str>, Arc<AtomicU32>>,
@@ -104,7 +105,7 @@ impl Registry {
             catalog: Arc::clone(
                 inner
                     .catalogs
-                    .entry(Arc::clone(&database))
+                    .entry((Arc::clone(&database), place))
                     .or_insert_with(|| Arc::new(Catalog::new(inner.next_id))),
             ),
         };

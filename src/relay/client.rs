@@ -7,6 +7,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use crate::net::stream::Stream;
 use crate::pool::clock;
+use crate::pool::knowledge::Demand;
 use crate::pool::local::LocalPool;
 use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
@@ -15,6 +16,7 @@ use crate::pool::worker::Worker;
 use crate::protocol::{Report, SqlState};
 use crate::session::client::{Begins, Wants};
 use crate::session::{ClientSession, Outbox};
+use crate::topology::Why;
 
 use super::Current;
 use super::context::{Context, Scratch};
@@ -23,10 +25,10 @@ use super::exchange::Exchange;
 use super::farewell::Farewell;
 use super::memory;
 use super::planning::Planning;
-use super::plans::Asking;
+use super::plans::{Asking, Wanted};
 use super::route::trace::Cause;
 use super::route::{self, Route, Routing};
-use super::vacancy::{self, Vigil};
+use super::vacancy::{self, Awaited, Vigil};
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
 #[derive(Debug)]
@@ -258,6 +260,9 @@ impl Client {
                     Asked::Turn(turn) => return Some(turn),
                     Asked::Cut => {
                         self.carry.extend_from_slice(rest);
+                        // What has come is the beginning of a request.
+                        let now = self.context.worker.now();
+                        self.set_idle_deadline(now);
                         return None;
                     }
                     Asked::Refused(report) => report,
@@ -367,11 +372,12 @@ impl Client {
             return Err(report);
         };
         routing.on_sign();
+        let is_replica = routing.is_on_replica();
         let failed = routing.give_up_way();
-        if !vacancy::is_of_absence(&report) {
+        if is_replica || !vacancy::is_of_absence(&report) {
             return Err(report);
         }
-        Vigil::begin(self, failed)
+        Vigil::begin(self, Awaited::Primary(failed))
     }
 
     /// Keeps the input for later.
@@ -399,17 +405,28 @@ impl Client {
             Route::Go(way, cause) => (way, cause),
             Route::Cut => return Found::Cut,
             Route::Unplanned(text) => {
+                let wanted = Wanted {
+                    text,
+                    demand: Demand::Current,
+                };
                 match context
                     .plans
-                    .ask(routing.scope(), &self.session, text, cx.waker())
+                    .ask(routing.scope(), &self.session, wanted, cx.waker())
                 {
                     Asking::Waits(answer) => return Found::Unplanned(Planning::new(answer)),
                     Asking::Refused => (routing.to_primary(), Cause::Unplanned),
                 }
             }
         };
-        if way.place.is_none() && routing.may_await_primary(&cause) {
-            return match Vigil::begin(self, None) {
+        let awaited = if way.place.is_some() {
+            None
+        } else if routing.may_await_primary(&cause) {
+            Some(Awaited::Primary(None))
+        } else {
+            matches!(cause, Cause::Read(Why::NotReplayed)).then_some(Awaited::Replay)
+        };
+        if let Some(awaited) = awaited {
+            return match Vigil::begin(self, awaited) {
                 Ok(vigil) => Found::Vacant(vigil),
                 Err(report) => Found::Nobody(Box::new(report)),
             };

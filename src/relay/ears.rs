@@ -131,6 +131,11 @@ pub(super) fn hear(client: &mut Client, may_be_told: bool, cx: &TaskContext<'_>)
     let is_wanted = |channel: &Channel| channels.is_some_and(|channels| channels.contains(channel));
     ears.inbox.take(TOLD_LEN_MAX, is_wanted, &mut client.owed);
     let len = client.owed.len();
+    if len > 0
+        && let Some(routing) = &mut client.routing
+    {
+        routing.on_notified(client.context.worker.clock.now());
+    }
     add(&client.pool.numbers().stats.sent, u64::try_from(len).unwrap_or(0));
     Ok(len > 0)
 }

@@ -13,9 +13,9 @@ use std::task::Waker;
 
 use foldhash::fast::RandomState;
 
-use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
+use crate::plan::{self, Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
 use crate::pool::cluster::Realm;
-use crate::pool::knowledge::Defaults;
+use crate::pool::knowledge::{Defaults, Demand, Isolation};
 use crate::pool::shared::PoolShared;
 use crate::session::ClientSession;
 
@@ -32,10 +32,19 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Whether a session's transactions are serializable unless it says otherwise.
+    #[must_use]
+    pub fn is_serializable(&self) -> bool {
+        let defaults = self.pool.defaults.load();
+        defaults
+            .as_ref()
+            .is_some_and(|defaults| defaults.isolation == Isolation::Serializable)
+    }
+
     /// Whether nothing can be planned, as nobody knows what there is.
     #[must_use]
     pub fn is_blind(&self) -> bool {
-        self.realm.knowledge.stamp().is_none() || self.pool.defaults.load().is_none()
+        self.realm.knowledge.stamp(Demand::Current).is_none() || self.pool.defaults.load().is_none()
     }
 }
 
@@ -88,6 +97,10 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     /// The same without literals; a text that has none to be known by stays as it is.
     fn general(self, normaliser: &'a mut Normaliser) -> Self {
+        // Where literals end is told by the usual rules, which need not be those of such a text.
+        if self.spelling == Spelling::Other && plan::is_strange(self.text) {
+            return self;
+        }
         Self {
             text: normaliser
                 .normalise(self.text, self.spelling)
@@ -144,6 +157,13 @@ struct Shard {
 pub struct Counts {
     /// Texts that no worker had a plan for.
     pub misses: AtomicU64,
+}
+
+/// What a plan is asked for.
+#[derive(Debug)]
+pub struct Wanted {
+    pub text: Box<[u8]>,
+    pub demand: Demand,
 }
 
 /// What became of asking for a plan.
@@ -222,11 +242,17 @@ impl Plans {
     }
 
     /// The plan of a text for a client, if there is one.
-    pub fn find(&self, scope: &Scope, session: &ClientSession, text: &[u8]) -> Option<Arc<Plan>> {
+    pub fn find(
+        &self,
+        scope: &Scope,
+        session: &ClientSession,
+        text: &[u8],
+        demand: Demand,
+    ) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
         let defaults = scope.pool.defaults.load();
         let question = question(
-            scope.realm.knowledge.stamp()?,
+            scope.realm.knowledge.stamp(demand)?,
             defaults.as_deref()?,
             session,
             text,
@@ -268,9 +294,10 @@ impl Plans {
     }
 
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
-    pub fn ask(&self, scope: &Scope, session: &ClientSession, text: Box<[u8]>, waker: &Waker) -> Asking {
+    pub fn ask(&self, scope: &Scope, session: &ClientSession, wanted: Wanted, waker: &Waker) -> Asking {
+        let Wanted { text, demand } = wanted;
         let defaults = scope.pool.defaults.load();
-        let (Some(known), Some(defaults)) = (scope.realm.knowledge.current(), defaults.as_deref()) else {
+        let (Some(known), Some(defaults)) = (scope.realm.knowledge.known(demand), defaults.as_deref()) else {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);

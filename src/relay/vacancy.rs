@@ -1,4 +1,4 @@
-//! Waiting for a primary, while there is none.
+//! Waiting for a primary, while there is none; or for a replica that is fresh enough, where the primary may not stand in.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,29 +26,40 @@ pub struct Vigil {
     seat: Rc<Seat>,
     worker: Rc<Worker>,
     heard: Pin<Box<OwnedNotified>>,
-    /// The primary that could not be reached, at `begun_at`.
-    failed: Option<usize>,
+    awaited: Awaited,
     begun_at: u64,
     /// When the batch began to wait.
     since: u64,
 }
 
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A primary; another one than this, unless that is heard of anew: it could not be reached.
+    Primary(Option<usize>),
+    /// That replicas come further.
+    Replay,
+}
+
 impl Vigil {
-    /// `failed`: the primary that could not be reached, if there was one.
-    ///
     /// # Errors
     /// Too many wait, or this one has waited for too long.
-    pub fn begin(client: &mut Client, failed: Option<usize>) -> Result<Self, Report> {
+    pub fn begin(client: &mut Client, awaited: Awaited) -> Result<Self, Report> {
         let now = client.context.worker.now();
+        let pool_timeout = client.settings().pool_timeout;
         let Some(routing) = &mut client.routing else {
-            return Err(refusal(Vacancy::Lost, 0));
+            return Err(refusal(awaited, Vacancy::Lost, 0));
         };
         let since = routing.vacant_since(now);
         let view = routing.realm().cluster.view();
-        let deadline = clock::deadline(since, routing.realm().cluster.failover_timeout());
+        let longest = match awaited {
+            Awaited::Primary(_) => routing.realm().cluster.failover_timeout(),
+            Awaited::Replay => pool_timeout,
+        };
+        let deadline = clock::deadline(since, longest);
         let ticket = Ticket::take(routing.realm()).filter(|_| deadline == 0 || now < deadline);
         let Some(ticket) = ticket else {
-            let report = refusal(view.vacancy, now.saturating_sub(since));
+            let report = refusal(awaited, view.vacancy, now.saturating_sub(since));
             drop(view);
             routing.on_waited_out();
             return Err(report);
@@ -61,7 +72,7 @@ impl Vigil {
             ticket,
             seat: Rc::clone(&client.seat),
             worker: Rc::clone(&client.context.worker),
-            failed,
+            awaited,
             begun_at: now,
             since,
         })
@@ -71,8 +82,14 @@ impl Vigil {
     pub fn poll(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Poll<Planned> {
         self.seat.register(cx);
         // Listened to before it is looked, so that nothing is missed in between.
+        let mut has_heard = false;
         while self.heard.as_mut().poll(cx).is_ready() {
             self.heard = Box::pin(self.ticket.heard());
+            has_heard = true;
+        }
+        if self.awaited == Awaited::Replay && has_heard {
+            // Whoever decides looks again.
+            return Poll::Ready(Planned::Done);
         }
         if let Some(place) = self.found(&self.ticket.cluster().view()) {
             if let Some(pool) = client.routing.as_ref().and_then(|routing| routing.pool(place)) {
@@ -95,6 +112,9 @@ impl Vigil {
 
     /// The primary, if there is another one, or the one that failed has been heard of since.
     fn found(&self, view: &View) -> Option<usize> {
+        let Awaited::Primary(failed) = self.awaited else {
+            return None;
+        };
         let place = view.writes_at()?;
         let is_heard = || {
             let server = view.servers.get(place);
@@ -105,7 +125,7 @@ impl Vigil {
                     .is_some_and(|last| last.asked_at > self.begun_at)
             })
         };
-        (self.failed != Some(place) || is_heard()).then_some(place)
+        (failed != Some(place) || is_heard()).then_some(place)
     }
 
     fn on_poke(&self, client: &Client) -> Option<Waited> {
@@ -127,7 +147,7 @@ impl Vigil {
         let vacancy = self.ticket.cluster().view().vacancy;
         self.seat
             .is_due(now)
-            .then(|| Waited::Refused(refusal(vacancy, now.saturating_sub(self.since))))
+            .then(|| Waited::Refused(refusal(self.awaited, vacancy, now.saturating_sub(self.since))))
     }
 }
 
@@ -152,8 +172,16 @@ pub(super) fn is_of_absence(report: &Report) -> bool {
     )
 }
 
-fn refusal(vacancy: Vacancy, elapsed: u64) -> Report {
+fn refusal(awaited: Awaited, vacancy: Vacancy, elapsed: u64) -> Report {
     let millis = elapsed / 1000;
+    if awaited == Awaited::Replay {
+        return Report::error(
+            SqlState::CANNOT_CONNECT_NOW,
+            "no replica has replayed what the session has written or seen",
+        )
+        .with_detail(format!("Waited {millis} ms for one."))
+        .with_hint("Use reads = \"replica\" to read from the primary then.");
+    }
     let (message, hint) = match vacancy {
         Vacancy::TwoPrimaries => (
             "two servers take writes on the same timeline",

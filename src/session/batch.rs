@@ -41,28 +41,45 @@ pub fn extent(input: &[u8]) -> Extent {
     }
 }
 
-/// The length of what can be passed on alone at the beginning of an endless batch: what stands before the message that makes it
-/// endless, or else that message as far as it has come.
+/// The length of what can be passed on alone at the beginning of a batch that is endless, or too long to be awaited: whole messages
+/// up to one that asks for answers, that included. Of a `Bind` its names are enough; none if what stands first must be awaited.
 #[must_use]
-pub fn first(input: &[u8]) -> usize {
+pub fn first(input: &[u8]) -> Option<usize> {
     let mut at = 0;
-    while let Some(rest) = input.get(at..)
-        && let Ok(Some(head)) = Head::read_frontend(rest)
-        && rest.len() >= head.len()
-        && matches!(
-            head.tag,
-            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE
-        )
-    {
-        at += head.len();
+    loop {
+        let rest = input.get(at..).unwrap_or_default();
+        let Ok(head) = Head::read_frontend(rest) else {
+            // It is refused where it is read.
+            return Some(if at == 0 { input.len() } else { at });
+        };
+        let is_first = at == 0;
+        let begun = (at > 0).then_some(at);
+        let Some(head) = head else { return begun };
+        let is_whole = rest.len() >= head.len();
+        match head.tag {
+            tag::FLUSH => return Some(at + head.len()),
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE if is_whole => {
+                at += head.len()
+            }
+            tag::BIND if is_first => return bind_names(rest).map(|_| head.len()),
+            tag::PARSE
+            | tag::BIND
+            | tag::DESCRIBE
+            | tag::EXECUTE
+            | tag::CLOSE
+            | tag::QUERY
+            | tag::FUNCTION_CALL => {
+                return begun;
+            }
+            _ => return Some(if is_first { head.len() } else { at }),
+        }
     }
-    let of_it = || {
-        Head::read_frontend(input)
-            .ok()
-            .flatten()
-            .map_or(input.len(), |head| head.len())
-    };
-    if at == 0 { of_it() } else { at }
+}
+
+/// The portal and the statement that a `Bind` names, as far as it has come.
+fn bind_names(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (portal, rest) = split_cstr(message.get(HEAD_LEN..)?)?;
+    Some((portal, split_cstr(rest)?.0))
 }
 
 /// One thing that a batch asks for.
@@ -76,7 +93,7 @@ pub enum Asked<'a> {
     Unknown,
 }
 
-/// Everything that a whole batch asks for, in order. Closing and describing ask for nothing.
+/// Everything that a batch asks for, in order, whole or up to what [`first`] says. Closing and describing ask for nothing.
 pub fn asked<'a>(batch: &'a [u8], statements: &'a ClientStatements) -> impl Iterator<Item = Asked<'a>> {
     let mut at = 0;
     // Whatever this batch prepares itself is judged by its text, where that stands.
@@ -85,7 +102,7 @@ pub fn asked<'a>(batch: &'a [u8], statements: &'a ClientStatements) -> impl Iter
         loop {
             let rest = batch.get(at..)?;
             let head = Head::read_frontend(rest).ok()??;
-            let body = rest.get(HEAD_LEN..head.len())?;
+            let body = rest.get(HEAD_LEN..head.len().min(rest.len()))?;
             at += head.len();
             match head.tag {
                 tag::QUERY => {
@@ -101,8 +118,7 @@ pub fn asked<'a>(batch: &'a [u8], statements: &'a ClientStatements) -> impl Iter
                     return Some(Asked::Text(text));
                 }
                 tag::BIND => {
-                    let name = split_cstr(body).and_then(|(_, rest)| split_cstr(rest));
-                    let Some((name, _)) = name else {
+                    let Some((_, name)) = bind_names(rest) else {
                         return Some(Asked::Unknown);
                     };
                     if name.is_empty() && has_parsed_unnamed {
@@ -161,6 +177,30 @@ mod tests {
         );
         assert_eq!(texts(&batch), [Some("SELECT 1".to_owned())]);
         assert_eq!(texts(&query), [Some("SELECT 2".to_owned())]);
+    }
+
+    #[test]
+    fn what_stands_before_a_flush_can_be_passed_on_and_so_can_a_bind_whose_names_have_come() {
+        let parse = message(tag::PARSE, b"s\0SELECT 1\0\0\0");
+        let bind = message(tag::BIND, &[&b"\0s\0"[..], &[0; 100]].concat());
+        let flush = message(tag::FLUSH, b"");
+        let input = [parse.clone(), bind.clone(), flush.clone(), parse.clone()].concat();
+        assert_eq!(first(&input), Some(parse.len() + bind.len() + flush.len()));
+        assert_eq!(first(&parse[..9]), None);
+        assert_eq!(
+            first(&[parse.clone(), parse[..9].to_vec()].concat()),
+            Some(parse.len())
+        );
+        assert_eq!(
+            first(&[parse.clone(), message(tag::QUERY, b"BEGIN\0")].concat()),
+            Some(parse.len())
+        );
+        assert_eq!(first(&bind[..6]), None);
+        assert_eq!(first(&bind[..20]), Some(bind.len()));
+        // A statement that nobody knows is told from one that is cut.
+        assert_eq!(texts(&bind[..20]), [None]);
+        assert_eq!(texts(&parse[..9]), [None]);
+        assert_eq!(first(b"!!!!!!!!"), Some(8));
     }
 
     #[test]

@@ -76,10 +76,10 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
     }
     let bound = match rules.consistency {
         Consistency::Session => sight.bound(view),
-        Consistency::None => Bound::AtLeast(super::Lsn::default()),
+        Consistency::None => Bound::AtLeast(super::Lsn::default(), 0),
     };
-    let least = match bound {
-        Bound::AtLeast(lsn) => lsn,
+    let (least, timeline) = match bound {
+        Bound::AtLeast(lsn, timeline) => (lsn, timeline),
         Bound::Stay(place) if view.servers.get(place).is_some_and(takes_reads) => {
             return at(Some(place), Why::Stays);
         }
@@ -88,7 +88,8 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
     let is_free = |place: usize, server: &ServerView| {
         let is_any = rules.reads == Reads::Any && view.primary == Some(place);
         // Without a need there is none to prove.
-        let is_fresh = least.0 == 0 || server.latest().is_some_and(|lsn| lsn >= least);
+        let is_comparable = timeline == 0 || server.timeline == timeline;
+        let is_fresh = least.0 == 0 || is_comparable && server.latest().is_some_and(|lsn| lsn >= least);
         is_any || (takes_reads(server) && is_fresh && server.timeline_is(view))
     };
     match pick(view, rules.balancing, turn, load, is_free) {
@@ -296,6 +297,31 @@ mod tests {
         assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
         view.servers[1].timeline = 2;
         assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Turn));
+    }
+
+    #[test]
+    fn while_there_is_no_primary_replicas_are_read_that_have_what_was_seen() {
+        let (mut view, turn) = (view(&[5, 9]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(2, &view, 150);
+        view.servers[2].push(Sample {
+            asked_at: 200,
+            lsn: Lsn(9),
+        });
+        view.primary = None;
+        view.vacancy = super::super::Vacancy::Lost;
+        for _ in 0..4 {
+            assert_eq!(ask(&view, &mut sight, &turn).0, Some(2));
+        }
+        view.servers[2].is_usable = false;
+        assert_eq!(ask(&view, &mut sight, &turn), (None, Why::NotReplayed));
+        // Of another timeline nothing is known.
+        view.servers[1].timeline = 2;
+        view.servers[1].push(Sample {
+            asked_at: 300,
+            lsn: Lsn(50),
+        });
+        assert_eq!(ask(&view, &mut sight, &turn), (None, Why::NotReplayed));
     }
 
     #[test]

@@ -7,6 +7,40 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
+impl Lsn {
+    /// The end of the last record before this position. Behind a record that ends with its page a primary gives the position
+    /// behind the next page's head (`GetXLogInsertRecPtr`), and a standby that has replayed it that of the page: on an idle
+    /// primary the two would differ for ever. The first page of a segment has a longer head.
+    #[must_use]
+    pub fn without_page_head(self, layout: Layout) -> Self {
+        let behind = |len: u64| self.0.checked_rem(len);
+        let is_in_first = behind(layout.segment).is_some_and(|offset| offset <= FIRST_HEAD_LEN);
+        let (len, head) = if is_in_first {
+            (layout.segment, FIRST_HEAD_LEN)
+        } else {
+            (layout.page, HEAD_LEN)
+        };
+        if behind(len) == Some(head) {
+            Self(self.0 - head)
+        } else {
+            self
+        }
+    }
+}
+
+/// How a server lays out its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `wal_block_size`
+    pub page: u64,
+    /// `wal_segment_size`
+    pub segment: u64,
+}
+
+/// `SizeOfXLogShortPHD` and `SizeOfXLogLongPHD` of `src/include/access/xlog_internal.h`.
+const HEAD_LEN: u64 = 24;
+const FIRST_HEAD_LEN: u64 = 40;
+
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
@@ -37,6 +71,27 @@ fn half(text: &str) -> Result<u64, NotAnLsn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_head_of_a_page_is_not_part_of_what_was_written() {
+        let layout = Layout {
+            page: 8192,
+            segment: 16 << 20,
+        };
+        for (given, ended) in [
+            ("0/3000028", "0/3000000"),
+            ("0/3002018", "0/3002000"),
+            ("0/3002028", "0/3002028"),
+            ("0/3000018", "0/3000018"),
+            ("0/3000000", "0/3000000"),
+            ("0/3002030", "0/3002030"),
+        ] {
+            let given: Lsn = given.parse().unwrap();
+            assert_eq!(given.without_page_head(layout).to_string(), ended);
+        }
+        let unknown = Layout { page: 0, segment: 0 };
+        assert_eq!(Lsn(24).without_page_head(unknown), Lsn(24));
+    }
 
     #[test]
     fn it_is_read_and_written_as_postgresql_does() {

@@ -15,7 +15,7 @@ pub mod watch;
 
 pub use choice::{Balancing, Choice, Consistency, Load, Reads, Rules, Why};
 pub use health::Health;
-pub use lsn::Lsn;
+pub use lsn::{Layout, Lsn};
 pub use sight::Sight;
 pub use view::{Role, Sample, ServerView, Vacancy, View};
 pub use watch::{Answer, Conflict, Watch};

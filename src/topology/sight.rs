@@ -26,8 +26,8 @@ struct Last {
 /// Which servers a session may read from without going back in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// Those that have come so far.
-    AtLeast(Lsn),
+    /// Those that have come so far, on this timeline; 0: on any.
+    AtLeast(Lsn, u32),
     /// The one it was at last, until that was asked how far it has come. The primary always will do.
     Stay(usize),
     /// The primary alone: nobody can say how what it has seen compares with what replicas have.
@@ -74,12 +74,15 @@ impl Sight {
                 }
             }
         }
-        let now = view.primary_timeline();
-        if self.timeline == 0 || now == Some(self.timeline) {
-            Bound::AtLeast(self.min)
-        } else {
-            self.on_other_timeline(view)
+        match view.primary_timeline() {
+            Some(now) if self.timeline != 0 && now != self.timeline => self.on_other_timeline(view),
+            // While nobody writes, replicas can be compared with what was seen all the same.
+            Some(_) | None => self.at_least(),
         }
+    }
+
+    fn at_least(&self) -> Bound {
+        Bound::AtLeast(self.min, self.timeline)
     }
 
     /// What was seen on a server that is not what it was is on the primary, if anywhere: how far that came since then is enough.
@@ -93,7 +96,7 @@ impl Sight {
         self.last = None;
         self.min = lsn;
         self.timeline = timeline;
-        Bound::AtLeast(lsn)
+        self.at_least()
     }
 
     /// Positions are comparable on one timeline only. The first of a new one stands for everything that came before it.
@@ -105,14 +108,14 @@ impl Sight {
         };
         self.min = lsn;
         self.timeline = timeline;
-        Bound::AtLeast(lsn)
+        self.at_least()
     }
 
     /// The position that a session which must see what this one has seen has to wait for, if that is known.
     #[must_use]
     pub fn position(&mut self, view: &View) -> Option<Lsn> {
         match self.bound(view) {
-            Bound::AtLeast(lsn) => Some(lsn),
+            Bound::AtLeast(lsn, _) => Some(lsn),
             Bound::Stay(_) | Bound::Primary => None,
         }
     }

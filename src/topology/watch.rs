@@ -14,6 +14,10 @@ pub struct Watch {
     /// What is known beside the view, by place.
     states: Vec<State>,
     conflict: Conflict,
+    /// The highest timeline that a primary was on: one on a lower timeline is what was left behind.
+    fence: u32,
+    /// Whose positions replicas are measured by.
+    measure: Option<(usize, u32)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,9 @@ struct State {
     failures: u32,
     standing: Standing,
     started_at: i64,
+    /// The oldest position of the primary that it is known not to have replayed. It is kept until it has: the primary's own
+    /// samples are too few for that.
+    missing: Option<Sample>,
 }
 
 /// Whether a replica keeps up.
@@ -63,6 +70,8 @@ impl Watch {
             states: vec![State::default(); view.servers.len()],
             view,
             conflict: Conflict::None,
+            fence: 0,
+            measure: None,
         }
     }
 
@@ -101,6 +110,15 @@ impl Watch {
         });
         self.elect();
         self.judge(answer.asked_at);
+    }
+
+    /// A connection to a server was lost. Perhaps it starts anew, and a standby that does shows less than before at first: nothing
+    /// of it is known until it has answered, though it may take reads.
+    pub fn on_lost(&mut self, place: usize) {
+        if let Some(server) = self.view.servers.get_mut(place) {
+            server.instance = server.instance.wrapping_add(1);
+            server.samples.clear();
+        }
     }
 
     /// A server has not answered.
@@ -144,16 +162,18 @@ impl Watch {
         self.view.servers.get(place).is_none_or(is_unknown)
     }
 
-    /// The primary is whoever is out of recovery, on the highest timeline.
+    /// The primary is whoever is out of recovery, on the highest timeline: that of one that is lost counts, too.
     fn elect(&mut self) {
+        let fence = self.fence;
         let primaries = || {
             let all = self.view.servers.iter().enumerate();
-            all.filter(|(_, server)| server.role == Role::Primary)
+            all.filter(|(_, server)| server.role == Role::Primary && server.timeline >= fence)
         };
         let highest = primaries().map(|(_, server)| server.timeline).max();
         let mut first = primaries().filter(|(_, server)| Some(server.timeline) == highest);
         let primary = first.next().map(|(place, _)| place);
         let is_alone = first.next().is_none();
+        self.fence = self.fence.max(highest.unwrap_or_default());
         self.conflict = if is_alone {
             Conflict::None
         } else {
@@ -175,15 +195,31 @@ impl Watch {
 
     /// Which replicas take reads: those that are not too far behind.
     fn judge(&mut self, now: u64) {
-        let primary = self.view.primary.and_then(|place| self.view.servers.get(place));
-        let written: Vec<Sample> = primary.map(|server| server.samples.clone()).unwrap_or_default();
+        let primary = self
+            .view
+            .primary
+            .and_then(|place| Some((place, self.view.servers.get(place)?)));
+        let written: Vec<Sample> = primary
+            .map(|(_, server)| server.samples.clone())
+            .unwrap_or_default();
+        let measure = primary.map(|(place, server)| (place, server.timeline));
+        if measure.is_some() && measure != self.measure {
+            // Positions of another timeline say nothing.
+            self.measure = measure;
+            self.states.iter_mut().for_each(|state| state.missing = None);
+        }
         let max = self.health.max_lag;
         for (server, state) in self.view.servers.iter_mut().zip(&mut self.states) {
             if server.role != Role::Replica {
                 server.is_usable = false;
                 continue;
             }
-            let lag = lag(&written, server.latest().unwrap_or_default(), now);
+            if let Some(replayed) = server.latest() {
+                let missing = state.missing.filter(|sample| sample.lsn > replayed);
+                state.missing =
+                    missing.or_else(|| written.iter().find(|sample| sample.lsn > replayed).copied());
+            }
+            let lag = state.missing.map_or(Duration::ZERO, |sample| age(sample, now));
             // Back in only when it has clearly caught up, so that one at the limit does not come and go.
             let limit = match state.standing {
                 Standing::Current => max,
@@ -199,13 +235,9 @@ impl Watch {
     }
 }
 
-/// How far behind: the age of the oldest position of the primary that was not replayed.
-#[must_use]
-pub fn lag(written: &[Sample], replayed: Lsn, now: u64) -> Duration {
-    let oldest = written.iter().find(|sample| sample.lsn > replayed);
-    oldest.map_or(Duration::ZERO, |sample| {
-        Duration::from_micros(now.saturating_sub(sample.asked_at))
-    })
+/// How long ago a position was asked for.
+fn age(sample: Sample, now: u64) -> Duration {
+    Duration::from_micros(now.saturating_sub(sample.asked_at))
 }
 
 #[cfg(test)]
@@ -301,6 +333,64 @@ mod tests {
         assert!(!at(15, 12));
         assert!(at(18, 12));
         assert!(at(12, 13));
+    }
+
+    #[test]
+    fn a_replica_that_replays_nothing_falls_behind_however_often_the_primary_is_asked() {
+        for pause in [SECOND / 100, SECOND / 10, SECOND] {
+            let mut watch = watch(2);
+            watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+            let mut now = SECOND;
+            while now < 13 * SECOND {
+                watch.on_answer(0, &says(Role::Primary, 1, 11 + now, now));
+                watch.on_answer(1, &says(Role::Replica, 1, 10, now));
+                now += pause;
+            }
+            assert!(!watch.view().servers[1].is_usable, "{pause}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_minutes_is_one() {
+        let mut watch = watch(2);
+        watch.set_health(Health {
+            max_lag: Duration::from_secs(300),
+            ..Health::default()
+        });
+        watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+        let mut usable = Vec::new();
+        for second in 1..400 {
+            watch.on_answer(0, &says(Role::Primary, 1, 10 + second, second * SECOND));
+            watch.on_answer(1, &says(Role::Replica, 1, 10, second * SECOND));
+            usable.push(watch.view().servers[1].is_usable);
+        }
+        assert!(usable[290] && !usable[310]);
+    }
+
+    #[test]
+    fn who_was_primary_before_is_not_again_while_its_successor_is_lost() {
+        let mut watch = watch(3);
+        watch.on_answer(0, &says(Role::Primary, 1, 10, SECOND));
+        watch.on_answer(1, &says(Role::Primary, 2, 11, SECOND));
+        assert_eq!(watch.view().primary, Some(1));
+        for _ in 0..3 {
+            watch.on_failure(1);
+            watch.on_answer(0, &says(Role::Primary, 1, 12, 2 * SECOND));
+        }
+        assert_eq!((watch.view().primary, watch.view().writes_at()), (None, None));
+        watch.on_answer(2, &says(Role::Primary, 3, 12, 3 * SECOND));
+        assert_eq!(watch.view().primary, Some(2));
+    }
+
+    #[test]
+    fn a_server_whose_connection_was_lost_may_have_started_anew() {
+        let mut watch = watch(2);
+        watch.on_answer(1, &says(Role::Replica, 1, 10, SECOND));
+        let before = watch.view().servers[1].instance;
+        watch.on_lost(1);
+        let server = &watch.view().servers[1];
+        assert_ne!(server.instance, before);
+        assert!(server.samples.is_empty() && server.is_usable);
     }
 
     #[test]

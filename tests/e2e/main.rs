@@ -40,6 +40,7 @@ mod readme;
 mod replication;
 mod review_limits;
 mod review_tls;
+mod route_traps;
 mod routes;
 mod server_logins;
 mod server_tls;

@@ -5,14 +5,14 @@ use std::time::Instant;
 use crate::harness::{PATIENCE, Pgweir, Postgres, Wire};
 
 /// A primary with replicas, and the pooler before them.
-struct House {
-    primary: Postgres,
-    replicas: Vec<Postgres>,
-    pgweir: Pgweir,
+pub(crate) struct House {
+    pub(crate) primary: Postgres,
+    pub(crate) replicas: Vec<Postgres>,
+    pub(crate) pgweir: Pgweir,
 }
 
 impl House {
-    fn new(replicas: usize, keys: &str) -> Self {
+    pub(crate) fn new(replicas: usize, keys: &str) -> Self {
         let primary = Postgres::start();
         primary.sql("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 10) i");
         let replicas: Vec<_> = (0..replicas).map(|_| primary.replica()).collect();
@@ -34,12 +34,12 @@ impl House {
         house
     }
 
-    fn client(&self) -> Wire {
+    pub(crate) fn client(&self) -> Wire {
         Wire::log_in(self.pgweir.port(), "postgres", "app", None)
     }
 
     /// The servers have been asked how they are, and the catalogs were read.
-    fn wait_until_reads_go_to_replicas(&self) {
+    pub(crate) fn wait_until_reads_go_to_replicas(&self) {
         self.wait_until(|| {
             let mut client = self.client();
             client.query("SELECT id FROM t");
@@ -48,7 +48,7 @@ impl House {
     }
 
     /// Asks again and again, each time with queries of its own.
-    fn wait_until(&self, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn wait_until(&self, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
             assert!(start.elapsed() < PATIENCE);
@@ -56,12 +56,12 @@ impl House {
     }
 }
 
-fn route(client: &mut Wire) -> Vec<Vec<String>> {
+pub(crate) fn route(client: &mut Wire) -> Vec<Vec<String>> {
     client.rows("SHOW pgweir.route")
 }
 
 /// Where the last statement went.
-fn role(client: &mut Wire) -> String {
+pub(crate) fn role(client: &mut Wire) -> String {
     route(client).last().unwrap()[1].clone()
 }
 

@@ -1,7 +1,7 @@
 //! The table of classes, line by line.
 
 use super::*;
-use crate::plan::walk::{Steps, Walk};
+use crate::plan::walk::{Steps, Walk, Whose};
 
 fn reads(text: &str) {
     let plan = Fixture::new().plan(text);
@@ -77,7 +77,7 @@ fn the_walk_passes_nothing_over() {
             let pg_query::NodeEnum::SelectStmt(select) = &statement.node else {
                 continue;
             };
-            let mut walk = Walk::new(&circumstances);
+            let mut walk = Walk::new(&circumstances, Whose::Any);
             walk.query(select).unwrap();
             walked.add(walk.steps());
             printed.push_str(&format!("SelectStmt {{{select:?}"));

@@ -17,12 +17,22 @@ use super::verdict::{Literals, Reason, ReasonKind};
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     circumstances: &'a Circumstances<'a>,
+    whose: Whose,
     /// Names of `WITH` that hold where the walk is.
     common: Vec<&'a str>,
     relations: BTreeSet<Box<str>>,
     literals: Literals,
     #[cfg(test)]
     steps: Steps,
+}
+
+/// For which servers it is asked what a statement does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// For any: all must answer alike.
+    Any,
+    /// For the one that its transaction is on: what that says of itself, and of what it has, is the answer.
+    Own,
 }
 
 /// `Err` is the first thing that does more than read.
@@ -60,9 +70,10 @@ pub(super) struct Findings {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) const fn new(circumstances: &'a Circumstances<'a>) -> Self {
+    pub(super) const fn new(circumstances: &'a Circumstances<'a>, whose: Whose) -> Self {
         Self {
             circumstances,
+            whose,
             common: Vec::new(),
             relations: BTreeSet::new(),
             literals: Literals::Free,

@@ -3,7 +3,7 @@
 use pg_query::protobuf::{RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 
-use super::{Found, Walk, unknown};
+use super::{Found, Walk, Whose, unknown};
 use crate::plan::builtin::{self, Call};
 use crate::plan::catalog::{Judgement, Relation};
 use crate::plan::patterns::Ruling;
@@ -77,6 +77,7 @@ impl<'a> Walk<'a> {
         }
         match call {
             Call::Reads => Ok(()),
+            Call::Acts(ReasonKind::ServerFunction) if self.whose == Whose::Own => Ok(()),
             Call::Acts(kind) => Err(Reason::new(kind, name)),
             Call::MakesValues => match self.circumstances.catalog.acting_type() {
                 Some(reason) => Err(reason.within(name)),
@@ -86,7 +87,7 @@ impl<'a> Walk<'a> {
                 self.literals = Literals::Fixed;
                 let is_own = argument.is_some_and(builtin::is_sessions_own);
                 let subject = || format!("{name}({})", argument.unwrap_or("…"));
-                if is_own {
+                if is_own || self.whose == Whose::Own {
                     Ok(())
                 } else {
                     Err(Reason::new(ReasonKind::ServerFunction, subject()))
@@ -138,28 +139,44 @@ impl<'a> Walk<'a> {
         match schema {
             Some(schema) if schema.starts_with("pg_temp") => return is(ReasonKind::TemporaryTable),
             Some(schema) if schema.starts_with("pg_") || schema == "information_schema" => {
-                return is(ReasonKind::SystemCatalog);
+                return self.of_server(is(ReasonKind::SystemCatalog));
             }
             // PostgreSQL looks into pg_catalog first, where all names begin so.
-            None if name.starts_with("pg_") => return is(ReasonKind::SystemCatalog),
+            None if name.starts_with("pg_") => return self.of_server(is(ReasonKind::SystemCatalog)),
             Some(_) | None => {}
         }
         let all = self.circumstances;
-        let Some((found_in, found)) = all.catalog.relation(schema, name, all.search_path) else {
-            return is(ReasonKind::UnknownRelation);
-        };
-        let full = format!("{found_in}.{name}");
-        let is = |kind| Err(Reason::new(kind, full.as_str()));
-        match found {
-            Relation::Logged | Relation::View => {
-                self.relations.insert(full.into());
-                Ok(())
-            }
-            Relation::Unlogged => is(ReasonKind::UnloggedTable),
-            Relation::Temporary => is(ReasonKind::TemporaryTable),
-            Relation::Sequence => is(ReasonKind::Sequence),
-            Relation::Foreign => is(ReasonKind::ForeignTable),
-            Relation::Acts(reason) => Err(reason.within(full)),
+        let mut known = 0_usize;
+        for (found_in, found) in all.catalog.relations(schema, name, all.search_path) {
+            known += 1;
+            let full = format!("{found_in}.{name}");
+            let kind = match found {
+                Relation::Logged | Relation::View => {
+                    self.relations.insert(full.into());
+                    continue;
+                }
+                Relation::Unlogged => ReasonKind::UnloggedTable,
+                Relation::Temporary => ReasonKind::TemporaryTable,
+                Relation::Sequence => ReasonKind::Sequence,
+                Relation::Foreign => ReasonKind::ForeignTable,
+                Relation::Acts(reason) => return Err(reason.within(full)),
+            };
+            return Err(Reason::new(kind, full));
+        }
+        if known > 0 {
+            Ok(())
+        } else {
+            self.of_server(is(ReasonKind::UnknownRelation))
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// What is no read only since servers may differ in it.
+    fn of_server(&self, found: Found) -> Found {
+        match self.whose {
+            Whose::Any => found,
+            Whose::Own => Ok(()),
         }
     }
 }

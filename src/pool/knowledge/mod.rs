@@ -22,6 +22,15 @@ pub struct Knowledge {
     functions: ArcSwap<Patterns>,
 }
 
+/// How new what is known has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Of the last change that is known of.
+    Current,
+    /// Whatever was read last.
+    Last,
+}
+
 /// What a session of a user begins with on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
@@ -31,6 +40,15 @@ pub struct Defaults {
     pub user: Box<str>,
     /// `standard_conforming_strings` is on, and `client_encoding` is `UTF8`.
     pub is_standard: bool,
+    pub isolation: Isolation,
+}
+
+/// `default_transaction_isolation`, as far as servers differ in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// A standby has none.
+    Serializable,
+    Other,
 }
 
 /// What was read at one time. Never changed.
@@ -54,19 +72,23 @@ impl Knowledge {
         }
     }
 
-    /// What is known now; nothing while it is known to be old.
+    /// What is known, if it will do.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<Known>> {
+    pub fn known(&self, demand: Demand) -> Option<Arc<Known>> {
         let known = self.known.load_full()?;
-        (known.changes == self.changes()).then_some(known)
+        self.will_do(&known, demand).then_some(known)
     }
 
-    /// Names what is known now, so that plans can be told from those of another time.
+    /// Names what is known, if it will do, so that plans can be told from those of another time.
     #[must_use]
-    pub fn stamp(&self) -> Option<u64> {
+    pub fn stamp(&self, demand: Demand) -> Option<u64> {
         let known = self.known.load();
         let known = known.as_ref()?;
-        (known.changes == self.changes()).then_some(known.stamp)
+        self.will_do(known, demand).then_some(known.stamp)
+    }
+
+    fn will_do(&self, known: &Known, demand: Demand) -> bool {
+        demand == Demand::Last || known.changes == self.changes()
     }
 
     /// To be asked before the catalog is read.
@@ -196,17 +218,20 @@ mod tests {
     #[test]
     fn what_was_read_before_a_change_is_not_known_after_it() {
         let knowledge = Knowledge::default();
-        assert_eq!(knowledge.stamp(), None);
+        let current = |knowledge: &Knowledge| knowledge.stamp(Demand::Current);
+        assert_eq!(current(&knowledge), None);
+        assert_eq!(knowledge.stamp(Demand::Last), None);
         let before = knowledge.changes();
         knowledge.learn(knowledge.blank(before));
-        let stamp = knowledge.stamp();
+        let stamp = current(&knowledge);
         assert!(stamp.is_some());
         knowledge.on_changed();
-        assert_eq!(knowledge.stamp(), None);
+        assert_eq!(current(&knowledge), None);
+        assert_eq!(knowledge.stamp(Demand::Last), stamp);
         knowledge.learn(knowledge.blank(before));
-        assert_eq!(knowledge.stamp(), None);
+        assert_eq!(current(&knowledge), None);
         // What was read again and is the same leaves plans as they are.
         knowledge.learn(knowledge.blank(knowledge.changes()));
-        assert_eq!(knowledge.stamp(), stamp);
+        assert_eq!(current(&knowledge), stamp);
     }
 }

@@ -7,7 +7,7 @@ use crate::plan::{Class, Function, Judgement, Reason, ReasonKind, Relation, Spel
 use crate::pool::conn::ServerConn;
 use crate::pool::converse::{self, Rows, Trouble};
 
-use super::{Defaults, Knowledge, Known};
+use super::{Defaults, Isolation, Knowledge, Known};
 
 /// Everything that was read, as it came.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ struct Found {
     operators: Rows,
     casts: Rows,
     definitions: Rows,
+    made_types: Rows,
 }
 
 /// Reads the catalogs by a connection at rest, and takes up what they say. What is changed meanwhile is read again by whoever
@@ -34,6 +35,7 @@ pub async fn read(conn: &mut ServerConn, knowledge: &Knowledge) -> Result<(), Tr
         operators: ask(conn, OPERATORS).await?,
         casts: ask(conn, CASTS).await?,
         definitions: ask(conn, DEFINITIONS).await?,
+        made_types: ask(conn, &format!("SET LOCAL search_path = ''; {MADE_TYPES}")).await?,
     };
     let base = knowledge.blank(changes);
     let judged = tokio::task::spawn_blocking(move || on_large_stack(move || judge(&found, base)))
@@ -91,13 +93,21 @@ fn judge(found: &Found, mut known: Known) -> Known {
         let [schema, name, judgement] = texts(row);
         catalog.add_type(schema, name, volatility(judgement));
     }
-    define(&mut known, &found.definitions);
+    define(&mut known, &found.definitions, &found.made_types);
     known
 }
 
 /// What is judged by what stands inside, from the inside to the outside: each round knows those that the one before has judged.
-fn define(known: &mut Known, definitions: &Rows) {
-    let mut open: Vec<[&str; 4]> = definitions.iter().map(|row| texts(row)).collect();
+fn define(known: &mut Known, definitions: &Rows, made_types: &Rows) {
+    let mut open: Vec<[&str; 4]> = definitions
+        .iter()
+        .chain(made_types)
+        .map(|row| texts(row))
+        .collect();
+    for [_, schema, name, _] in open.iter().filter(|[what, ..]| *what == "type") {
+        // Not before what it is made of.
+        known.catalog.remove_type(schema, name);
+    }
     for _ in 0..ROUNDS_MAX {
         let before = open.len();
         let mut rest = Vec::new();
@@ -157,14 +167,16 @@ fn relation(kind: &str) -> Option<Relation> {
     }
 }
 
-/// A stable function that is unsafe for parallel work may do what only volatile ones should.
+/// A stable function that is unsafe for parallel work may do what only volatile ones should. One that takes a row alone, or
+/// anything, can be written like a column of it.
 const FUNCTIONS: &str = "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid), \
     CASE WHEN p.prokind IN ('f', 'w', 'a') AND p.provolatile IN ('i', 's') AND (p.proparallel <> 'u' OR p.provolatile = 'i') \
         AND (p.prokind <> 'a' OR NOT EXISTS (SELECT FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f \
             ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn) \
             WHERE a.aggfnoid = p.oid AND f.provolatile = 'v')) \
         THEN 'reads' ELSE 'volatile' END, \
-    p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0] AND (t.typtype = 'c' OR t.typname = 'record')) \
+    p.pronargs - p.pronargdefaults <= 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t \
+        WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'd', 'p')) \
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
     WHERE p.oid >= 16384 OR n.nspname NOT IN ('pg_catalog', 'information_schema')";
 
@@ -180,19 +192,36 @@ const RELATIONS: &str = "WITH RECURSIVE below AS ( \
     WHERE c.relkind IN ('r', 'p', 'm', 'f', 'S') AND c.relpersistence <> 't' \
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND NOT (c.relrowsecurity AND c.relkind IN ('r', 'p'))";
 
-/// Types as their functions are; domains are judged by definition.
+/// Types as their functions are, those that cast to them included; domains are judged by definition, and so are composite types and
+/// ranges that have parts which are.
 const TYPES: &str = "SELECT n.nspname, t.typname, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_proc p \
-        WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin) AND p.provolatile = 'v') THEN 'volatile' ELSE 'reads' END \
+        WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin) AND p.provolatile = 'v') \
+        OR EXISTS (SELECT FROM pg_catalog.pg_cast k JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc \
+            WHERE k.casttarget IN (t.oid, t.typarray) AND p.provolatile = 'v') THEN 'volatile' ELSE 'reads' END \
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND t.typtype <> 'd'";
+
+/// Types that are made of others whose values may do something when they come into being.
+const MADE_TYPES: &str = "WITH parts AS ( \
+        SELECT c.reltype AS whole, a.atttypid AS part FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+            WHERE a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0 \
+        UNION ALL SELECT r.rngtypid, r.rngsubtype FROM pg_catalog.pg_range r \
+        UNION ALL SELECT r.rngmultitypid, r.rngsubtype FROM pg_catalog.pg_range r) \
+    SELECT 'type', n.nspname, t.typname, 'SELECT ' || pg_catalog.string_agg('NULL::' || pg_catalog.format_type(x.oid, NULL), ', ') \
+    FROM parts p JOIN pg_catalog.pg_type t ON t.oid = p.whole JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+        JOIN pg_catalog.pg_type x ON x.oid = p.part LEFT JOIN pg_catalog.pg_type e ON e.oid = x.typelem \
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND x.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace \
+        AND (x.typtype IN ('d', 'c', 'r', 'm') OR e.typtype IN ('d', 'c', 'r', 'm')) \
+    GROUP BY n.nspname, t.typname";
 
 const OPERATORS: &str = "SELECT n.nspname, o.oprname, CASE WHEN p.provolatile IN ('i', 's') THEN 'reads' ELSE 'volatile' END \
     FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
     WHERE o.oid >= 16384";
 
+/// Casts that nobody writes, or that are written with the name of a type of PostgreSQL's own.
 const CASTS: &str = "SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast c \
-    JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
-    WHERE c.castcontext <> 'e' AND p.provolatile = 'v' AND c.oid >= 16384";
+    JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc JOIN pg_catalog.pg_type t ON t.oid = c.casttarget \
+    WHERE (c.castcontext <> 'e' OR t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace) AND p.provolatile = 'v' AND c.oid >= 16384";
 
 /// With an empty search path, definitions name schemas.
 const DEFINITIONS: &str = "SET LOCAL search_path = ''; \
@@ -203,8 +232,9 @@ const DEFINITIONS: &str = "SET LOCAL search_path = ''; \
         FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL), '1') \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relpersistence = 'p' \
-    UNION ALL SELECT 'type', n.nspname, t.typname, 'SELECT ' || COALESCE((SELECT pg_catalog.string_agg(pg_catalog.pg_get_expr(k.conbin, 0), ', ') \
-        FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.conbin IS NOT NULL), '1') \
+    UNION ALL SELECT 'type', n.nspname, t.typname, 'SELECT NULL::' || pg_catalog.format_type(t.typbasetype, NULL) \
+        || COALESCE((SELECT pg_catalog.string_agg(', ' || pg_catalog.pg_get_expr(k.conbin, 0), '') \
+        FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.conbin IS NOT NULL), '') \
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
     WHERE t.typtype = 'd' AND n.nspname NOT IN ('pg_catalog', 'information_schema')";
 
@@ -220,15 +250,21 @@ impl Defaults {
     /// The server's, or the loss of the connection.
     pub async fn of(conn: &mut ServerConn) -> Result<Self, Trouble> {
         let rows = converse::query(conn, BEGINNINGS).await?;
-        let [search_path, user, conforming, encoding] =
+        let [search_path, user, conforming, encoding, isolation] =
             rows.first().map(|row| texts(row)).unwrap_or_default();
         Ok(Self {
             search_path: search_path.into(),
             user: user.into(),
             is_standard: conforming == "on" && encoding.eq_ignore_ascii_case("UTF8"),
+            isolation: if isolation == "serializable" {
+                Isolation::Serializable
+            } else {
+                Isolation::Other
+            },
         })
     }
 }
 
 const BEGINNINGS: &str = "SELECT pg_catalog.current_setting('search_path'), current_user, \
-    pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
+    pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
+    pg_catalog.current_setting('default_transaction_isolation')";

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use crate::pool::catalog::Catalog;
 use crate::pool::clock;
 use crate::pool::seat::Phase;
 use crate::pool::shared::add;
@@ -147,16 +148,22 @@ impl Exchange {
             Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
             Definitions::Altered => {
                 state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_altered();
-                if let Some(routing) = &client.routing {
-                    routing.on_altered();
+                match &client.routing {
+                    Some(routing) => {
+                        routing.on_altered();
+                        routing.catalogs().for_each(Catalog::on_altered);
+                    }
+                    None => client.pool.shared.catalog.on_altered(),
                 }
             }
             Definitions::Changed => {
                 state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_changed();
-                if let Some(routing) = &client.routing {
-                    routing.on_altered();
+                match &client.routing {
+                    Some(routing) => {
+                        routing.on_altered();
+                        routing.catalogs().for_each(Catalog::on_changed);
+                    }
+                    None => client.pool.shared.catalog.on_changed(),
                 }
             }
         }

@@ -201,7 +201,7 @@ impl Exchange {
                     Poll::Pending => {}
                 }
             }
-            if self.listens_to_client() {
+            if self.listens_to_client(client) {
                 match self.poll_client(client, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
@@ -326,7 +326,14 @@ impl Exchange {
         account::settle(client, &mut self.lease, &mut self.flow.tally, since, now);
     }
 
-    fn listens_to_client(&mut self) -> bool {
+    fn listens_to_client(&mut self, client: &Client) -> bool {
+        if client
+            .routing
+            .as_ref()
+            .is_some_and(|routing| routing.has_enough(client.carry.len()))
+        {
+            return false;
+        }
         let is_asking = self.stage == Stage::Preparing || self.is_tidying();
         let is_waiting = is_asking || self.flow.is_held() || self.is_holding();
         if is_waiting || self.leaves || !self.owed.is_empty() {

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 use std::task::Context as TaskContext;
 
+use crate::pool::knowledge::Demand;
 use crate::protocol::body::ErrorFields;
 use crate::protocol::{HEAD_LEN, Head, Report, SqlState, TransactionState, tag};
 use crate::relay::client::Client;
-use crate::relay::plans::Asking;
+use crate::relay::plans::{Asking, Wanted};
 use crate::relay::route::{self, Admitted, Refused};
 use crate::session::client::{Block, ready_for_query};
 
@@ -19,11 +20,13 @@ impl Exchange {
             .routing
             .as_ref()
             .is_some_and(|routing| routing.must_judge());
-        judges
-            && !client.carry.is_empty()
-            && self.stage == Stage::Running
-            && self.flow.client_rest() == 0
-            && !self.flow.is_busy(&self.lease.conn().state)
+        if !judges || client.carry.is_empty() || self.stage != Stage::Running || self.flow.client_rest() > 0 {
+            return false;
+        }
+        let state = &self.lease.conn().state;
+        // What belongs to a batch that was begun waits for no answer: the server may give none before it has come.
+        let goes_on = self.flow.is_in_batch() && !state.pipeline.has_sync();
+        goes_on || !self.flow.is_busy(state)
     }
 
     /// Answers simple queries for what only the pooler knows, while nothing else is asked. Returns their length.
@@ -56,7 +59,12 @@ impl Exchange {
         let Some(routing) = &mut client.routing else {
             return Ok(false);
         };
-        let admitted = match routing.admit(&client.session, &client.carry, &context.plans) {
+        let admitted = if self.flow.is_skipping() {
+            Ok(routing.pass_over(&client.carry))
+        } else {
+            routing.admit(&client.session, &client.carry, &context.plans)
+        };
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => return Err(self.refuse_on_replica(client, &refused)),
         };
@@ -69,9 +77,13 @@ impl Exchange {
             Admitted::Cut => Ok(false),
             Admitted::Unplanned(text) => {
                 // Its task is woken when the plan is there, and looks again.
+                let wanted = Wanted {
+                    text,
+                    demand: Demand::Last,
+                };
                 match context
                     .plans
-                    .ask(routing.scope(), &client.session, text, cx.waker())
+                    .ask(routing.scope(), &client.session, wanted, cx.waker())
                 {
                     Asking::Waits(_) => Ok(false),
                     Asking::Refused => Err(self.refuse_on_replica(client, &Refused::Unknown)),
@@ -81,8 +93,10 @@ impl Exchange {
     }
 
     /// The transaction has failed, and with it its connection: PostgreSQL was told nothing of the statement.
-    fn refuse_on_replica(&self, client: &mut Client, refused: &Refused) -> End {
+    fn refuse_on_replica(&mut self, client: &mut Client, refused: &Refused) -> End {
         client.session.block = Block::Failed;
+        // The error stands for whatever of the batch was not answered.
+        client.session.take_back(&mut self.lease.conn().state.pipeline);
         let what = match refused {
             Refused::Writes(plan) => plan.reason().to_string(),
             Refused::Unknown => "what it does is not known".to_owned(),
@@ -119,7 +133,7 @@ impl Exchange {
             }
             return None;
         }
-        let refusal = refusal(input);
+        let refusal = refusal(input).filter(|code| routing.may_leave(Some(*code)));
         if refusal.is_none() {
             client.context.put_spare(routing.stay());
         }
@@ -128,6 +142,8 @@ impl Exchange {
 
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
+        // What of it was not passed on still stands in `carry`, and comes again with the rest.
+        let left = client.routing.as_ref().map_or(0, |routing| routing.judged());
         let again = client
             .routing
             .as_mut()
@@ -138,7 +154,9 @@ impl Exchange {
         client.session.take_back(&mut self.lease.conn().state.pipeline);
         client.session.on_server_gone();
         let behind = std::mem::replace(&mut client.carry, again);
-        client.carry.extend_from_slice(&behind);
+        client
+            .carry
+            .extend_from_slice(behind.get(left..).unwrap_or_default());
     }
 
     /// The client has its answer: it has seen what is there by now, for which no older reading of the clock will do.

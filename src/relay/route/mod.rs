@@ -5,8 +5,10 @@ pub mod trace;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::plan::{Access, Class, Plan};
+use crate::plan::{Access, Class, Following, Plan};
+use crate::pool::catalog::Catalog;
 use crate::pool::cluster::Realm;
+use crate::pool::knowledge::Demand;
 use crate::pool::local::LocalPool;
 use crate::pool::settings::PoolMode;
 use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
@@ -181,17 +183,22 @@ impl Routing {
         if self.scope.is_blind() {
             return Some(Cause::Blind);
         }
-        if session.settings.is_empty() {
-            return None;
-        }
-        let is = |name, wanted: &str| {
-            let value = session.settings.value(name);
-            value.is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+        let set = |name| {
+            let settings = &session.settings;
+            if settings.is_empty() {
+                None
+            } else {
+                settings.value(name)
+            }
         };
-        if is("pgweir.role", "primary") {
+        if set("pgweir.role").is_some_and(|role| role.eq_ignore_ascii_case("primary")) {
             return Some(Cause::Directive);
         }
-        is("default_transaction_isolation", "serializable").then_some(Cause::Serializable)
+        let is_serializable = match set("default_transaction_isolation") {
+            Some(level) => level.eq_ignore_ascii_case("serializable"),
+            None => self.scope.is_serializable(),
+        };
+        is_serializable.then_some(Cause::Serializable)
     }
 
     fn choose(&mut self, view: &View) -> Choice {
@@ -219,13 +226,19 @@ impl Routing {
         let len = match batch::extent(input) {
             Extent::Whole(len) => len,
             Extent::Cut if input.len() < BATCH_LEN_MAX => return Ok(Admitted::Cut),
-            Extent::Cut => return Err(Refused::TooLong),
-            Extent::Endless => return Ok(Admitted::Bytes(batch::first(input))),
+            Extent::Cut | Extent::Endless => match batch::first(input) {
+                Some(len) => len,
+                None if input.len() < ADMITTED_LEN_MAX => return Ok(Admitted::Cut),
+                None => return Err(Refused::TooLong),
+            },
         };
-        let batch = input.get(..len).unwrap_or_default();
+        let batch = input.get(..len).unwrap_or(input);
         for asked in batch::asked(batch, &session.statements) {
-            match self.plan_of(session, asked, plans) {
-                Planned::As(plan) if !may_follow(&plan) => return Err(Refused::Writes(plan)),
+            // Its transaction is there, whatever has changed meanwhile, and can do nothing but read.
+            match self.plan_of(session, asked, plans, Demand::Last) {
+                Planned::As(plan) if plan.following() == Following::Harmful => {
+                    return Err(Refused::Writes(plan));
+                }
                 Planned::As(_) => {}
                 Planned::Unknown => return Err(Refused::Unknown),
                 Planned::Not(text) => return Ok(Admitted::Unplanned(text)),
@@ -234,21 +247,33 @@ impl Routing {
         Ok(Admitted::Bytes(len))
     }
 
+    /// What may follow there in a batch that has failed: the server passes over it, up to its end.
+    #[must_use]
+    pub fn pass_over(&self, input: &[u8]) -> Admitted {
+        match batch::extent(input) {
+            Extent::Whole(len) => Admitted::Bytes(len),
+            Extent::Cut | Extent::Endless => batch::first(input).map_or(Admitted::Cut, Admitted::Bytes),
+        }
+    }
+
     /// What a batch that only reads does.
     fn judge(&self, session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Nature, Unfit> {
-        let (mut has_read, mut has_begun) = (false, false);
+        let (mut has_read, mut has_begun, mut has_set) = (false, false, false);
         let mut last = None;
         for asked in batch::asked(batch, &session.statements) {
-            let plan = match self.plan_of(session, asked, plans) {
+            let plan = match self.plan_of(session, asked, plans, Demand::Current) {
                 Planned::As(plan) => plan,
                 Planned::Unknown => return Err(Unfit::Not(Cause::Unknown)),
                 Planned::Not(text) => return Err(Unfit::Unplanned(text)),
             };
             match plan.class() {
+                // What was said before may have changed what it means.
+                Class::Read if has_set => return Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does))),
                 Class::Read => has_read = true,
                 Class::Begin(Access::ReadOnly) => has_begun = true,
                 Class::Modes(Access::ReadOnly) if has_begun || session.is_begun() => {}
-                Class::Session | Class::Within if session.is_begun() => {}
+                Class::Session if session.is_begun() => has_set = true,
+                Class::Within if session.is_begun() => has_set |= plan.reason().subject().starts_with("SET"),
                 _ => return Err(Unfit::Not(Cause::Does(plan))),
             }
             last = Some(plan);
@@ -261,7 +286,7 @@ impl Routing {
         }
     }
 
-    fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans) -> Planned {
+    fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans, demand: Demand) -> Planned {
         let text = match asked {
             Asked::Text(text) => text,
             Asked::Statement(statement) => match statement.text() {
@@ -270,7 +295,7 @@ impl Routing {
             },
             Asked::Unknown => return Planned::Unknown,
         };
-        match plans.find(&self.scope, session, text) {
+        match plans.find(&self.scope, session, text, demand) {
             Some(plan) => Planned::As(plan),
             None => Planned::Not(text.into()),
         }
@@ -333,6 +358,12 @@ impl Routing {
         self.judged() == 0
     }
 
+    /// Whether so much of the client's waits to be judged that it is not listened to meanwhile.
+    #[must_use]
+    pub fn has_enough(&self, waiting: usize) -> bool {
+        waiting >= ADMITTED_LEN_MAX && self.must_judge()
+    }
+
     /// This much more was judged.
     pub fn on_judged(&mut self, len: usize) {
         if let Some(Way {
@@ -366,9 +397,22 @@ impl Routing {
         }
     }
 
+    /// It is told of something that was committed by `now`: it has seen as much as if it had been there.
+    pub fn on_notified(&mut self, now: u64) {
+        let view = self.realm.cluster.view();
+        if let Some(place) = view.writes_at() {
+            self.sight.on_used(place, &view, now);
+        }
+    }
+
     /// Something was defined, altered or dropped: what is known of the database is old, until it is read again.
     pub fn on_altered(&self) {
         self.realm.knowledge.on_changed();
+    }
+
+    /// What is known of functions that change sessions, on each of its servers.
+    pub fn catalogs(&self) -> impl Iterator<Item = &Catalog> {
+        self.pools.iter().map(|pool| &*pool.shared.catalog)
     }
 
     /// Whether its batch is at a replica.
@@ -387,7 +431,18 @@ impl Routing {
     pub fn may_await_primary(&self, cause: &Cause) -> bool {
         let is_read = matches!(cause, Cause::Read(_));
         let is_vacant = self.realm.cluster.view().writes_at().is_none();
-        is_vacant && !(is_read && self.realm.cluster.rules().reads == Reads::ReplicaOnly)
+        is_vacant && !(is_read && self.reads_replicas_only())
+    }
+
+    fn reads_replicas_only(&self) -> bool {
+        self.realm.cluster.rules().reads == Reads::ReplicaOnly
+    }
+
+    /// Whether an answer of a replica that refuses with this code, or none, is reason enough to read from the primary.
+    #[must_use]
+    pub fn may_leave(&self, code: Option<SqlState>) -> bool {
+        let is_no_read = code.is_some_and(|code| NO_READ.contains(&code.as_str()));
+        is_no_read || !self.reads_replicas_only()
     }
 
     /// Where its batch was to go; it does not go there.
@@ -410,19 +465,21 @@ impl Routing {
         &self.realm
     }
 
-    /// A replica cannot be had. False: it was none.
+    /// A replica cannot be had. False: it was none, or there is nowhere else.
     pub fn turn_to_primary(&mut self) -> bool {
-        let is_replica = self.is_on_replica();
-        if is_replica {
+        let turns = self.is_on_replica() && self.may_leave(None);
+        if turns {
             self.way = None;
             self.refuge = Refuge::Primary(None);
         }
-        is_replica
+        turns
     }
 
     /// A replica has failed the batch, which goes to the primary now. Returns the batch.
     pub fn take_refuge(&mut self, code: Option<SqlState>) -> Vec<u8> {
-        self.refuge = Refuge::Primary(code);
+        if self.may_leave(code) {
+            self.refuge = Refuge::Primary(code);
+        }
         self.way = None;
         std::mem::take(&mut self.again)
     }
@@ -474,19 +531,6 @@ pub enum Refused {
     TooLong,
 }
 
-/// Whether a read-only transaction on a replica can do it as well as one on the primary.
-fn may_follow(plan: &Plan) -> bool {
-    match plan.class() {
-        Class::Read
-        | Class::Session
-        | Class::Within
-        | Class::Begin(_)
-        | Class::Modes(_)
-        | Class::Prepare(_) => true,
-        Class::Write | Class::Execute => false,
-    }
-}
-
 /// What only the pooler knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -519,6 +563,9 @@ pub fn question(input: &[u8]) -> Option<(Question, usize)> {
 /// Such a query is short.
 const QUESTION_LEN_MAX: usize = 64;
 
+/// What a standby answers to what only a primary can do.
+const NO_READ: [&str; 4] = ["25006", "0A000", "55000", "XX000"];
+
 /// Nobody may take a read.
 #[must_use]
 pub fn nobody() -> Report {
@@ -531,5 +578,7 @@ pub fn nobody() -> Report {
 
 /// A batch is awaited whole up to this length, to be judged. What is longer goes to the primary.
 const BATCH_LEN_MAX: usize = 64 * 1024;
+/// In a transaction on a replica a text is awaited whole up to this length: what is parsed is no longer.
+const ADMITTED_LEN_MAX: usize = 640 * 1024;
 /// Texts of one batch that are planned before it goes to the primary unjudged.
 const ASKED_MAX: u32 = 64;

@@ -306,6 +306,12 @@ impl Flow {
         self.batch != Batch::None
     }
 
+    /// Whether the server passes over whatever comes, up to the next `Sync`.
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        self.batch == Batch::Skipping
+    }
+
     /// Whether [`Flow::into_rest`] would give proof now.
     #[must_use]
     pub fn is_at_rest(&self, server: &ServerState) -> bool {
