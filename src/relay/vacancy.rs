@@ -98,7 +98,12 @@ impl Vigil {
         let place = view.writes_at()?;
         let is_heard = || {
             let server = view.servers.get(place);
-            server.is_none_or(|server| server.samples.last().is_some_and(|last| last.asked_at > self.begun_at))
+            server.is_none_or(|server| {
+                server
+                    .samples
+                    .last()
+                    .is_some_and(|last| last.asked_at > self.begun_at)
+            })
         };
         (self.failed != Some(place) || is_heard()).then_some(place)
     }

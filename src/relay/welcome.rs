@@ -256,7 +256,8 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
     })
 }
 
-fn give_back(mut lease: Lease) {
+/// A connection that was not used for anything that must be undone goes back.
+pub(super) fn give_back(mut lease: Lease) {
     let state = &mut lease.conn().state;
     if let Ok(rest) = Flow::new(Naming::Verbatim, state).into_rest(state) {
         lease.give_back(&rest);

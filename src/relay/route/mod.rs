@@ -13,7 +13,7 @@ use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
 use crate::session::ClientSession;
 use crate::session::batch::{self, Asked, Extent};
 use crate::session::client::Block;
-use crate::topology::{Choice, Reads, Sight, View, Why, choice};
+use crate::topology::{Choice, Consistency, Does, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope};
 use trace::{Cause, Step};
@@ -29,12 +29,15 @@ pub struct Routing {
     refuge: Refuge,
     /// Plans that were asked for since the batch began.
     asked: u32,
-    /// Where it is served, since its batch was sent on its way.
+    /// Where it is served, since its batch was sent on its way, and what is to be remembered of that.
     way: Option<Way>,
+    used: Option<Use>,
     /// The batch, for as long as another server could carry it out instead.
     again: Vec<u8>,
     /// Since when its batch waits for a primary; microseconds.
     vacant_since: Option<u64>,
+    /// When a read may stand by again; microseconds.
+    stands_by_from: u64,
     /// Where the last batch went.
     steps: Vec<Step>,
 }
@@ -45,6 +48,8 @@ enum Refuge {
     None,
     /// A replica has failed it, with this code if it said something: it is carried out on the primary.
     Primary(Option<SqlState>),
+    /// What is known of the replica is not known of the connection there is: so is this one.
+    Unproven,
 }
 
 /// What becomes of a batch.
@@ -55,6 +60,8 @@ pub enum Route {
     Cut,
     /// A text has not been planned: the place of it in the batch.
     Unplanned(Box<[u8]>),
+    /// A replica may well take it, once the servers were asked how far they have come.
+    Soon,
 }
 
 /// Where to, and how.
@@ -100,8 +107,10 @@ impl Routing {
             refuge: Refuge::None,
             asked: 0,
             way: None,
+            used: None,
             again: Vec::new(),
             vacant_since: None,
+            stands_by_from: 0,
             steps: Vec::new(),
         }))
     }
@@ -121,8 +130,10 @@ impl Routing {
         plans: &Plans,
         now: u64,
     ) -> Route {
-        if let Refuge::Primary(code) = std::mem::replace(&mut self.refuge, Refuge::None) {
-            return Route::Go(self.to_primary(), Cause::Refused(code));
+        match std::mem::replace(&mut self.refuge, Refuge::None) {
+            Refuge::None => {}
+            Refuge::Primary(code) => return Route::Go(self.to_primary(), Cause::Refused(code)),
+            Refuge::Unproven => return Route::Go(self.to_primary(), Cause::Read(Why::NotReplayed)),
         }
         self.steps.clear();
         if let Some(cause) = self.stands_against(session, mode) {
@@ -153,6 +164,10 @@ impl Routing {
         let Choice { server, why } = self.choose(&view);
         if why == Why::NotReplayed {
             self.realm.cluster.await_replay(now);
+            if now >= self.stands_by_from && server.is_some() && choice::is_near(&view, &self.sight) {
+                self.stands_by_from = now.saturating_add(STANDS_BY_PAUSE);
+                return Route::Soon;
+            }
         }
         let lane = if server.is_some() && server == view.primary {
             Lane::Open
@@ -276,8 +291,14 @@ impl Routing {
     }
 
     /// The batch goes its way. What a replica is given is kept until something of its answer has been passed on.
-    pub fn set_out(&mut self, way: Way, cause: Cause, input: &[u8], buffer: impl FnOnce() -> Vec<u8>) {
+    pub fn set_out(&mut self, way: Way, cause: Cause, input: &[u8], now: u64, buffer: impl FnOnce() -> Vec<u8>) {
         self.way = Some(way);
+        let does = if matches!(cause, Cause::Read(_)) {
+            Does::Read
+        } else {
+            Does::Anything
+        };
+        self.used = way.place.map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
         self.steps.push(Step {
             place: way.place,
             cause,
@@ -336,9 +357,40 @@ impl Routing {
     /// The client's use of its server has ended, at `now`.
     pub fn on_done(&mut self, now: u64) {
         self.vacant_since = None;
-        if let Some(Way { place: Some(place), .. }) = self.way.take() {
-            self.sight.on_used(place, &self.realm.cluster.view(), now);
+        if let (Some(_), Some(used)) = (self.way.take(), self.used.take()) {
+            self.sight.on_used(used, now);
         }
+    }
+
+    /// Whether a replica may take its next read.
+    pub fn is_free(&mut self) -> bool {
+        choice::is_free(&self.realm.cluster.view(), &mut self.sight)
+    }
+
+    /// Whether its batch may go through this connection. What is known of a server need not be true of one that was opened since:
+    /// the server may have started anew, and be behind what it was, or be no primary any more.
+    #[must_use]
+    pub fn may_use(&self, connected_at: u64, is_standby: impl FnOnce() -> bool) -> bool {
+        let Some(Way { place: Some(place), .. }) = self.way else {
+            return true;
+        };
+        let view = self.realm.cluster.view();
+        if view.writes_at() == Some(place) {
+            let is_known = view.servers.get(place).is_none_or(|server| server.vouches_for(connected_at));
+            return is_known || !is_standby();
+        }
+        self.realm.cluster.rules().consistency == Consistency::None
+            || self.sight.allows(place, &view, connected_at)
+    }
+
+    /// The connection of a replica that there is proves nothing. False: it was none.
+    pub fn turn_away(&mut self, now: u64) -> bool {
+        let is_replica = self.turn_to_primary();
+        if is_replica {
+            self.refuge = Refuge::Unproven;
+            self.realm.cluster.await_replay(now);
+        }
+        is_replica
     }
 
     /// Something was defined, altered or dropped: what is known of the database is old, until it is read again.
@@ -501,6 +553,8 @@ pub fn nobody() -> Report {
         .with_hint("Use reads = \"replica\" to read from the primary then.")
 }
 
+/// A session whose reads have stood by in vain reads from the primary for so long; microseconds.
+const STANDS_BY_PAUSE: u64 = 100_000;
 /// A batch is awaited whole up to this length, to be judged. What is longer goes to the primary.
 const BATCH_LEN_MAX: usize = 64 * 1024;
 /// Texts of one batch that are planned before it goes to the primary unjudged.
