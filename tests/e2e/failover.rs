@@ -87,7 +87,9 @@ fn writes_that_have_waited_for_a_primary_in_vain_fail_and_the_client_stays() {
 #[test]
 fn a_killed_primary_costs_no_connection_and_no_acknowledged_write() {
     let mut house = House::new("");
-    house.primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    house
+        .primary
+        .sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
     house.primary.sql("SELECT pg_reload_conf()");
     let port = house.pgweir.port();
     let is_promoted = Arc::new(AtomicBool::new(false));
@@ -122,7 +124,9 @@ fn a_killed_primary_costs_no_connection_and_no_acknowledged_write() {
         assert!(start.elapsed() < PATIENCE);
     }
     house.primary.kill_9();
-    house.replica.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
+    house
+        .replica
+        .sql("ALTER SYSTEM SET synchronous_standby_names = ''");
     house.replica.sql("SELECT pg_promote(true)");
     is_promoted.store(true, Ordering::SeqCst);
     for writer in writers {
@@ -131,7 +135,10 @@ fn a_killed_primary_costs_no_connection_and_no_acknowledged_write() {
         println!("{} writes, errors {errors:?}", acknowledged.len());
         assert!(errors.iter().all(|code| code == "08007"), "{errors:?}");
         let list: Vec<_> = acknowledged.iter().map(|id| format!("({id})")).collect();
-        let lost = format!("SELECT count(*) FROM (VALUES {}) v(id) WHERE id NOT IN (SELECT id FROM t)", list.join(","));
+        let lost = format!(
+            "SELECT count(*) FROM (VALUES {}) v(id) WHERE id NOT IN (SELECT id FROM t)",
+            list.join(",")
+        );
         assert_eq!(house.replica.sql(&lost), "0");
     }
 }

@@ -15,6 +15,7 @@ mod classes;
 mod client_logins;
 mod client_tls;
 mod clients;
+mod consistency;
 mod console;
 mod databases;
 mod failover;
