@@ -419,6 +419,12 @@ impl Client {
         let (way, cause) = match decided {
             Route::Go(way, cause) => (way, cause),
             Route::Cut => return Found::Cut,
+            Route::Await(lost) => {
+                return match Vigil::begin(self, Some(lost)) {
+                    Ok(vigil) => Found::Vacant(vigil),
+                    Err(report) => Found::Nobody(Box::new(report)),
+                };
+            }
             Route::Soon => return Found::Soon(Lookout::begin(routing.realm(), &self.seat, now)),
             Route::Unplanned(text) => {
                 match context.plans.ask(routing.scope(), &self.session, text, cx.waker()) {

@@ -27,15 +27,20 @@ use super::planning::Answer;
 pub struct Scope {
     /// What its database has.
     pub realm: Arc<Realm>,
-    /// The pool of its user on the primary: that knows what a session begins with there.
-    pub pool: Arc<PoolShared>,
+    /// The pools of its user on the servers: they know what a session begins with there.
+    pub pools: Box<[Arc<PoolShared>]>,
 }
 
 impl Scope {
     /// Whether nothing can be planned, as nobody knows what there is.
     #[must_use]
     pub fn is_blind(&self) -> bool {
-        self.realm.knowledge.stamp().is_none() || self.pool.defaults.load().is_none()
+        self.realm.knowledge.stamp().is_none() || self.defaults().is_none()
+    }
+
+    /// What a session begins with: on the first of the servers that has told.
+    fn defaults(&self) -> Option<Arc<Defaults>> {
+        self.pools.iter().find_map(|pool| pool.defaults.load_full())
     }
 }
 
@@ -222,8 +227,8 @@ impl Plans {
     /// The plan of a text for a client, if there is one.
     pub fn find(&self, scope: &Scope, session: &ClientSession, text: &[u8]) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
-        let defaults = scope.pool.defaults.load();
-        let question = question(scope.realm.knowledge.stamp()?, defaults.as_deref()?, session, text);
+        let defaults = scope.defaults()?;
+        let question = question(scope.realm.knowledge.stamp()?, &defaults, session, text);
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -262,12 +267,11 @@ impl Plans {
 
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
     pub fn ask(&self, scope: &Scope, session: &ClientSession, text: Box<[u8]>, waker: &Waker) -> Asking {
-        let defaults = scope.pool.defaults.load();
-        let (Some(known), Some(defaults)) = (scope.realm.knowledge.current(), defaults.as_deref()) else {
+        let (Some(known), Some(defaults)) = (scope.realm.knowledge.current(), scope.defaults()) else {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let asked = question(known.stamp, defaults, session, &text);
+        let asked = question(known.stamp, &defaults, session, &text);
         let (path, user, spelling) = (asked.path.into(), asked.user.into(), asked.spelling);
         let answer = Answer::new(waker);
         let job = Job {

@@ -56,6 +56,22 @@ impl View {
     }
 }
 
+impl View {
+    /// The places of servers that may be asked for what all have, the best first: the primary, replicas that take reads.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<usize> {
+        let usable = self
+            .servers
+            .iter()
+            .enumerate()
+            .filter(|(_, server)| server.is_usable);
+        self.writes_at()
+            .into_iter()
+            .chain(usable.map(|(place, _)| place))
+            .collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Not heard of yet, or lost.

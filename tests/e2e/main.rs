@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod after_failover;
 mod asked;
 mod auth_query;
 mod bad_input;
@@ -45,6 +46,7 @@ mod review_tls;
 mod server_logins;
 mod server_tls;
 mod settings;
+mod sharing;
 mod soak;
 mod sql_lexer;
 mod sql_prepared;

@@ -74,13 +74,13 @@ impl Process {
 
     /// Ends it and the processes it has started, without a chance to clean up.
     pub(super) fn kill_with_children(&mut self) {
-        // It starts no more of them while they are listed.
+        // It starts no more of them while they are listed, and they do not see it end.
         self.signal(Signal::STOP);
         let children = children_of(self.child.id());
-        self.signal(Signal::KILL);
         for child in &children {
             send(*child, Signal::KILL);
         }
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
         // Until then they hold on to the server's shared memory, and a new start fails.
         let deadline = Instant::now() + KILL_MAX;

@@ -113,7 +113,8 @@ impl Exchange {
             }
             return None;
         }
-        let refusal = refusal(input);
+        // Whoever ends a session of the primary means its statement.
+        let refusal = refusal(input).filter(|_| routing.is_on_replica());
         if refusal.is_none() {
             client.context.put_spare(routing.stay());
         }

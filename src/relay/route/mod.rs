@@ -34,6 +34,8 @@ pub struct Routing {
     used: Option<Use>,
     /// The batch, for as long as another server could carry it out instead.
     again: Vec<u8>,
+    /// How often a server was lost with it.
+    losses: u32,
     /// Since when its batch waits for a primary; microseconds.
     vacant_since: Option<u64>,
     /// When a read may stand by again; microseconds.
@@ -50,6 +52,8 @@ enum Refuge {
     Primary(Option<SqlState>),
     /// What is known of the replica is not known of the connection there is: so is this one.
     Unproven,
+    /// The primary at this place was lost with it: it is carried out once that, or another, is heard of.
+    Lost(usize),
 }
 
 /// What becomes of a batch.
@@ -62,6 +66,8 @@ pub enum Route {
     Unplanned(Box<[u8]>),
     /// A replica may well take it, once the servers were asked how far they have come.
     Soon,
+    /// It waits for a primary, the one at this place being lost.
+    Await(usize),
 }
 
 /// Where to, and how.
@@ -70,8 +76,9 @@ pub struct Way {
     /// The server's place; none: no server may take it.
     pub place: Option<usize>,
     pub lane: Lane,
-    /// Whether it is a transaction by itself, which may as well be carried out elsewhere.
+    /// Whether it is a transaction by itself that only reads, which may as well be carried out elsewhere.
     pub is_alone: bool,
+    pub is_replica: bool,
 }
 
 /// What may follow a batch to its server.
@@ -79,7 +86,7 @@ pub struct Way {
 pub enum Lane {
     /// Whatever the client sends.
     Open,
-    /// As many bytes as were judged: a replica is given nothing that was not.
+    /// As many bytes as were judged: a replica is given nothing that was not, and what may have to be carried out again goes alone.
     Judged(usize),
 }
 
@@ -95,11 +102,11 @@ enum Nature {
 impl Routing {
     #[must_use]
     pub fn new(realm: Arc<Realm>, pools: Box<[Rc<LocalPool>]>) -> Option<Box<Self>> {
-        let pool = Arc::clone(&pools.first()?.shared);
+        pools.first()?;
         Some(Box::new(Self {
             scope: Scope {
                 realm: Arc::clone(&realm),
-                pool,
+                pools: pools.iter().map(|pool| Arc::clone(&pool.shared)).collect(),
             },
             realm,
             pools,
@@ -109,6 +116,7 @@ impl Routing {
             way: None,
             used: None,
             again: Vec::new(),
+            losses: 0,
             vacant_since: None,
             stands_by_from: 0,
             steps: Vec::new(),
@@ -119,6 +127,19 @@ impl Routing {
     #[must_use]
     pub fn pool(&self, place: usize) -> Option<&Rc<LocalPool>> {
         self.pools.get(place)
+    }
+
+    /// What is known of the servers, and this user's pools by their places.
+    #[must_use]
+    pub fn servers(&self) -> (Arc<Realm>, Box<[Rc<LocalPool>]>) {
+        (Arc::clone(&self.realm), self.pools.clone())
+    }
+
+    /// The pools of servers that may be asked what a session begins with: the primary's, then those of replicas that take reads.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Rc<LocalPool>> {
+        let places = self.realm.cluster.view().hosts();
+        places.into_iter().filter_map(|place| self.pool(place).map(Rc::clone)).collect()
     }
 
     /// Decides for the batch at the beginning of `input`.
@@ -134,6 +155,7 @@ impl Routing {
             Refuge::None => {}
             Refuge::Primary(code) => return Route::Go(self.to_primary(), Cause::Refused(code)),
             Refuge::Unproven => return Route::Go(self.to_primary(), Cause::Read(Why::NotReplayed)),
+            Refuge::Lost(place) => return Route::Await(place),
         }
         self.steps.clear();
         if let Some(cause) = self.stands_against(session, mode) {
@@ -169,15 +191,17 @@ impl Routing {
                 return Route::Soon;
             }
         }
-        let lane = if server.is_some() && server == view.primary {
-            Lane::Open
-        } else {
-            Lane::Judged(len)
-        };
+        let is_alone = nature == Nature::Reads && session.block == Block::None;
+        let is_replica = server.is_none() || server != view.primary;
         let way = Way {
             place: server,
-            lane,
-            is_alone: nature == Nature::Reads && session.block == Block::None,
+            lane: if is_replica || is_alone {
+                Lane::Judged(len)
+            } else {
+                Lane::Open
+            },
+            is_alone,
+            is_replica,
         };
         Route::Go(way, Cause::Read(why))
     }
@@ -287,10 +311,11 @@ impl Routing {
             place: self.realm.cluster.view().writes_at(),
             lane: Lane::Open,
             is_alone: false,
+            is_replica: false,
         }
     }
 
-    /// The batch goes its way. What a replica is given is kept until something of its answer has been passed on.
+    /// The batch goes its way. What only reads is kept until something of its answer has been passed on.
     pub fn set_out(&mut self, way: Way, cause: Cause, input: &[u8], now: u64, buffer: impl FnOnce() -> Vec<u8>) {
         self.way = Some(way);
         let does = if matches!(cause, Cause::Read(_)) {
@@ -346,11 +371,12 @@ impl Routing {
     /// Whether the batch could be carried out elsewhere: nothing of an answer was passed on.
     #[must_use]
     pub fn may_try_again(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() && self.losses < LOSSES_MAX
     }
 
     /// Something is passed on: the batch stays where it is. Returns the buffer.
     pub fn stay(&mut self) -> Vec<u8> {
+        self.losses = 0;
         std::mem::take(&mut self.again)
     }
 
@@ -358,6 +384,7 @@ impl Routing {
     pub fn on_done(&mut self, now: u64) {
         self.vacant_since = None;
         if let (Some(_), Some(used)) = (self.way.take(), self.used.take()) {
+            self.losses = 0;
             self.sight.on_used(used, now);
         }
     }
@@ -401,7 +428,7 @@ impl Routing {
     /// Whether its batch is at a replica.
     #[must_use]
     pub fn is_on_replica(&self) -> bool {
-        self.way.is_some_and(|way| matches!(way.lane, Lane::Judged(_)))
+        self.way.is_some_and(|way| way.is_replica)
     }
 
     /// Something was found to be wrong with a server.
@@ -447,10 +474,13 @@ impl Routing {
         is_replica
     }
 
-    /// A replica has failed the batch, which goes to the primary now. Returns the batch.
+    /// A server has failed the batch, which goes to the primary now, or waits for one. Returns the batch.
     pub fn take_refuge(&mut self, code: Option<SqlState>) -> Vec<u8> {
-        self.refuge = Refuge::Primary(code);
-        self.way = None;
+        self.losses += 1;
+        self.refuge = match self.way.take() {
+            Some(Way { place: Some(place), is_replica: false, .. }) => Refuge::Lost(place),
+            _ => Refuge::Primary(code),
+        };
         std::mem::take(&mut self.again)
     }
 
@@ -553,6 +583,8 @@ pub fn nobody() -> Report {
         .with_hint("Use reads = \"replica\" to read from the primary then.")
 }
 
+/// A read that has cost two servers is not tried on a third: it may be what they are lost by.
+const LOSSES_MAX: u32 = 2;
 /// A session whose reads have stood by in vain reads from the primary for so long; microseconds.
 const STANDS_BY_PAUSE: u64 = 100_000;
 /// A batch is awaited whole up to this length, to be judged. What is longer goes to the primary.

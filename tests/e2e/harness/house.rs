@@ -1,5 +1,6 @@
 //! A primary with replicas, and the pooler before them.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{PATIENCE, Pgweir, Postgres, Wire};
@@ -17,21 +18,28 @@ impl House {
     pub(crate) fn new(replicas: usize, sql: &str, keys: &str) -> Self {
         let primary = Postgres::start();
         primary.sql(sql);
-        let replicas: Vec<_> = (0..replicas).map(|_| primary.replica()).collect();
-        for replica in &replicas {
+        let all: Vec<_> = (0..replicas).map(|_| primary.replica()).collect();
+        for replica in &all {
             replica.wait_for_replay(&primary);
         }
-        let urls: Vec<_> = replicas.iter().map(Postgres::superuser_url).collect();
+        let urls: Vec<_> = all.iter().map(Postgres::superuser_url).collect();
         let pgweir = Self::pooler(&primary.superuser_url(), &urls, keys);
         let house = Self {
             primary,
-            replicas,
+            replicas: all,
             pgweir,
         };
-        house.wait_until("reads go to replicas", || {
+        let mut seen = BTreeSet::new();
+        house.wait_until("reads go to all replicas", || {
             let mut client = house.client();
             client.query("SELECT 1");
-            role(&mut client) == "replica"
+            let steps = route(&mut client);
+            if let [step] = &steps[..]
+                && step[1] == "replica"
+            {
+                seen.insert(step[2].clone());
+            }
+            seen.len() == replicas
         });
         house
     }
@@ -40,7 +48,7 @@ impl House {
     pub(crate) fn pooler(url: &str, replicas: &[String], keys: &str) -> Pgweir {
         let list: Vec<_> = replicas.iter().map(|url| format!("\"{url}\"")).collect();
         let config = format!(
-            "workers = 2\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\nread_replicas = [{}]\n{keys}\n",
+            "workers = 2\nadmin_users = [\"postgres\"]\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\nread_replicas = [{}]\n{keys}\n",
             list.join(", ")
         );
         Pgweir::builder().config(&config).start()
