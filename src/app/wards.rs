@@ -1,5 +1,6 @@
 //! A thread beside the workers that looks after the servers of databases with replicas.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::thread::Builder;
@@ -12,7 +13,7 @@ use crate::pool::health::{self, Ward};
 use crate::pool::settings::PoolSettings;
 use crate::relay::directory::{DatabaseEntry, Directory, ReplicaEntries};
 use crate::relay::hub::Hub;
-use crate::topology::View;
+use crate::topology::{Conflict, View};
 
 use super::alarm::{Alarm, Gone};
 
@@ -123,6 +124,7 @@ fn ward(
         servers: servers.collect(),
         deriver: Arc::clone(&hub.deriver),
         clock: hub.registry.clock,
+        told: Cell::new(Conflict::None),
     }
 }
 

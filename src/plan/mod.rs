@@ -57,12 +57,20 @@ pub enum Spelling {
     Other,
 }
 
+impl Spelling {
+    /// Whether a text means what it seems to.
+    fn is_plain(self, text: &[u8]) -> bool {
+        let is_strange = |byte: &u8| *byte == b'\\' || !byte.is_ascii();
+        self == Self::Standard || !text.iter().any(is_strange)
+    }
+}
+
 /// What `text`, one statement or several, does.
 ///
 /// It needs [`STACK_LEN`] bytes of stack: parsing, walking and dropping a tree go as deep as the tree.
 #[must_use]
 pub fn plan(text: &[u8], circumstances: &Circumstances<'_>) -> Plan {
-    if circumstances.spelling == Spelling::Other && is_strange(text) {
+    if !circumstances.spelling.is_plain(text) {
         let subject = "standard_conforming_strings or client_encoding is not the usual one";
         return Plan::opaque(Reason::new(ReasonKind::Unparsable, subject));
     }
@@ -73,12 +81,6 @@ pub fn plan(text: &[u8], circumstances: &Circumstances<'_>) -> Plan {
         Ok(statements) => statement::whole(text, &statements, circumstances),
         Err(reason) => Plan::opaque(reason),
     }
-}
-
-/// Whether a text has something that means another thing where the spelling is not the standard one.
-#[must_use]
-pub fn is_strange(text: &[u8]) -> bool {
-    text.iter().any(|byte| *byte == b'\\' || !byte.is_ascii())
 }
 
 /// What a thread needs that calls [`plan`]. The deepest text that is parsed, 8,180 times `NOT`, takes 23 MB of it without

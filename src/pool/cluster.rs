@@ -43,6 +43,9 @@ pub struct Cluster {
     awaited_until: AtomicU64,
     /// `failover_timeout`, microseconds.
     failover_timeout: AtomicU64,
+    /// Until when somebody stands by to hear how far the servers have come. Microseconds on the clock.
+    urged_until: AtomicU64,
+    urge: Notify,
     /// Tells those who wait for a primary, or for replicas to come further, that something is known anew.
     heard: Arc<Notify>,
     /// How many they are.
@@ -109,6 +112,28 @@ impl Cluster {
         }
     }
 
+    /// Somebody stands by until then to hear how far the servers have come: they are asked at once.
+    pub fn urge(&self, until: u64) {
+        self.urged_until.fetch_max(until, Ordering::Relaxed);
+        self.urge.notify_waiters();
+    }
+
+    #[must_use]
+    pub fn is_urged(&self, now: u64) -> bool {
+        now < self.urged_until.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody urges.
+    pub async fn urged(&self) {
+        self.urge.notified().await;
+    }
+
+    /// Ends when something is published after this was called, while there is a primary.
+    #[must_use]
+    pub fn heard(&self) -> OwnedNotified {
+        Arc::clone(&self.heard).notified_owned()
+    }
+
     pub fn set_rules(&self, rules: Rules) {
         self.rules.store(Arc::new(rules));
     }
@@ -148,7 +173,7 @@ impl Ticket {
     /// Ends when something is known anew after this was called.
     #[must_use]
     pub fn heard(&self) -> OwnedNotified {
-        Arc::clone(&self.realm.cluster.heard).notified_owned()
+        self.realm.cluster.heard()
     }
 
     #[must_use]

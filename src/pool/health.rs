@@ -1,6 +1,6 @@
 //! Asking the servers of a database how they are, each on a connection of its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +32,15 @@ pub struct Ward {
     pub servers: Vec<Arc<PoolShared>>,
     pub deriver: Arc<Deriver>,
     pub clock: Clock,
+    /// What the log was told of last.
+    pub told: Cell<Conflict>,
+}
+
+impl Ward {
+    /// Whether the log was not told of this.
+    fn is_new(&self, conflict: Conflict) -> bool {
+        self.told.replace(conflict) != conflict
+    }
 }
 
 /// Asks the servers until this is dropped. Each is asked by itself, so that one that hangs delays nobody.
@@ -155,6 +164,21 @@ fn publish(ward: &Ward, watch: &Watch) {
     if **before == *watch.view() {
         return;
     }
+    if ward.is_new(watch.conflict()) {
+        match watch.conflict() {
+            Conflict::None => {}
+            Conflict::TwoPrimaries => {
+                tracing::error!(
+                    "two servers take writes on the same timeline: writes are refused until one of them does not"
+                );
+            }
+            Conflict::Outdated => {
+                tracing::error!(
+                    "a server takes writes on a timeline that was left: writes are refused until its successor is back"
+                );
+            }
+        }
+    }
     if before.primary != watch.view().primary {
         let name = |place: Option<usize>| {
             let server = place.and_then(|place| watch.view().servers.get(place));
@@ -170,11 +194,6 @@ fn publish(ward: &Ward, watch: &Watch) {
             // What was defined last may not have come to it.
             ward.realm.knowledge.on_changed();
         }
-        if watch.conflict() == Conflict::TwoPrimaries {
-            tracing::error!(
-                "two servers take writes on the same timeline: writes are refused until one of them does not"
-            );
-        }
     }
     cluster.publish(watch.view().clone());
 }
@@ -189,8 +208,13 @@ async fn rest(
     signs: u64,
 ) {
     let is_urgent = watch.borrow().is_urgent(place);
+    if ward.realm.cluster.is_urged(ward.clock.now()) {
+        sleep(REPLAY_PAUSE).await;
+        return;
+    }
     let is_lost = tokio::select! {
         () = pause(ward, is_urgent) => false,
+        () = ward.realm.cluster.urged() => false,
         () = ward.realm.cluster.other_signs(signs) => {
             sleep(SIGN_PAUSE).await;
             false
@@ -313,26 +337,29 @@ fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
     let row = rows.first()?;
     let value = |index: usize| std::str::from_utf8(row.get(index)?.as_deref()?).ok();
     let is_in_recovery = value(0)? == "t";
-    let lsn = value(2)?.parse::<Lsn>().ok()?;
+    let mut lsn = value(2)?.parse::<Lsn>().ok()?;
     let layout = Layout {
         page: value(4)?.parse().ok()?,
         segment: value(5)?.parse().ok()?,
     };
+    if !is_in_recovery {
+        lsn = lsn.without_page_head(layout);
+    }
+    let received = value(6).and_then(|value| value.parse::<Lsn>().ok());
+    let has_more = is_in_recovery && received != Some(lsn);
     Some(Answer {
         asked_at,
         is_in_recovery,
         timeline: value(1)?.parse().ok()?,
-        lsn: if is_in_recovery {
-            lsn
-        } else {
-            lsn.without_page_head(layout)
-        },
+        lsn,
+        shown: Lsn(lsn.0.saturating_add(u64::from(has_more))),
         started_at: value(3)?.parse().ok()?,
     })
 }
 
 /// What was inserted, not what was written: with `synchronous_commit = off` a commit is told before it is written. The timeline of a
-/// standby is that of the connection it receives from, where that may be seen, else of what it has on disk.
+/// standby is that of the connection it receives from, where that may be seen, else of what it has on disk. What it has received is
+/// looked at after what it has replayed: where that is the same, nothing was being replayed.
 const QUESTION: &str = "SELECT r, \
     CASE WHEN r THEN COALESCE((SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
         (SELECT GREATEST(min_recovery_end_timeline, (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())) \
@@ -341,7 +368,8 @@ const QUESTION: &str = "SELECT r, \
     CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
     (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, \
     pg_catalog.current_setting('wal_block_size'), \
-    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) \
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
+    CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() END \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
 
 /// How long what was read of the catalogs is believed while nothing changes that we know of.

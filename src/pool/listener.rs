@@ -16,6 +16,7 @@ use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
 use crate::session::client::query;
 use crate::session::listening::Channel;
 
+use super::cluster::Realm;
 use super::conn::ServerConn;
 use super::connect::{self, Order};
 use super::converse;
@@ -23,12 +24,39 @@ use super::desk::{Ask, Desk};
 use super::ledger::{Full, Slot};
 use super::local::LocalPool;
 
-/// Starts the listener of a pool on this worker.
-pub fn spawn(pool: &Rc<LocalPool>) {
-    tokio::task::spawn_local(run(Rc::clone(pool)));
+/// Whom a listener serves, and where it listens.
+#[derive(Debug)]
+pub struct Stand {
+    /// The pool with the desk.
+    pub pool: Rc<LocalPool>,
+    /// Of a database with replicas: the pools of its servers, by place. Notifications are the primary's, whichever that is.
+    pub servers: Option<(Arc<Realm>, Box<[Rc<LocalPool>]>)>,
 }
 
-async fn run(pool: Rc<LocalPool>) {
+impl Stand {
+    /// The pool of the server that has the notifications; none: no server has them now.
+    fn source(&self) -> Option<&Rc<LocalPool>> {
+        let Some((realm, pools)) = &self.servers else {
+            return Some(&self.pool);
+        };
+        let view = realm.cluster.view();
+        // The servers of a database that is configured anew are not those of these pools.
+        let is_current = view.servers.len() == pools.len();
+        if is_current {
+            pools.get(view.writes_at()?)
+        } else {
+            Some(&self.pool)
+        }
+    }
+}
+
+/// Starts the listener of a pool on this worker.
+pub fn spawn(stand: Stand) {
+    tokio::task::spawn_local(run(stand));
+}
+
+async fn run(stand: Stand) {
+    let pool = &stand.pool;
     let desk = &pool.shared.desk;
     let mut duty = Duty {
         desk,
@@ -36,15 +64,15 @@ async fn run(pool: Rc<LocalPool>) {
     };
     let mut failures = 0;
     loop {
-        match open(&pool).await {
-            Ok(conn) => {
+        match open_at(stand.source()).await {
+            Ok((source, conn)) => {
                 let opened_at = Instant::now();
                 desk.set_server(Some((pool.worker.index, Arc::clone(&conn.info))));
-                let attendant = Attendant::new(&pool, conn);
+                let attendant = Attendant::new(&stand, source, conn);
                 let ended = attendant.attend().await;
                 desk.set_server(None);
                 if let Some(why) = ended {
-                    on_lost(&pool, &why);
+                    on_lost(pool, &why);
                 }
                 // A server that lets us in to throw us out is not to be asked without pause.
                 let has_lasted = opened_at.elapsed() >= BACK_OFF_MAX;
@@ -114,6 +142,13 @@ fn on_lost(pool: &LocalPool, why: &str) {
     pool.shared.desk.tell_all(&report);
 }
 
+async fn open_at(source: Option<&Rc<LocalPool>>) -> Result<(&Rc<LocalPool>, Box<ServerConn>), Report> {
+    let Some(source) = source else {
+        return Err(Report::error(SqlState::CANNOT_CONNECT_NOW, "there is no primary"));
+    };
+    Ok((source, open(source).await?))
+}
+
 /// Opens the connection and makes it ready. Fails while the pool is paused or without room for it.
 async fn open(pool: &Rc<LocalPool>) -> Result<Box<ServerConn>, Report> {
     if pool.shared.is_paused() || pool.shared.is_retired() {
@@ -162,7 +197,10 @@ async fn slot(pool: &Rc<LocalPool>) -> Result<Slot, Report> {
 
 /// Looks after the connection.
 struct Attendant<'a> {
+    stand: &'a Stand,
     pool: &'a LocalPool,
+    /// Whose connection it is.
+    source: &'a Rc<LocalPool>,
     conn: Box<ServerConn>,
     /// What was sent and is not answered, oldest first.
     in_flight: VecDeque<Request>,
@@ -190,10 +228,12 @@ enum Ended {
 }
 
 impl<'a> Attendant<'a> {
-    fn new(pool: &'a LocalPool, conn: Box<ServerConn>) -> Self {
+    fn new(stand: &'a Stand, source: &'a Rc<LocalPool>, conn: Box<ServerConn>) -> Self {
         let now = Instant::now();
         Self {
-            pool,
+            stand,
+            pool: &stand.pool,
+            source,
             conn,
             in_flight: VecDeque::new(),
             sent_at: now,
@@ -259,7 +299,14 @@ impl<'a> Attendant<'a> {
 
     /// Whether the connection is to go on.
     fn look(&mut self) -> Option<Ended> {
-        let shared = &self.pool.shared;
+        let shared = &self.source.shared;
+        let is_elsewhere = self
+            .stand
+            .source()
+            .is_none_or(|source| !Rc::ptr_eq(source, self.source));
+        if is_elsewhere {
+            return Some(Ended::Lost("the primary is another now".to_owned()));
+        }
         let is_replaced = self.conn.epoch != shared.epoch() || shared.is_retired() || shared.is_paused();
         if is_replaced {
             return Some(Ended::Lost(
@@ -269,7 +316,7 @@ impl<'a> Attendant<'a> {
         if !self.in_flight.is_empty() && self.sent_at.elapsed() >= ANSWER_MAX {
             return Some(Ended::Lost("the server does not answer".to_owned()));
         }
-        if !shared.desk.is_unused() {
+        if !self.pool.shared.desk.is_unused() {
             self.unused_since = None;
             return None;
         }

@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use crate::net::stream::Stream;
 use crate::pool::clock;
 use crate::pool::knowledge::Demand;
+use crate::pool::lease::Lease;
 use crate::pool::local::LocalPool;
 use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
@@ -23,12 +24,14 @@ use super::context::{Context, Scratch};
 use super::ears::{self, Ears};
 use super::exchange::Exchange;
 use super::farewell::Farewell;
+use super::lookout::Lookout;
 use super::memory;
 use super::planning::Planning;
 use super::plans::{Asking, Wanted};
 use super::route::trace::Cause;
 use super::route::{self, Route, Routing};
 use super::vacancy::{self, Awaited, Vigil};
+use super::welcome;
 
 /// A client between its login and its goodbye. Owns no buffer while it is idle.
 #[derive(Debug)]
@@ -93,6 +96,7 @@ enum Found {
     Cut,
     Unplanned(Planning),
     Vacant(Vigil),
+    Soon(Lookout),
     Nobody(Box<Report>),
 }
 
@@ -107,6 +111,8 @@ pub enum Turn {
     Plan(Planning),
     /// It has asked for something (that is in `carry`), and there is no primary.
     Await(Vigil),
+    /// It reads (that is in `carry`), and stands by for a moment.
+    StandBy(Lookout),
     Leave(Farewell),
 }
 
@@ -332,11 +338,17 @@ impl Client {
         };
         let lease = match found {
             Found::Pool(pool) => match pool.try_lease() {
-                Some(lease) => lease,
+                Some(lease) => match self.examine(lease) {
+                    Ok(lease) => lease,
+                    Err(None) => return self.ask(input, begun, out, cx),
+                    Err(Some(Ok(vigil))) => return self.stand_back(input, Turn::Await(vigil)),
+                    Err(Some(Err(report))) => return Asked::Refused(Box::new(report)),
+                },
                 None => return self.stand_back(input, Turn::Wait(pool)),
             },
             Found::Cut => return Asked::Cut,
             Found::Unplanned(planning) => return self.stand_back(input, Turn::Plan(planning)),
+            Found::Soon(lookout) => return self.stand_back(input, Turn::StandBy(lookout)),
             Found::Vacant(vigil) => return self.stand_back(input, Turn::Await(vigil)),
             Found::Nobody(report) => return Asked::Refused(report),
         };
@@ -354,6 +366,28 @@ impl Client {
                 Turn::Leave(farewell)
             }
         })
+    }
+
+    /// Whether a connection will do for the batch, which it was got for; else it is given back.
+    ///
+    /// # Errors
+    /// It will not: the batch is to find its way anew, or waits for a primary.
+    pub fn examine(&mut self, mut lease: Lease) -> Result<Lease, Option<Result<Vigil, Report>>> {
+        let Some(routing) = &mut self.routing else {
+            return Ok(lease);
+        };
+        let conn = lease.conn();
+        let is_standby = || conn.state.reported.value("in_hot_standby") == Some("on");
+        if routing.may_use(conn.info.connected_at, is_standby) {
+            return Ok(lease);
+        }
+        welcome::give_back(lease);
+        if routing.turn_away(self.context.worker.now()) {
+            return Err(None);
+        }
+        routing.on_sign();
+        let failed = routing.give_up_way();
+        Err(Some(Vigil::begin(self, Awaited::Primary(failed))))
     }
 
     /// A replica that was chosen cannot be had: what waits in `carry` goes to the primary. False: there is nowhere else.
@@ -394,16 +428,18 @@ impl Client {
         let Some(routing) = &mut self.routing else {
             return Found::Pool(Rc::clone(&self.pool));
         };
-        let decided = routing.decide(
-            &self.session,
-            mode,
-            input,
-            &context.plans,
-            context.worker.recent(),
-        );
+        let now = context.worker.recent();
+        let decided = routing.decide(&self.session, mode, input, &context.plans, now);
         let (way, cause) = match decided {
             Route::Go(way, cause) => (way, cause),
             Route::Cut => return Found::Cut,
+            Route::Await(lost) => {
+                return match Vigil::begin(self, Awaited::Primary(Some(lost))) {
+                    Ok(vigil) => Found::Vacant(vigil),
+                    Err(report) => Found::Nobody(Box::new(report)),
+                };
+            }
+            Route::Soon => return Found::Soon(Lookout::begin(routing.realm(), &self.seat, now)),
             Route::Unplanned(text) => {
                 let wanted = Wanted {
                     text,
@@ -431,7 +467,7 @@ impl Client {
                 Err(report) => Found::Nobody(Box::new(report)),
             };
         }
-        routing.set_out(way, cause, input, || context.take_spare());
+        routing.set_out(way, cause, input, now, || context.take_spare());
         let Some(place) = way.place else {
             return Found::Nobody(Box::new(route::nobody()));
         };

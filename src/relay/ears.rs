@@ -1,11 +1,12 @@
 //! What a client listens to through the pool's listener, and how it is told.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context as TaskContext;
 
 use crate::pool::desk::{Ask, Start};
 use crate::pool::inbox::Inbox;
-use crate::pool::listener;
+use crate::pool::listener::{self, Stand};
 use crate::pool::shared::{PoolShared, add};
 use crate::protocol::{Report, SqlState};
 use crate::session::Flow;
@@ -46,7 +47,10 @@ impl Ears {
         self.asked = Some(channels.clone());
         let inbox = Arc::clone(&self.inbox);
         if self.shared.desk.ask(Ask { inbox, channels }) == Start::Needed {
-            listener::spawn(&client.pool);
+            listener::spawn(Stand {
+                pool: Rc::clone(&client.pool),
+                servers: client.routing.as_ref().map(|routing| routing.servers()),
+            });
         }
     }
 }

@@ -120,7 +120,7 @@ impl Lookup<'_> {
                 Some(conn) => conn,
                 None => {
                     is_new = true;
-                    self.open(query, entry, database).await?
+                    self.open_any(query, entry, database).await?
                 }
             };
             if conn.stream.unpark().is_err() {
@@ -153,10 +153,33 @@ impl Lookup<'_> {
         }
     }
 
-    async fn open(
+    /// A connection to the server of the database; if it has several, to the first that can be reached.
+    async fn open_any(
         &self,
         query: &AuthQuery,
         entry: &Arc<DatabaseEntry>,
+        database: &str,
+    ) -> Result<Box<ServerConn>, String> {
+        let Some(replicas) = &entry.replicas else {
+            return self.open(query, entry, database).await;
+        };
+        let realm = self.registry.realm(database, || replicas.view(entry));
+        let hosts = realm.cluster.view().hosts();
+        let mut failed = "no server is known to be there".to_owned();
+        for place in hosts {
+            let Some(server) = entry.at(place) else { continue };
+            match self.open(query, server, database).await {
+                Ok(conn) => return Ok(conn),
+                Err(text) => failed = text,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn open(
+        &self,
+        query: &AuthQuery,
+        entry: &DatabaseEntry,
         database: &str,
     ) -> Result<Box<ServerConn>, String> {
         let user = query

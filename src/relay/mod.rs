@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod farewell;
 pub mod handshake;
 pub mod hub;
+pub mod lookout;
 pub mod lookup;
 mod lost;
 pub mod memory;
@@ -33,6 +34,7 @@ use crate::protocol::Report;
 use client::{Client, Turn};
 use exchange::{End, Exchange};
 use farewell::Farewell;
+use lookout::Lookout;
 use planning::{Planned, Planning};
 use vacancy::Vigil;
 use wait::{Place, Waited};
@@ -56,6 +58,10 @@ pub fn poll_serve(client: &mut Client, current: &mut Current, cx: &mut TaskConte
                     *current = Current::Vacant(vigil);
                     Ok(())
                 }
+                Turn::StandBy(lookout) => {
+                    *current = Current::StandingBy(lookout);
+                    Ok(())
+                }
                 Turn::Leave(farewell) => Err(farewell),
             },
             Current::Waiting(place) => {
@@ -74,11 +80,16 @@ pub fn poll_serve(client: &mut Client, current: &mut Current, cx: &mut TaskConte
                 *current = Current::Idle;
                 on_planned(client, current, planned, cx)
             }
+            Current::StandingBy(lookout) => {
+                let planned = ready!(lookout.poll(client, cx));
+                *current = Current::Idle;
+                on_planned(client, current, planned, cx)
+            }
             Current::Serving(exchange) => {
                 let end = ready!(exchange.poll(client, cx));
                 match std::mem::take(current) {
                     Current::Serving(exchange) => conclude(client, exchange, end, cx),
-                    Current::Idle | Current::Waiting(_) | Current::Planning(_) | Current::Vacant(_) => Ok(()),
+                    _ => Ok(()),
                 }
             }
         };
@@ -112,6 +123,8 @@ pub enum Current {
     Planning(Planning),
     /// There is no primary to send its request to.
     Vacant(Vigil),
+    /// A replica may take its read soon.
+    StandingBy(Lookout),
     Serving(Exchange),
 }
 
@@ -124,6 +137,20 @@ fn on_waited(
 ) -> Result<(), Farewell> {
     match waited {
         Waited::Leased(lease) => {
+            let lease = match client.examine(lease) {
+                Ok(lease) => lease,
+                Err(Some(Ok(vigil))) => {
+                    *current = Current::Vacant(vigil);
+                    return Ok(());
+                }
+                Err(elsewhere) => {
+                    if let Some(Err(report)) = elsewhere {
+                        refuse(client, &report);
+                    }
+                    client.enter_idle(client.context.worker.now());
+                    return Ok(());
+                }
+            };
             let now = client.context.worker.now();
             let mut exchange = Exchange::begin(lease, client, now);
             match exchange.on_carry(client, cx) {

@@ -13,7 +13,7 @@ use std::task::Waker;
 
 use foldhash::fast::RandomState;
 
-use crate::plan::{self, Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
+use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
 use crate::pool::cluster::Realm;
 use crate::pool::knowledge::{Defaults, Demand, Isolation};
 use crate::pool::shared::PoolShared;
@@ -27,24 +27,27 @@ use super::planning::Answer;
 pub struct Scope {
     /// What its database has.
     pub realm: Arc<Realm>,
-    /// The pool of its user on the primary: that knows what a session begins with there.
-    pub pool: Arc<PoolShared>,
+    /// The pools of its user on the servers: they know what a session begins with there.
+    pub pools: Box<[Arc<PoolShared>]>,
 }
 
 impl Scope {
     /// Whether a session's transactions are serializable unless it says otherwise.
     #[must_use]
     pub fn is_serializable(&self) -> bool {
-        let defaults = self.pool.defaults.load();
-        defaults
-            .as_ref()
+        self.defaults()
             .is_some_and(|defaults| defaults.isolation == Isolation::Serializable)
     }
 
     /// Whether nothing can be planned, as nobody knows what there is.
     #[must_use]
     pub fn is_blind(&self) -> bool {
-        self.realm.knowledge.stamp(Demand::Current).is_none() || self.pool.defaults.load().is_none()
+        self.realm.knowledge.stamp(Demand::Current).is_none() || self.defaults().is_none()
+    }
+
+    /// What a session begins with: on the first of the servers that has told.
+    fn defaults(&self) -> Option<Arc<Defaults>> {
+        self.pools.iter().find_map(|pool| pool.defaults.load_full())
     }
 }
 
@@ -97,10 +100,6 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     /// The same without literals; a text that has none to be known by stays as it is.
     fn general(self, normaliser: &'a mut Normaliser) -> Self {
-        // Where literals end is told by the usual rules, which need not be those of such a text.
-        if self.spelling == Spelling::Other && plan::is_strange(self.text) {
-            return self;
-        }
         Self {
             text: normaliser
                 .normalise(self.text, self.spelling)
@@ -250,13 +249,8 @@ impl Plans {
         demand: Demand,
     ) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
-        let defaults = scope.pool.defaults.load();
-        let question = question(
-            scope.realm.knowledge.stamp(demand)?,
-            defaults.as_deref()?,
-            session,
-            text,
-        );
+        let defaults = scope.defaults()?;
+        let question = question(scope.realm.knowledge.stamp(demand)?, &defaults, session, text);
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -296,12 +290,11 @@ impl Plans {
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
     pub fn ask(&self, scope: &Scope, session: &ClientSession, wanted: Wanted, waker: &Waker) -> Asking {
         let Wanted { text, demand } = wanted;
-        let defaults = scope.pool.defaults.load();
-        let (Some(known), Some(defaults)) = (scope.realm.knowledge.known(demand), defaults.as_deref()) else {
+        let (Some(known), Some(defaults)) = (scope.realm.knowledge.known(demand), scope.defaults()) else {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let asked = question(known.stamp, defaults, session, &text);
+        let asked = question(known.stamp, &defaults, session, &text);
         let (path, user, spelling) = (asked.path.into(), asked.user.into(), asked.spelling);
         let answer = Answer::new(waker);
         let job = Job {

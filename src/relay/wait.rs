@@ -27,10 +27,9 @@ pub enum Waited {
     Leave(Farewell),
 }
 
-/// Waits for a server connection, first come, first served. Cancel-safe: dropped early, the client is in no queue, and a
-/// connection granted meanwhile goes to the next.
-pub async fn wait(client: &mut Client) -> Waited {
-    let pool = Rc::clone(&client.pool);
+/// Waits for a server connection of a pool, first come, first served. Cancel-safe: dropped early, the client is in no queue,
+/// and a connection granted meanwhile goes to the next.
+pub async fn wait(client: &mut Client, pool: Rc<LocalPool>) -> Waited {
     let place = Place::take(client, pool);
     poll_fn(|cx| place.poll(client, cx)).await
 }

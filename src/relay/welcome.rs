@@ -23,6 +23,7 @@ use super::client::Client;
 use super::directory::{DatabaseEntry, Directory};
 use super::farewell::Farewell;
 use super::route::Routing;
+use super::vacancy;
 use super::wait::{self, Waited};
 
 /// What servers have made of the settings that clients start with: the same settings need be tried once only.
@@ -167,24 +168,12 @@ pub async fn greet(client: &mut Client, greetings: &Greetings) -> Result<Paramet
     if application_name.is_some() {
         tried.remove(APPLICATION_NAME);
     }
-    let shared = Arc::clone(&client.pool.shared);
-    let known = if tried.is_empty() {
-        let reported = shared.welcome.load_full();
-        reported.map(|reported| Greeting {
-            settings: Parameters::new(),
-            reported: (*reported).clone(),
-            notices: Vec::new(),
-        })
-    } else {
-        greetings.find(shared.id, &tried)
-    };
-    let mut greeting = match known {
-        Some(known) => known,
+    let mut greeting = match client.routing.as_ref().map(|routing| routing.hosts()) {
         None => {
-            let found = ask(client, &tried).await?;
-            greetings.remember(shared.id, tried, &found);
-            found
+            let pool = Rc::clone(&client.pool);
+            greeting_of(client, pool, &tried, greetings).await?
         }
+        Some(hosts) => greeting_of_any(client, hosts, &tried, greetings).await?,
     };
     if let Some(name) = application_name {
         greeting.settings.set(APPLICATION_NAME, &name);
@@ -199,16 +188,71 @@ pub async fn greet(client: &mut Client, greetings: &Greetings) -> Result<Paramet
     Ok(greeting.reported)
 }
 
+/// What the first of these servers says that can be reached; that is the one of the database's URL, if there is none.
+async fn greeting_of_any(
+    client: &mut Client,
+    hosts: Vec<Rc<LocalPool>>,
+    tried: &Parameters,
+    greetings: &Greetings,
+) -> Result<Greeting, Farewell> {
+    let mut hosts = hosts.into_iter();
+    let mut next = hosts.next().unwrap_or_else(|| Rc::clone(&client.pool));
+    loop {
+        match (greeting_of(client, next, tried, greetings).await, hosts.next()) {
+            (Ok(mut greeting), _) => {
+                // Whoever asks for a primary finds one here, wherever this was asked.
+                if greeting.reported.value(IN_HOT_STANDBY).is_some() {
+                    greeting.reported.set(IN_HOT_STANDBY, "off");
+                }
+                return Ok(greeting);
+            }
+            (Err(Farewell::Told(report)), Some(host)) if vacancy::is_of_absence(&report) => {
+                if let Some(routing) = &client.routing {
+                    routing.on_sign();
+                }
+                next = host;
+            }
+            (Err(farewell), _) => return Err(farewell),
+        }
+    }
+}
+
+/// What a pool's server says to a session with these settings.
+async fn greeting_of(
+    client: &mut Client,
+    pool: Rc<LocalPool>,
+    tried: &Parameters,
+    greetings: &Greetings,
+) -> Result<Greeting, Farewell> {
+    let id = pool.shared.id;
+    let known = if tried.is_empty() {
+        let reported = pool.shared.welcome.load_full();
+        reported.map(|reported| Greeting {
+            settings: Parameters::new(),
+            reported: (*reported).clone(),
+            notices: Vec::new(),
+        })
+    } else {
+        greetings.find(id, tried)
+    };
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let found = ask(client, pool, tried).await?;
+    greetings.remember(id, tried.clone(), &found);
+    Ok(found)
+}
+
 /// Whether every server takes a name as it is: of others it replaces characters, or cuts the end off.
 fn is_plain(name: &str) -> bool {
     name.len() <= NAME_LEN_MAX && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Tries the settings on a server.
-async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewell> {
-    let mut lease = match client.pool.try_lease() {
+async fn ask(client: &mut Client, pool: Rc<LocalPool>, tried: &Parameters) -> Result<Greeting, Farewell> {
+    let mut lease = match pool.try_lease() {
         Some(lease) => lease,
-        None => match wait::wait(client).await {
+        None => match wait::wait(client, pool).await {
             Waited::Leased(lease) => lease,
             Waited::Failed(report) | Waited::Refused(report) => {
                 return Err(Farewell::Told(report.into_fatal()));
@@ -258,7 +302,8 @@ async fn ask(client: &mut Client, tried: &Parameters) -> Result<Greeting, Farewe
     })
 }
 
-fn give_back(mut lease: Lease) {
+/// A connection that was not used for anything that must be undone goes back.
+pub(super) fn give_back(mut lease: Lease) {
     let state = &mut lease.conn().state;
     if let Ok(rest) = Flow::new(Naming::Verbatim, state).into_rest(state) {
         lease.give_back(&rest);
@@ -340,6 +385,7 @@ impl Greetings {
     }
 }
 
+const IN_HOT_STANDBY: &str = "in_hot_standby";
 const APPLICATION_NAME: &str = "application_name";
 /// `NAMEDATALEN` of PostgreSQL, less the zero at the end.
 const NAME_LEN_MAX: usize = 63;

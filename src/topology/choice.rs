@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sight::{Bound, Sight};
+use super::sight::{Bound, Need, Sight};
 use super::view::{Role, ServerView, View};
 
 /// What is set for a database.
@@ -76,10 +76,10 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
     }
     let bound = match rules.consistency {
         Consistency::Session => sight.bound(view),
-        Consistency::None => Bound::AtLeast(super::Lsn::default(), 0),
+        Consistency::None => Bound::AtLeast(Need::default()),
     };
-    let (least, timeline) = match bound {
-        Bound::AtLeast(lsn, timeline) => (lsn, timeline),
+    let need = match bound {
+        Bound::AtLeast(need) => need,
         Bound::Stay(place) if view.servers.get(place).is_some_and(takes_reads) => {
             return at(Some(place), Why::Stays);
         }
@@ -87,16 +87,36 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
     };
     let is_free = |place: usize, server: &ServerView| {
         let is_any = rules.reads == Reads::Any && view.primary == Some(place);
-        // Without a need there is none to prove.
-        let is_comparable = timeline == 0 || server.timeline == timeline;
-        let is_fresh = least.0 == 0 || is_comparable && server.latest().is_some_and(|lsn| lsn >= least);
-        is_any || (takes_reads(server) && is_fresh && server.timeline_is(view))
+        is_any || server.may_take(place, view, need)
     };
     match pick(view, rules.balancing, turn, load, is_free) {
         Some(place) => at(Some(place), Why::Turn),
         None if view.servers.iter().any(takes_reads) => instead(view, rules, Why::NotReplayed),
         None => instead(view, rules, Why::NoReplica),
     }
+}
+
+/// Whether a session that has to read from the primary would be free, had somebody asked the servers between two of its reads.
+#[must_use]
+pub fn is_near(view: &View, sight: &Sight) -> bool {
+    let Some(need) = sight.written(view) else {
+        return false;
+    };
+    any_has(view, need)
+}
+
+/// Whether a replica may take the session's next read.
+pub fn is_free(view: &View, sight: &mut Sight) -> bool {
+    match sight.bound(view) {
+        Bound::AtLeast(need) => any_has(view, need),
+        Bound::Stay(place) => view.servers.get(place).is_some_and(takes_reads),
+        Bound::Primary => false,
+    }
+}
+
+fn any_has(view: &View, need: Need) -> bool {
+    let mut servers = view.servers.iter().enumerate();
+    servers.any(|(place, server)| server.may_take(place, view, need))
 }
 
 fn at(server: Option<usize>, why: Why) -> Choice {
@@ -116,9 +136,20 @@ fn takes_reads(server: &ServerView) -> bool {
 }
 
 impl ServerView {
-    /// Whether it follows the timeline that is written now. Where nobody writes, any will do.
-    fn timeline_is(&self, view: &View) -> bool {
-        view.primary_timeline().is_none_or(|now| now == self.timeline)
+    fn may_take(&self, place: usize, view: &View, need: Need) -> bool {
+        takes_reads(self) && self.has(place, need) && self.is_comparable(view, need.timeline)
+    }
+
+    fn has(&self, place: usize, need: Need) -> bool {
+        // Without a need there is none to prove.
+        let is_nothing = need.lsn.0 == 0;
+        is_nothing || need.home == Some(place) || self.latest().is_some_and(|lsn| lsn >= need.lsn)
+    }
+
+    /// Whether it follows the timeline that is written now; where nobody writes, the one of what was seen, 0 being any.
+    fn is_comparable(&self, view: &View, seen: u32) -> bool {
+        let wanted = view.primary_timeline().unwrap_or(seen);
+        wanted == 0 || wanted == self.timeline
     }
 }
 
@@ -175,7 +206,7 @@ fn scatter(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Lsn, Sample};
+    use super::super::{Does, Lsn, Sample, Use};
     use super::*;
 
     fn server(role: Role, lsn: u64) -> ServerView {
@@ -186,10 +217,7 @@ mod tests {
             instance: 1,
             timeline: 1,
             weight: 1,
-            samples: vec![Sample {
-                asked_at: 100,
-                lsn: Lsn(lsn),
-            }],
+            samples: vec![Sample::exact(100, Lsn(lsn))],
         }
     }
 
@@ -233,18 +261,12 @@ mod tests {
     fn after_a_write_reads_go_to_the_primary_until_a_replica_has_replayed_it() {
         let (mut view, turn) = (view(&[5, 5]), AtomicU64::new(0));
         let mut sight = Sight::default();
-        sight.on_used(0, &view, 150);
+        sight.on_used(Use::begin(0, Does::Anything, &view, 150), 150);
         // Nobody has asked the primary since.
         assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
-        view.servers[0].push(Sample {
-            asked_at: 200,
-            lsn: Lsn(1500),
-        });
+        view.servers[0].push(Sample::exact(200, Lsn(1500)));
         assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
-        view.servers[2].push(Sample {
-            asked_at: 200,
-            lsn: Lsn(1500),
-        });
+        view.servers[2].push(Sample::exact(200, Lsn(1500)));
         for _ in 0..4 {
             assert_eq!(ask(&view, &mut sight, &turn), (Some(2), Why::Turn));
         }
@@ -254,19 +276,13 @@ mod tests {
     fn a_session_stays_where_it_has_read_until_it_is_known_how_far_that_was() {
         let (mut view, turn) = (view(&[7, 5]), AtomicU64::new(0));
         let mut sight = Sight::default();
-        sight.on_used(1, &view, 150);
+        sight.on_used(Use::begin(1, Does::Anything, &view, 150), 150);
         assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Stays));
         for (place, lsn) in [(1, 9), (2, 8)] {
-            view.servers[place].push(Sample {
-                asked_at: 200,
-                lsn: Lsn(lsn),
-            });
+            view.servers[place].push(Sample::exact(200, Lsn(lsn)));
         }
         assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Turn));
-        view.servers[2].push(Sample {
-            asked_at: 300,
-            lsn: Lsn(9),
-        });
+        view.servers[2].push(Sample::exact(300, Lsn(9)));
         let places: Vec<_> = (0..2).map(|_| ask(&view, &mut sight, &turn).0.unwrap()).collect();
         assert!(places.contains(&1) && places.contains(&2));
     }
@@ -275,9 +291,77 @@ mod tests {
     fn a_replica_that_was_started_again_proves_anew_what_it_has() {
         let (mut view, turn) = (view(&[2000]), AtomicU64::new(0));
         let mut sight = Sight::default();
-        sight.on_used(1, &view, 150);
+        sight.on_used(Use::begin(1, Does::Anything, &view, 150), 150);
         view.servers[1].instance = 2;
         assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+    }
+
+    #[test]
+    fn a_connection_that_is_newer_than_what_is_known_of_its_server_proves_nothing() {
+        let view = view(&[2000]);
+        let mut sight = Sight::default();
+        assert!(sight.allows(1, &view, 150));
+        sight.raise(Lsn(10), 1);
+        assert!(sight.allows(1, &view, 99) && !sight.allows(1, &view, 100));
+        // The server was there when the session used it: whatever was opened before that is of the same start.
+        sight.on_used(Use::begin(1, Does::Anything, &view, 200), 210);
+        assert!(sight.allows(1, &view, 199) && !sight.allows(1, &view, 200));
+    }
+
+    #[test]
+    fn while_nobody_writes_positions_of_the_timeline_that_was_seen_are_compared() {
+        let (mut view, turn) = (view(&[2000, 1500]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.raise(Lsn(1800), 1);
+        view.primary = None;
+        for _ in 0..2 {
+            assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Turn));
+        }
+        view.servers[1].timeline = 2;
+        assert_eq!(ask(&view, &mut sight, &turn), (None, Why::NotReplayed));
+    }
+
+    #[test]
+    fn a_session_that_reads_without_a_pause_is_known_to_be_nearly_free() {
+        let (mut view, turn) = (view(&[5]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(Use::begin(0, Does::Anything, &view, 140), 150);
+        let ask_all = |view: &mut View, at: u64, replayed: u64| {
+            view.servers[0].push(Sample::exact(at, Lsn(1500)));
+            view.servers[1].push(Sample::exact(at + 1, Lsn(replayed)));
+        };
+        ask_all(&mut view, 200, 1400);
+        sight.on_used(Use::begin(0, Does::Read, &view, 190), 210);
+        assert!(!is_near(&view, &sight));
+        ask_all(&mut view, 300, 1500);
+        sight.on_used(Use::begin(0, Does::Read, &view, 290), 310);
+        assert!(is_near(&view, &sight) && !is_free(&view, &mut sight));
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+        ask_all(&mut view, 320, 1500);
+        assert!(is_free(&view, &mut sight));
+        // What it has written last may not be there.
+        sight.on_used(Use::begin(0, Does::Anything, &view, 330), 340);
+        assert!(!is_near(&view, &sight));
+    }
+
+    #[test]
+    fn what_may_have_been_half_done_is_waited_for() {
+        let (mut view, turn) = (view(&[5, 7]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        sight.on_used(Use::begin(1, Does::Anything, &view, 150), 150);
+        view.servers[1].push(Sample {
+            asked_at: 200,
+            lsn: Lsn(7),
+            shown: Lsn(8),
+        });
+        // The one that has shown it has it, of course.
+        for _ in 0..2 {
+            assert_eq!(ask(&view, &mut sight, &turn), (Some(1), Why::Turn));
+        }
+        view.servers[1].is_usable = false;
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
+        view.servers[2].push(Sample::exact(300, Lsn(9)));
+        assert_eq!(ask(&view, &mut sight, &turn), (Some(2), Why::Turn));
     }
 
     #[test]
@@ -289,10 +373,7 @@ mod tests {
         view.servers[0].timeline = 2;
         view.servers[0].samples = Vec::new();
         assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
-        view.servers[0].push(Sample {
-            asked_at: 300,
-            lsn: Lsn(1700),
-        });
+        view.servers[0].push(Sample::exact(300, Lsn(1700)));
         // The replica is still on the old one.
         assert_eq!(ask(&view, &mut sight, &turn), (Some(0), Why::NotReplayed));
         view.servers[1].timeline = 2;
@@ -303,11 +384,8 @@ mod tests {
     fn while_there_is_no_primary_replicas_are_read_that_have_what_was_seen() {
         let (mut view, turn) = (view(&[5, 9]), AtomicU64::new(0));
         let mut sight = Sight::default();
-        sight.on_used(2, &view, 150);
-        view.servers[2].push(Sample {
-            asked_at: 200,
-            lsn: Lsn(9),
-        });
+        sight.on_used(Use::begin(2, Does::Read, &view, 120), 150);
+        view.servers[2].push(Sample::exact(200, Lsn(9)));
         view.primary = None;
         view.vacancy = super::super::Vacancy::Lost;
         for _ in 0..4 {
@@ -317,10 +395,7 @@ mod tests {
         assert_eq!(ask(&view, &mut sight, &turn), (None, Why::NotReplayed));
         // Of another timeline nothing is known.
         view.servers[1].timeline = 2;
-        view.servers[1].push(Sample {
-            asked_at: 300,
-            lsn: Lsn(50),
-        });
+        view.servers[1].push(Sample::exact(300, Lsn(50)));
         assert_eq!(ask(&view, &mut sight, &turn), (None, Why::NotReplayed));
     }
 
@@ -328,7 +403,7 @@ mod tests {
     fn without_consistency_any_usable_replica_will_do() {
         let (view, turn) = (view(&[5]), AtomicU64::new(0));
         let mut sight = Sight::default();
-        sight.on_used(0, &view, 150);
+        sight.on_used(Use::begin(0, Does::Anything, &view, 150), 150);
         let rules = Rules {
             consistency: Consistency::None,
             ..Rules::default()

@@ -47,6 +47,22 @@ impl fmt::Display for Lsn {
     }
 }
 
+impl Lsn {
+    /// Where the last record ended, if this is where the next one begins: behind the header of a page of `page_len` bytes, if the
+    /// last record has filled the page before. A standby that has replayed it is at the end of that page. (The first page of a
+    /// segment has a longer header, which tells nothing without the length of segments.)
+    #[must_use]
+    pub fn before_page_header(self, page_len: u64) -> Self {
+        match self.0.checked_rem(page_len) {
+            Some(PAGE_HEADER_LEN) => Self(self.0 - PAGE_HEADER_LEN),
+            Some(_) | None => self,
+        }
+    }
+}
+
+/// `SizeOfXLogShortPHD`
+const PAGE_HEADER_LEN: u64 = 24;
+
 /// Not two hexadecimal numbers of at most eight digits with a slash between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnLsn;

@@ -56,6 +56,22 @@ impl View {
     }
 }
 
+impl View {
+    /// The places of servers that may be asked for what all have, the best first: the primary, replicas that take reads.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<usize> {
+        let usable = self
+            .servers
+            .iter()
+            .enumerate()
+            .filter(|(_, server)| server.is_usable);
+        self.writes_at()
+            .into_iter()
+            .chain(usable.map(|(place, _)| place))
+            .collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Not heard of yet, or lost.
@@ -70,7 +86,23 @@ pub enum Role {
 pub struct Sample {
     /// When the question was sent; microseconds.
     pub asked_at: u64,
+    /// Everything before it is there.
     pub lsn: Lsn,
+    /// Nothing behind it can have been seen there. A standby shows what a commit did a moment before it counts the commit as
+    /// replayed: while there is more to replay, the next record may be half done.
+    pub shown: Lsn,
+}
+
+impl Sample {
+    /// Of a server that shows nothing beyond.
+    #[must_use]
+    pub fn exact(asked_at: u64, lsn: Lsn) -> Self {
+        Self {
+            asked_at,
+            lsn,
+            shown: lsn,
+        }
+    }
 }
 
 impl ServerView {
@@ -80,11 +112,20 @@ impl ServerView {
         self.samples.last().map(|sample| sample.lsn)
     }
 
-    /// A position that contains everything that was there at a time: that of the first question asked later.
+    /// A position that contains everything that was seen there until a time: that of the first question asked later.
     #[must_use]
     pub fn position_after(&self, time: u64) -> Option<Lsn> {
         let first = self.samples.partition_point(|sample| sample.asked_at <= time);
-        self.samples.get(first).map(|sample| sample.lsn)
+        self.samples.get(first).map(|sample| sample.shown)
+    }
+
+    /// Whether what is known of the server is known of this connection's: it was asked since the connection was opened. Else it
+    /// may have started anew in between, and be behind what it was.
+    #[must_use]
+    pub fn vouches_for(&self, connected_at: u64) -> bool {
+        self.samples
+            .last()
+            .is_some_and(|last| last.asked_at > connected_at)
     }
 
     /// Takes up a sample; the oldest gives way.

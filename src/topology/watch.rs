@@ -14,8 +14,8 @@ pub struct Watch {
     /// What is known beside the view, by place.
     states: Vec<State>,
     conflict: Conflict,
-    /// The highest timeline that a primary was on: one on a lower timeline is what was left behind.
-    fence: u32,
+    /// The highest timeline that any primary was on.
+    newest: u32,
     /// Whose positions replicas are measured by.
     measure: Option<(usize, u32)>,
 }
@@ -46,6 +46,8 @@ pub enum Conflict {
     None,
     /// Two servers take writes, on the same timeline: nobody can say which of them is right.
     TwoPrimaries,
+    /// One takes writes, on a timeline that another has left behind: what it is told would be lost.
+    Outdated,
 }
 
 /// What a server has said of itself.
@@ -57,6 +59,8 @@ pub struct Answer {
     pub timeline: u32,
     /// What it has written, or replayed.
     pub lsn: Lsn,
+    /// What may be seen there: see [`Sample`].
+    pub shown: Lsn,
     /// `pg_postmaster_start_time()`, microseconds.
     pub started_at: i64,
 }
@@ -70,7 +74,7 @@ impl Watch {
             states: vec![State::default(); view.servers.len()],
             view,
             conflict: Conflict::None,
-            fence: 0,
+            newest: 0,
             measure: None,
         }
     }
@@ -107,6 +111,7 @@ impl Watch {
         server.push(Sample {
             asked_at: answer.asked_at,
             lsn: answer.lsn,
+            shown: answer.shown,
         });
         self.elect();
         self.judge(answer.asked_at);
@@ -162,22 +167,22 @@ impl Watch {
         self.view.servers.get(place).is_none_or(is_unknown)
     }
 
-    /// The primary is whoever is out of recovery, on the highest timeline: that of one that is lost counts, too.
+    /// The primary is whoever is out of recovery, on the highest timeline there ever was. One on an older timeline was succeeded by
+    /// a server that is not heard of now.
     fn elect(&mut self) {
-        let fence = self.fence;
         let primaries = || {
             let all = self.view.servers.iter().enumerate();
-            all.filter(|(_, server)| server.role == Role::Primary && server.timeline >= fence)
+            all.filter(|(_, server)| server.role == Role::Primary)
         };
         let highest = primaries().map(|(_, server)| server.timeline).max();
-        let mut first = primaries().filter(|(_, server)| Some(server.timeline) == highest);
+        self.newest = self.newest.max(highest.unwrap_or(0));
+        let mut first = primaries().filter(|(_, server)| server.timeline == self.newest);
         let primary = first.next().map(|(place, _)| place);
         let is_alone = first.next().is_none();
-        self.fence = self.fence.max(highest.unwrap_or_default());
-        self.conflict = if is_alone {
-            Conflict::None
-        } else {
-            Conflict::TwoPrimaries
+        self.conflict = match (primary, highest) {
+            (Some(_), _) if !is_alone => Conflict::TwoPrimaries,
+            (None, Some(_)) => Conflict::Outdated,
+            _ => Conflict::None,
         };
         let first_is_replica = self
             .view
@@ -188,6 +193,7 @@ impl Watch {
         self.view.primary = primary.filter(|_| is_alone);
         self.view.vacancy = match self.conflict {
             Conflict::TwoPrimaries => Vacancy::TwoPrimaries,
+            Conflict::Outdated => Vacancy::Lost,
             Conflict::None if was_heard || first_is_replica => Vacancy::Lost,
             Conflict::None => Vacancy::Unheard,
         };
@@ -271,6 +277,7 @@ mod tests {
             is_in_recovery: role == Role::Replica,
             timeline,
             lsn: Lsn(lsn),
+            shown: Lsn(lsn),
             started_at: 7,
         }
     }
@@ -293,6 +300,26 @@ mod tests {
         assert_eq!(
             (watch.view().primary, watch.conflict()),
             (None, Conflict::TwoPrimaries)
+        );
+    }
+
+    #[test]
+    fn a_primary_that_was_succeeded_is_none_any_more_even_if_its_successor_is_lost() {
+        let mut watch = watch(2);
+        watch.on_answer(0, &says(Role::Primary, 1, 10, SECOND));
+        watch.on_answer(1, &says(Role::Primary, 2, 11, 2 * SECOND));
+        for _ in 0..3 {
+            watch.on_failure(1);
+        }
+        watch.on_answer(0, &says(Role::Primary, 1, 12, 3 * SECOND));
+        assert_eq!(
+            (watch.view().writes_at(), watch.conflict()),
+            (None, Conflict::Outdated)
+        );
+        watch.on_answer(0, &says(Role::Primary, 3, 12, 4 * SECOND));
+        assert_eq!(
+            (watch.view().writes_at(), watch.conflict()),
+            (Some(0), Conflict::None)
         );
     }
 

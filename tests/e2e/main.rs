@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a panic is a failed test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
+mod after_failover;
 mod asked;
 mod auth_query;
 mod bad_input;
@@ -15,6 +16,7 @@ mod classes;
 mod client_logins;
 mod client_tls;
 mod clients;
+mod consistency;
 mod console;
 mod databases;
 mod failover;
@@ -45,6 +47,7 @@ mod routes;
 mod server_logins;
 mod server_tls;
 mod settings;
+mod sharing;
 mod soak;
 mod sql_lexer;
 mod sql_prepared;

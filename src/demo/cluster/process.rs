@@ -74,12 +74,19 @@ impl Process {
 
     /// Ends it and the processes it has started, without a chance to clean up.
     pub(super) fn kill_with_children(&mut self) {
+        // It starts no more of them while they are listed, and they do not see it end.
+        self.signal(Signal::STOP);
         let children = children_of(self.child.id());
-        self.signal(Signal::KILL);
-        for child in children {
-            send(child, Signal::KILL);
+        for child in &children {
+            send(*child, Signal::KILL);
         }
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
+        // Until then they hold on to the server's shared memory, and a new start fails.
+        let deadline = Instant::now() + KILL_MAX;
+        while children.iter().any(|child| is_alive(*child)) && Instant::now() < deadline {
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 }
 
@@ -98,6 +105,16 @@ fn children_of(id: u32) -> Vec<u32> {
         .filter_map(|word| word.parse().ok())
         .collect()
 }
+
+/// Whether a process runs. One that has ended and was not waited for does not.
+fn is_alive(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
+}
+
+/// A killed process is gone at once, mostly; on a machine that is busy, after a while.
+const KILL_MAX: Duration = Duration::from_secs(10);
 
 /// How often a process is looked at while it ends.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

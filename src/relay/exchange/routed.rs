@@ -133,7 +133,8 @@ impl Exchange {
             }
             return None;
         }
-        let refusal = refusal(input).filter(|code| routing.may_leave(Some(*code)));
+        // Whoever ends a session of the primary means its statement.
+        let refusal = refusal(input).filter(|code| routing.is_on_replica() && routing.may_leave(Some(*code)));
         if refusal.is_none() {
             client.context.put_spare(routing.stay());
         }

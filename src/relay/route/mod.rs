@@ -15,7 +15,7 @@ use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
 use crate::session::ClientSession;
 use crate::session::batch::{self, Asked, Extent};
 use crate::session::client::Block;
-use crate::topology::{Choice, Reads, Sight, View, Why, choice};
+use crate::topology::{Choice, Consistency, Does, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope};
 use trace::{Cause, Step};
@@ -31,12 +31,17 @@ pub struct Routing {
     refuge: Refuge,
     /// Plans that were asked for since the batch began.
     asked: u32,
-    /// Where it is served, since its batch was sent on its way.
+    /// Where it is served, since its batch was sent on its way, and what is to be remembered of that.
     way: Option<Way>,
+    used: Option<Use>,
     /// The batch, for as long as another server could carry it out instead.
     again: Vec<u8>,
+    /// How often a server was lost with it.
+    losses: u32,
     /// Since when its batch waits for a primary; microseconds.
     vacant_since: Option<u64>,
+    /// When a read may stand by again; microseconds.
+    stands_by_from: u64,
     /// Where the last batch went.
     steps: Vec<Step>,
 }
@@ -47,6 +52,10 @@ enum Refuge {
     None,
     /// A replica has failed it, with this code if it said something: it is carried out on the primary.
     Primary(Option<SqlState>),
+    /// What is known of the replica is not known of the connection there is: so is this one.
+    Unproven,
+    /// The primary at this place was lost with it: it is carried out once that, or another, is heard of.
+    Lost(usize),
 }
 
 /// What becomes of a batch.
@@ -57,6 +66,10 @@ pub enum Route {
     Cut,
     /// A text has not been planned: the place of it in the batch.
     Unplanned(Box<[u8]>),
+    /// A replica may well take it, once the servers were asked how far they have come.
+    Soon,
+    /// It waits for a primary, the one at this place being lost.
+    Await(usize),
 }
 
 /// Where to, and how.
@@ -65,8 +78,9 @@ pub struct Way {
     /// The server's place; none: no server may take it.
     pub place: Option<usize>,
     pub lane: Lane,
-    /// Whether it is a transaction by itself, which may as well be carried out elsewhere.
+    /// Whether it is a transaction by itself that only reads, which may as well be carried out elsewhere.
     pub is_alone: bool,
+    pub is_replica: bool,
 }
 
 /// What may follow a batch to its server.
@@ -74,7 +88,7 @@ pub struct Way {
 pub enum Lane {
     /// Whatever the client sends.
     Open,
-    /// As many bytes as were judged: a replica is given nothing that was not.
+    /// As many bytes as were judged: a replica is given nothing that was not, and what may have to be carried out again goes alone.
     Judged(usize),
 }
 
@@ -90,11 +104,11 @@ enum Nature {
 impl Routing {
     #[must_use]
     pub fn new(realm: Arc<Realm>, pools: Box<[Rc<LocalPool>]>) -> Option<Box<Self>> {
-        let pool = Arc::clone(&pools.first()?.shared);
+        pools.first()?;
         Some(Box::new(Self {
             scope: Scope {
                 realm: Arc::clone(&realm),
-                pool,
+                pools: pools.iter().map(|pool| Arc::clone(&pool.shared)).collect(),
             },
             realm,
             pools,
@@ -102,8 +116,11 @@ impl Routing {
             refuge: Refuge::None,
             asked: 0,
             way: None,
+            used: None,
             again: Vec::new(),
+            losses: 0,
             vacant_since: None,
+            stands_by_from: 0,
             steps: Vec::new(),
         }))
     }
@@ -112,6 +129,22 @@ impl Routing {
     #[must_use]
     pub fn pool(&self, place: usize) -> Option<&Rc<LocalPool>> {
         self.pools.get(place)
+    }
+
+    /// What is known of the servers, and this user's pools by their places.
+    #[must_use]
+    pub fn servers(&self) -> (Arc<Realm>, Box<[Rc<LocalPool>]>) {
+        (Arc::clone(&self.realm), self.pools.clone())
+    }
+
+    /// The pools of servers that may be asked what a session begins with: the primary's, then those of replicas that take reads.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Rc<LocalPool>> {
+        let places = self.realm.cluster.view().hosts();
+        places
+            .into_iter()
+            .filter_map(|place| self.pool(place).map(Rc::clone))
+            .collect()
     }
 
     /// Decides for the batch at the beginning of `input`.
@@ -123,8 +156,11 @@ impl Routing {
         plans: &Plans,
         now: u64,
     ) -> Route {
-        if let Refuge::Primary(code) = std::mem::replace(&mut self.refuge, Refuge::None) {
-            return Route::Go(self.to_primary(), Cause::Refused(code));
+        match std::mem::replace(&mut self.refuge, Refuge::None) {
+            Refuge::None => {}
+            Refuge::Primary(code) => return Route::Go(self.to_primary(), Cause::Refused(code)),
+            Refuge::Unproven => return Route::Go(self.to_primary(), Cause::Read(Why::NotReplayed)),
+            Refuge::Lost(place) => return Route::Await(place),
         }
         self.steps.clear();
         if let Some(cause) = self.stands_against(session, mode) {
@@ -155,16 +191,22 @@ impl Routing {
         let Choice { server, why } = self.choose(&view);
         if why == Why::NotReplayed {
             self.realm.cluster.await_replay(now);
+            if now >= self.stands_by_from && server.is_some() && choice::is_near(&view, &self.sight) {
+                self.stands_by_from = now.saturating_add(STANDS_BY_PAUSE);
+                return Route::Soon;
+            }
         }
-        let lane = if server.is_some() && server == view.primary {
-            Lane::Open
-        } else {
-            Lane::Judged(len)
-        };
+        let is_alone = nature == Nature::Reads && session.block == Block::None;
+        let is_replica = server.is_none() || server != view.primary;
         let way = Way {
             place: server,
-            lane,
-            is_alone: nature == Nature::Reads && session.block == Block::None,
+            lane: if is_replica || is_alone {
+                Lane::Judged(len)
+            } else {
+                Lane::Open
+            },
+            is_alone,
+            is_replica,
         };
         Route::Go(way, Cause::Read(why))
     }
@@ -308,12 +350,28 @@ impl Routing {
             place: self.realm.cluster.view().writes_at(),
             lane: Lane::Open,
             is_alone: false,
+            is_replica: false,
         }
     }
 
-    /// The batch goes its way. What a replica is given is kept until something of its answer has been passed on.
-    pub fn set_out(&mut self, way: Way, cause: Cause, input: &[u8], buffer: impl FnOnce() -> Vec<u8>) {
+    /// The batch goes its way. What only reads is kept until something of its answer has been passed on.
+    pub fn set_out(
+        &mut self,
+        way: Way,
+        cause: Cause,
+        input: &[u8],
+        now: u64,
+        buffer: impl FnOnce() -> Vec<u8>,
+    ) {
         self.way = Some(way);
+        let does = if matches!(cause, Cause::Read(_)) {
+            Does::Read
+        } else {
+            Does::Anything
+        };
+        self.used = way
+            .place
+            .map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
         self.steps.push(Step {
             place: way.place,
             cause,
@@ -378,30 +436,67 @@ impl Routing {
     /// Whether the batch could be carried out elsewhere: nothing of an answer was passed on.
     #[must_use]
     pub fn may_try_again(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() && self.losses < LOSSES_MAX
     }
 
     /// Something is passed on: the batch stays where it is. Returns the buffer.
     pub fn stay(&mut self) -> Vec<u8> {
+        self.losses = 0;
         std::mem::take(&mut self.again)
     }
 
     /// The client's use of its server has ended, at `now`.
     pub fn on_done(&mut self, now: u64) {
         self.vacant_since = None;
-        if let Some(Way {
-            place: Some(place), ..
-        }) = self.way.take()
-        {
-            self.sight.on_used(place, &self.realm.cluster.view(), now);
+        if let (Some(_), Some(used)) = (self.way.take(), self.used.take()) {
+            self.losses = 0;
+            self.sight.on_used(used, now);
         }
+    }
+
+    /// Whether a replica may take its next read.
+    pub fn is_free(&mut self) -> bool {
+        choice::is_free(&self.realm.cluster.view(), &mut self.sight)
+    }
+
+    /// Whether its batch may go through this connection. What is known of a server need not be true of one that was opened since:
+    /// the server may have started anew, and be behind what it was, or be no primary any more.
+    #[must_use]
+    pub fn may_use(&self, connected_at: u64, is_standby: impl FnOnce() -> bool) -> bool {
+        let Some(Way {
+            place: Some(place), ..
+        }) = self.way
+        else {
+            return true;
+        };
+        let view = self.realm.cluster.view();
+        if view.writes_at() == Some(place) {
+            let is_known = view
+                .servers
+                .get(place)
+                .is_none_or(|server| server.vouches_for(connected_at));
+            return is_known || !is_standby();
+        }
+        self.realm.cluster.rules().consistency == Consistency::None
+            || self.sight.allows(place, &view, connected_at)
+    }
+
+    /// The connection of a replica that there is proves nothing. False: it was none.
+    pub fn turn_away(&mut self, now: u64) -> bool {
+        let is_replica = self.turn_to_primary();
+        if is_replica {
+            self.refuge = Refuge::Unproven;
+            self.realm.cluster.await_replay(now);
+        }
+        is_replica
     }
 
     /// It is told of something that was committed by `now`: it has seen as much as if it had been there.
     pub fn on_notified(&mut self, now: u64) {
         let view = self.realm.cluster.view();
         if let Some(place) = view.writes_at() {
-            self.sight.on_used(place, &view, now);
+            let used = Use::begin(place, Does::Anything, &view, now);
+            self.sight.on_used(used, now);
         }
     }
 
@@ -418,7 +513,7 @@ impl Routing {
     /// Whether its batch is at a replica.
     #[must_use]
     pub fn is_on_replica(&self) -> bool {
-        self.way.is_some_and(|way| matches!(way.lane, Lane::Judged(_)))
+        self.way.is_some_and(|way| way.is_replica)
     }
 
     /// Something was found to be wrong with a server.
@@ -475,12 +570,19 @@ impl Routing {
         turns
     }
 
-    /// A replica has failed the batch, which goes to the primary now. Returns the batch.
+    /// A server has failed the batch, which goes to the primary now, or waits for one. Returns the batch.
     pub fn take_refuge(&mut self, code: Option<SqlState>) -> Vec<u8> {
-        if self.may_leave(code) {
-            self.refuge = Refuge::Primary(code);
-        }
-        self.way = None;
+        self.losses += 1;
+        let leaves = self.may_leave(code);
+        self.refuge = match self.way.take() {
+            Some(Way {
+                place: Some(place),
+                is_replica: false,
+                ..
+            }) => Refuge::Lost(place),
+            _ if leaves => Refuge::Primary(code),
+            _ => Refuge::None,
+        };
         std::mem::take(&mut self.again)
     }
 
@@ -576,6 +678,10 @@ pub fn nobody() -> Report {
     .with_hint("Use reads = \"replica\" to read from the primary then.")
 }
 
+/// A read that has cost two servers is not tried on a third: it may be what they are lost by.
+const LOSSES_MAX: u32 = 2;
+/// A session whose reads have stood by in vain reads from the primary for so long; microseconds.
+const STANDS_BY_PAUSE: u64 = 100_000;
 /// A batch is awaited whole up to this length, to be judged. What is longer goes to the primary.
 const BATCH_LEN_MAX: usize = 64 * 1024;
 /// In a transaction on a replica a text is awaited whole up to this length: what is parsed is no longer.

@@ -4,6 +4,7 @@
 pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod crowd;
+pub(crate) mod house;
 pub(crate) mod http;
 pub(crate) mod pooler;
 pub(crate) mod postgres;
