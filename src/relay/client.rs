@@ -7,14 +7,15 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use crate::net::stream::Stream;
 use crate::pool::clock;
+use crate::pool::conn::ServerInfo;
 use crate::pool::local::LocalPool;
 use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
-use crate::protocol::{Report, SqlState};
-use crate::session::client::{Begins, Wants};
-use crate::session::{ClientSession, Outbox};
+use crate::protocol::{Report, SqlState, TransactionState, tag};
+use crate::session::client::{Begins, Block, Wants, ready_for_query};
+use crate::session::{ClientSession, Outbox, question};
 
 use super::Current;
 use super::context::{Context, Scratch};
@@ -51,6 +52,8 @@ pub struct Client {
     pub ears: Option<Box<Ears>>,
     /// Where its batches go, if there is a choice. In a box: mostly there is none.
     pub routing: Option<Box<Routing>>,
+    /// The server that was used last, where there is no choice.
+    pub last: Option<Arc<ServerInfo>>,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
 }
@@ -246,10 +249,19 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
-            let told = self.tell_route(rest);
+            let told = match self.session.block {
+                Block::None => self.tell_route(rest, TransactionState::Idle),
+                Block::Begun(_) => self.tell_route(rest, TransactionState::InBlock),
+                // Nothing is told in a block that has failed.
+                Block::Failed => 0,
+            };
             if told > 0 {
                 at += told;
                 continue;
+            }
+            if let Some((mut asked, len)) = question::position(rest) {
+                asked.extend_from_slice(rest.get(len..).unwrap_or_default());
+                return self.on_input(&asked, begun, out, cx);
             }
             let report = match self.pending.take() {
                 Some(report) => report,
@@ -269,16 +281,24 @@ impl Client {
         }
     }
 
-    /// Answers a simple query for what only the pooler knows. Returns its length; 0 if it is none.
-    fn tell_route(&mut self, input: &[u8]) -> usize {
-        let Some(routing) = &mut self.routing else {
-            return 0;
+    /// Answers a question of where the last statement went. Returns the length of its message; 0 if it is none. `transaction` is
+    /// the state of its session.
+    pub(super) fn tell_route(&mut self, input: &[u8], transaction: TransactionState) -> usize {
+        let (routing, seat, last, pool) = (&self.routing, &self.seat, &self.last, &self.pool);
+        let rows = || match routing {
+            Some(routing) => routing.rows(),
+            None => {
+                let server = seat.server.borrow().clone().or_else(|| last.clone());
+                server
+                    .map(|server| route::only(&server, pool))
+                    .into_iter()
+                    .collect()
+            }
         };
-        let Some((question, len)) = route::question(input) else {
-            return 0;
-        };
-        routing.answer(question, &mut self.owed);
-        self.session.ready(&mut self.owed);
+        let len = self.session.answer_question(input, rows, &mut self.owed);
+        if len > 0 && input.first() == Some(&tag::QUERY) {
+            ready_for_query(transaction, &mut self.owed);
+        }
         len
     }
 
@@ -311,7 +331,13 @@ impl Client {
     }
 
     /// The client needs a server connection for what stands next.
-    fn ask(&mut self, input: &[u8], begun: &mut Current, out: &mut Outbox, cx: &mut TaskContext<'_>) -> Asked {
+    fn ask(
+        &mut self,
+        input: &[u8],
+        begun: &mut Current,
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Asked {
         let now = self.context.worker.about_now();
         self.seat.request_at.set(now);
         let found = if self.routing.is_some() {
@@ -347,7 +373,9 @@ impl Client {
 
     /// A replica that was chosen cannot be had: what waits in `carry` goes to the primary. False: there is nowhere else.
     pub fn turn_to_primary(&mut self) -> bool {
-        self.routing.as_mut().is_some_and(|routing| routing.turn_to_primary())
+        self.routing
+            .as_mut()
+            .is_some_and(|routing| routing.turn_to_primary())
     }
 
     /// A primary cannot be had, for this reason: what waits in `carry` waits on.
@@ -380,12 +408,22 @@ impl Client {
         let Some(routing) = &mut self.routing else {
             return Found::Pool(Rc::clone(&self.pool));
         };
-        let decided = routing.decide(&self.session, mode, input, &context.plans, context.worker.recent());
+        let decided = routing.decide(
+            &self.session,
+            mode,
+            input,
+            &context.plans,
+            context.worker.recent(),
+        );
         let (way, cause) = match decided {
             Route::Go(way, cause) => (way, cause),
             Route::Cut => return Found::Cut,
+            Route::Refused(report) => return Found::Nobody(report),
             Route::Unplanned(text) => {
-                match context.plans.ask(routing.scope(), &self.session, text, cx.waker()) {
+                match context
+                    .plans
+                    .ask(routing.scope(), &self.session, text, cx.waker())
+                {
                     Asking::Waits(answer) => return Found::Unplanned(Planning::new(answer)),
                     Asking::Refused => (routing.to_primary(), Cause::Unplanned),
                 }

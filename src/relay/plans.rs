@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use foldhash::fast::RandomState;
+use memchr::memmem::Finder;
 
 use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
 use crate::pool::cluster::Realm;
@@ -44,6 +45,7 @@ impl Scope {
 pub struct Plans {
     shared: Arc<SharedPlans>,
     own: RefCell<Own>,
+    our_name: Finder<'static>,
 }
 
 #[derive(Debug)]
@@ -216,14 +218,26 @@ impl Plans {
                 bytes: 0,
                 normaliser: Normaliser::new(),
             }),
+            our_name: Finder::new("pgweir"),
         }
+    }
+
+    /// Whether a text has our name in it: it may say where it wants to go.
+    #[must_use]
+    pub fn names_us(&self, text: &[u8]) -> bool {
+        self.our_name.find(text).is_some()
     }
 
     /// The plan of a text for a client, if there is one.
     pub fn find(&self, scope: &Scope, session: &ClientSession, text: &[u8]) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
         let defaults = scope.pool.defaults.load();
-        let question = question(scope.realm.knowledge.stamp()?, defaults.as_deref()?, session, text);
+        let question = question(
+            scope.realm.knowledge.stamp()?,
+            defaults.as_deref()?,
+            session,
+            text,
+        );
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -310,7 +324,8 @@ pub(super) fn carry_out(job: &Job) {
         Literals::Fixed => job.plans.learn(question, Arc::clone(&plan)),
         Literals::Free => {
             let mut normaliser = Normaliser::new();
-            job.plans.learn(question.general(&mut normaliser), Arc::clone(&plan));
+            job.plans
+                .learn(question.general(&mut normaliser), Arc::clone(&plan));
         }
     }
     job.answer.give(plan);
@@ -336,10 +351,19 @@ impl Job {
 }
 
 /// What a text means to a client: under its own settings, and what it begins with where it has none.
-fn question<'a>(stamp: Stamp, defaults: &'a Defaults, session: &'a ClientSession, text: &'a [u8]) -> Question<'a> {
+fn question<'a>(
+    stamp: Stamp,
+    defaults: &'a Defaults,
+    session: &'a ClientSession,
+    text: &'a [u8],
+) -> Question<'a> {
     let set = |name: &str| {
         let settings = &session.settings;
-        if settings.is_empty() { None } else { settings.value(name) }
+        if settings.is_empty() {
+            None
+        } else {
+            settings.value(name)
+        }
     };
     let user = set("role").filter(|role| *role != "none");
     let user = user.or_else(|| set("session_authorization"));

@@ -76,7 +76,7 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
     }
     let bound = match rules.consistency {
         Consistency::Session => sight.bound(view),
-        Consistency::None => Bound::AtLeast(super::Lsn::default()),
+        Consistency::None => sight.floor(),
     };
     let least = match bound {
         Bound::AtLeast(lsn) => lsn,

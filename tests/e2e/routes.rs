@@ -5,21 +5,24 @@ use std::time::Instant;
 use crate::harness::{PATIENCE, Pgweir, Postgres, Wire};
 
 /// A primary with replicas, and the pooler before them.
-struct House {
-    primary: Postgres,
-    replicas: Vec<Postgres>,
-    pgweir: Pgweir,
+pub(crate) struct House {
+    pub(crate) primary: Postgres,
+    pub(crate) replicas: Vec<Postgres>,
+    pub(crate) pgweir: Pgweir,
 }
 
 impl House {
-    fn new(replicas: usize, keys: &str) -> Self {
+    pub(crate) fn new(replicas: usize, keys: &str) -> Self {
         let primary = Postgres::start();
         primary.sql("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 10) i");
         let replicas: Vec<_> = (0..replicas).map(|_| primary.replica()).collect();
         for replica in &replicas {
             replica.wait_for_replay(&primary);
         }
-        let urls: Vec<_> = replicas.iter().map(|replica| format!("\"{}\"", replica.superuser_url())).collect();
+        let urls: Vec<_> = replicas
+            .iter()
+            .map(|replica| format!("\"{}\"", replica.superuser_url()))
+            .collect();
         let list = format!("read_replicas = [{}]\n{keys}", urls.join(", "));
         let pgweir = Pgweir::before_with(&primary, &list);
         let house = Self {
@@ -31,7 +34,7 @@ impl House {
         house
     }
 
-    fn client(&self) -> Wire {
+    pub(crate) fn client(&self) -> Wire {
         Wire::log_in(self.pgweir.port(), "postgres", "app", None)
     }
 
@@ -39,13 +42,13 @@ impl House {
     fn wait_until_reads_go_to_replicas(&self) {
         self.wait_until(|| {
             let mut client = self.client();
-            client.query("SELECT id FROM t");
+            client.query("/* pgweir: role=replica */ SELECT id FROM t");
             role(&mut client) == "replica"
         });
     }
 
     /// Asks again and again, each time with queries of its own.
-    fn wait_until(&self, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn wait_until(&self, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
             assert!(start.elapsed() < PATIENCE);
@@ -53,12 +56,12 @@ impl House {
     }
 }
 
-fn route(client: &mut Wire) -> Vec<Vec<String>> {
+pub(crate) fn route(client: &mut Wire) -> Vec<Vec<String>> {
     client.rows("SHOW pgweir.route")
 }
 
 /// Where the last statement went.
-fn role(client: &mut Wire) -> String {
+pub(crate) fn role(client: &mut Wire) -> String {
     route(client).last().unwrap()[1].clone()
 }
 
@@ -104,9 +107,9 @@ fn what_only_the_primary_can_do_goes_there() {
          CREATE FUNCTION looks() RETURNS bigint STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT count(*) FROM t'; \
          CREATE UNLOGGED TABLE u (i int)",
     );
-    let mut client = house.client();
     // Whatever was made past the pooler is known by then.
     house.wait_until(|| {
+        let mut client = house.client();
         client.query("SELECT looks()");
         role(&mut client) == "replica"
     });
@@ -118,7 +121,10 @@ fn what_only_the_primary_can_do_goes_there() {
         ("SELECT writes()", "primary"),
         ("SELECT looks()", "replica"),
         ("SELECT * FROM u", "primary"),
-        ("WITH x AS (UPDATE t SET v = v RETURNING v) SELECT * FROM x", "primary"),
+        (
+            "WITH x AS (UPDATE t SET v = v RETURNING v) SELECT * FROM x",
+            "primary",
+        ),
         ("SELECT 1; SELECT 2", "replica"),
         ("SELECT 1; UPDATE t SET v = v", "primary"),
         ("EXPLAIN SELECT * FROM t", "replica"),
@@ -165,7 +171,11 @@ fn a_read_only_transaction_is_on_a_replica_whole_and_is_given_nothing_that_it_sh
 #[test]
 fn reads_are_shared_exactly_between_replicas() {
     let house = House::new(2, "read_consistency = \"none\"\n");
-    let ports: Vec<_> = house.replicas.iter().map(|replica| replica.superuser_url()).collect();
+    let ports: Vec<_> = house
+        .replicas
+        .iter()
+        .map(|replica| replica.superuser_url())
+        .collect();
     let mut counts = [0; 2];
     let mut clients: Vec<_> = (0..4).map(|_| house.client()).collect();
     for number in 0..400 {
@@ -237,7 +247,9 @@ fn a_replica_that_is_gone_costs_no_client_an_error() {
 #[test]
 fn what_a_replica_refuses_is_done_on_the_primary_unseen() {
     let house = House::new(1, "read_only_functions = [\"liar\"]\n");
-    house.primary.sql("CREATE FUNCTION liar() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = 5 WHERE id = 5 RETURNING v'");
+    house.primary.sql(
+        "CREATE FUNCTION liar() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = 5 WHERE id = 5 RETURNING v'",
+    );
     let mut client = house.client();
     house.wait_until(|| {
         let mut other = house.client();

@@ -7,15 +7,18 @@ use crate::protocol::body::ErrorFields;
 use crate::protocol::{HEAD_LEN, Head, Report, SqlState, TransactionState, tag};
 use crate::relay::client::Client;
 use crate::relay::plans::Asking;
-use crate::relay::route::{self, Admitted, Refused};
-use crate::session::client::{Block, ready_for_query};
+use crate::relay::route::{Admitted, Refused};
+use crate::session::client::Block;
 
 use super::{End, Exchange, Stage};
 
 impl Exchange {
     /// Whether something of the client's waits to be judged, and could be passed on.
     pub(super) fn must_judge(&mut self, client: &Client) -> bool {
-        let judges = client.routing.as_ref().is_some_and(|routing| routing.must_judge());
+        let judges = client
+            .routing
+            .as_ref()
+            .is_some_and(|routing| routing.must_judge());
         judges
             && !client.carry.is_empty()
             && self.stage == Stage::Running
@@ -23,25 +26,26 @@ impl Exchange {
             && !self.flow.is_busy(&self.lease.conn().state)
     }
 
-    /// Answers simple queries for what only the pooler knows, while nothing else is asked. Returns their length.
+    /// Answers questions that no server can, while nothing else is asked. Returns their length.
     pub(super) fn tell_routes(&mut self, client: &mut Client, input: &[u8]) -> usize {
-        let state = &self.lease.conn().state;
-        let transaction = state.transaction;
-        let is_busy = self.flow.is_busy(state) || self.flow.is_in_batch() || self.flow.client_rest() > 0;
-        let Some(routing) = &mut client.routing else {
-            return 0;
-        };
+        let transaction = self.lease.conn().state.transaction;
         let mut at = 0;
-        while !is_busy
-            && self.stage == Stage::Running
-            && transaction != TransactionState::Failed
-            && let Some((question, len)) = route::question(input.get(at..).unwrap_or_default())
+        while self.may_tell()
+            && let told = client.tell_route(input.get(at..).unwrap_or_default(), transaction)
+            && told > 0
         {
-            routing.answer(question, &mut client.owed);
-            ready_for_query(transaction, &mut client.owed);
-            at += len;
+            at += told;
         }
         at
+    }
+
+    /// Whether it is the turn of a question that no server can answer.
+    pub(super) fn may_tell(&mut self) -> bool {
+        let state = &self.lease.conn().state;
+        self.stage == Stage::Running
+            && state.transaction != TransactionState::Failed
+            && !self.flow.is_busy(state)
+            && !self.flow.is_in_batch()
     }
 
     /// Judges what the client has sent, and passes it on. Says whether something was moved.
@@ -66,7 +70,10 @@ impl Exchange {
             Admitted::Cut => Ok(false),
             Admitted::Unplanned(text) => {
                 // Its task is woken when the plan is there, and looks again.
-                match context.plans.ask(routing.scope(), &client.session, text, cx.waker()) {
+                match context
+                    .plans
+                    .ask(routing.scope(), &client.session, text, cx.waker())
+                {
                     Asking::Waits(_) => Ok(false),
                     Asking::Refused => Err(self.refuse_on_replica(client, &Refused::Unknown)),
                 }
@@ -122,7 +129,11 @@ impl Exchange {
 
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
-        let again = client.routing.as_mut().map(|routing| routing.take_refuge(code)).unwrap_or_default();
+        let again = client
+            .routing
+            .as_mut()
+            .map(|routing| routing.take_refuge(code))
+            .unwrap_or_default();
         note_loss(client);
         self.depart(client);
         client.session.take_back(&mut self.lease.conn().state.pipeline);
