@@ -415,6 +415,7 @@ fn settle(newcomer: Newcomer, address: ClientAddr, place: Place, room: Room) -> 
         begun_at: 0,
         ears: None,
         routing,
+        last: None,
         is_replication: welcome::is_replication(&login),
     };
     let guest = Guest {

@@ -7,6 +7,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use crate::net::stream::Stream;
 use crate::pool::clock;
+use crate::pool::conn::ServerInfo;
 use crate::pool::knowledge::Demand;
 use crate::pool::lease::Lease;
 use crate::pool::local::LocalPool;
@@ -14,9 +15,9 @@ use crate::pool::registry::Admission;
 use crate::pool::seat::{Phase, Poke, Seat};
 use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
-use crate::protocol::{Report, SqlState};
-use crate::session::client::{Begins, Wants};
-use crate::session::{ClientSession, Outbox};
+use crate::protocol::{Report, SqlState, TransactionState, tag};
+use crate::session::client::{Begins, Block, Wants, ready_for_query};
+use crate::session::{ClientSession, Outbox, question};
 use crate::topology::Why;
 
 use super::Current;
@@ -56,6 +57,8 @@ pub struct Client {
     pub ears: Option<Box<Ears>>,
     /// Where its batches go, if there is a choice. In a box: mostly there is none.
     pub routing: Option<Box<Routing>>,
+    /// The server that was used last, where there is no choice.
+    pub last: Option<Arc<ServerInfo>>,
     /// A replication connection: it keeps its server connection, which is its own from the start.
     pub is_replication: bool,
 }
@@ -254,10 +257,19 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
-            let told = self.tell_route(rest);
+            let told = match self.session.block {
+                Block::None => self.tell_route(rest, TransactionState::Idle),
+                Block::Begun(_) => self.tell_route(rest, TransactionState::InBlock),
+                // Nothing is told in a block that has failed.
+                Block::Failed => 0,
+            };
             if told > 0 {
                 at += told;
                 continue;
+            }
+            if let Some((mut asked, len)) = question::position(rest) {
+                asked.extend_from_slice(rest.get(len..).unwrap_or_default());
+                return self.on_input(&asked, begun, out, cx);
             }
             let report = match self.pending.take() {
                 Some(report) => report,
@@ -280,16 +292,24 @@ impl Client {
         }
     }
 
-    /// Answers a simple query for what only the pooler knows. Returns its length; 0 if it is none.
-    fn tell_route(&mut self, input: &[u8]) -> usize {
-        let Some(routing) = &mut self.routing else {
-            return 0;
+    /// Answers a question of where the last statement went. Returns the length of its message; 0 if it is none. `transaction` is
+    /// the state of its session.
+    pub(super) fn tell_route(&mut self, input: &[u8], transaction: TransactionState) -> usize {
+        let (routing, seat, last, pool) = (&self.routing, &self.seat, &self.last, &self.pool);
+        let rows = || match routing {
+            Some(routing) => routing.rows(),
+            None => {
+                let server = seat.server.borrow().clone().or_else(|| last.clone());
+                server
+                    .map(|server| route::only(&server, pool))
+                    .into_iter()
+                    .collect()
+            }
         };
-        let Some((question, len)) = route::question(input) else {
-            return 0;
-        };
-        routing.answer(question, &mut self.owed);
-        self.session.ready(&mut self.owed);
+        let len = self.session.answer_question(input, rows, &mut self.owed);
+        if len > 0 && input.first() == Some(&tag::QUERY) {
+            ready_for_query(transaction, &mut self.owed);
+        }
         len
     }
 
@@ -440,6 +460,7 @@ impl Client {
                 };
             }
             Route::Soon => return Found::Soon(Lookout::begin(routing.realm(), &self.seat, now)),
+            Route::Refused(report) => return Found::Nobody(report),
             Route::Unplanned(text) => {
                 let wanted = Wanted {
                     text,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use foldhash::fast::RandomState;
+use memchr::memmem::Finder;
 
 use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
 use crate::pool::cluster::Realm;
@@ -56,6 +57,7 @@ impl Scope {
 pub struct Plans {
     shared: Arc<SharedPlans>,
     own: RefCell<Own>,
+    our_name: Finder<'static>,
 }
 
 #[derive(Debug)]
@@ -237,7 +239,14 @@ impl Plans {
                 bytes: 0,
                 normaliser: Normaliser::new(),
             }),
+            our_name: Finder::new("pgweir"),
         }
+    }
+
+    /// Whether a text has our name in it: it may say where it wants to go.
+    #[must_use]
+    pub fn names_us(&self, text: &[u8]) -> bool {
+        self.our_name.find(text).is_some()
     }
 
     /// The plan of a text for a client, if there is one.

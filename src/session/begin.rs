@@ -58,6 +58,13 @@ impl Modes {
         has(Mode::ReadOnly) && !has(Mode::Serializable)
     }
 
+    /// Whether a standby can begin such a block: nothing is said of writing, and its isolation is one that a standby has.
+    #[must_use]
+    pub fn suit_standby(self) -> bool {
+        let has = |mode| self.0.contains(&Some(mode));
+        !has(Mode::ReadWrite) && !has(Mode::Serializable)
+    }
+
     /// None: there is one of that kind already. Which of them counts is left to the server.
     fn add(&mut self, mode: Mode) -> Option<()> {
         let is_known = |known: &Option<Mode>| known.is_some_and(|known| known.kind() == mode.kind());

@@ -11,6 +11,7 @@ use super::error::SessionError;
 use super::inquiry::{Findings, Inquiry};
 use super::listening::Channels;
 use super::pipeline::{ClientUndo, Kind, Pipeline, Renaming};
+use super::question::Questions;
 use super::screen::{Effects, PinReason, Pins, Release};
 use super::server::ServerState;
 use super::settings;
@@ -34,6 +35,8 @@ pub struct ClientSession {
     pub block: Block,
     /// What it listens to, where somebody else listens for it. Boxed: most clients never listen.
     pub channels: Option<Box<Channels>>,
+    /// What it asks that no server knows. Boxed: most clients never do.
+    pub(super) questions: Option<Box<Questions>>,
     local: Local,
 }
 
@@ -191,6 +194,9 @@ impl ClientSession {
                 }
                 (tag::SYNC, _) => {
                     self.local = Local::Between;
+                    if let Some(questions) = &mut self.questions {
+                        questions.end_portals();
+                    }
                     self.ready(out);
                     false
                 }

@@ -76,7 +76,7 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
     }
     let bound = match rules.consistency {
         Consistency::Session => sight.bound(view),
-        Consistency::None => Bound::AtLeast(Need::default()),
+        Consistency::None => sight.floor(),
     };
     let need = match bound {
         Bound::AtLeast(need) => need,

@@ -14,6 +14,8 @@ pub struct Sight {
     home: Option<(u16, u32)>,
     /// Where it was last, until a later sample says how far that had come.
     last: Option<Last>,
+    /// What others have seen, and it wants to see too; on the timeline that is written.
+    floor: Lsn,
 }
 
 /// The server that a session used last.
@@ -133,8 +135,47 @@ impl Sight {
         self.timeline = timeline;
     }
 
+    /// It wants to see no less than this, whatever it has seen itself.
+    pub fn set_floor(&mut self, floor: Lsn) {
+        self.floor = floor;
+    }
+
     /// What holds for its next read.
     pub fn bound(&mut self, view: &View) -> Bound {
+        let own = self.own_bound(view);
+        self.with_floor(own, view)
+    }
+
+    /// What holds whatever it has seen itself.
+    #[must_use]
+    pub fn floor(&self) -> Bound {
+        Bound::AtLeast(Need {
+            lsn: self.floor,
+            ..Need::default()
+        })
+    }
+
+    fn with_floor(&self, own: Bound, view: &View) -> Bound {
+        let is_there = |place: usize| {
+            let server = view.servers.get(place);
+            server
+                .and_then(super::ServerView::latest)
+                .is_some_and(|lsn| lsn >= self.floor)
+        };
+        match own {
+            Bound::AtLeast(need) if self.floor > need.lsn => Bound::AtLeast(Need {
+                lsn: self.floor,
+                home: None,
+                ..need
+            }),
+            Bound::AtLeast(_) => own,
+            Bound::Stay(place) if self.floor == Lsn::default() || is_there(place) => own,
+            Bound::Stay(_) | Bound::Primary => Bound::Primary,
+        }
+    }
+
+    /// What holds by what it has seen itself.
+    fn own_bound(&mut self, view: &View) -> Bound {
         if let Some(last) = self.last {
             let place = usize::from(last.server);
             let Some(server) = view.servers.get(place) else {

@@ -42,7 +42,7 @@ impl House {
     pub(crate) fn wait_until_reads_go_to_replicas(&self) {
         self.wait_until(|| {
             let mut client = self.client();
-            client.query("SELECT id FROM t");
+            client.query("/* pgweir: role=replica */ SELECT id FROM t");
             role(&mut client) == "replica"
         });
     }
@@ -107,9 +107,9 @@ fn what_only_the_primary_can_do_goes_there() {
          CREATE FUNCTION looks() RETURNS bigint STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT count(*) FROM t'; \
          CREATE UNLOGGED TABLE u (i int)",
     );
-    let mut client = house.client();
     // Whatever was made past the pooler is known by then.
     house.wait_until(|| {
+        let mut client = house.client();
         client.query("SELECT looks()");
         role(&mut client) == "replica"
     });

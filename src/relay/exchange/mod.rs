@@ -302,7 +302,10 @@ impl Exchange {
 
     fn depart(&mut self, client: &mut Client) {
         ears::settle(client);
-        *client.seat.server.borrow_mut() = None;
+        let server = client.seat.server.borrow_mut().take();
+        if client.routing.is_none() {
+            client.last = server;
+        }
         client.pool.pin(&client.seat, Pins::NONE);
         client.context.worker.leave_busy(&client.seat);
         self.arrive(client);

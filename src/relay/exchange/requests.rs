@@ -14,7 +14,7 @@ use crate::relay::slow::Slow;
 use crate::session::client::Block;
 use crate::session::flow::{Next, Parties};
 use crate::session::server::SequenceUse;
-use crate::session::{Outbox, settings};
+use crate::session::{Outbox, question, settings};
 
 use super::deadlines::on_preparing;
 use super::{End, Exchange, Keeping, Stage};
@@ -33,11 +33,12 @@ impl Exchange {
         cx: &mut TaskContext<'_>,
     ) -> Result<usize, Farewell> {
         out.reset();
-        let told = if client.routing.is_some() {
-            self.tell_routes(client, input)
-        } else {
-            0
-        };
+        let told = self.tell_routes(client, input);
+        if self.may_tell()
+            && let Some((asked, len)) = question::position(input.get(told..).unwrap_or_default())
+        {
+            return self.ask_position(client, (asked, told, len), input, out, cx);
+        }
         // A replica is given nothing that was not judged.
         let judged = client
             .routing
@@ -107,6 +108,31 @@ impl Exchange {
         }
         self.send(out.bytes(input), cx);
         Ok(told + consumed)
+    }
+
+    /// The same where a question stands behind what was told, that a server understands in other words.
+    fn ask_position(
+        &mut self,
+        client: &mut Client,
+        (mut asked, told, len): (Vec<u8>, usize, usize),
+        input: &[u8],
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<usize, Farewell> {
+        let longer = asked.len() - len;
+        if let Some(routing) = &mut client.routing {
+            routing.on_longer(longer);
+        }
+        asked.extend_from_slice(input.get(told + len..).unwrap_or_default());
+        let consumed = self.on_client_input(client, &asked, out, cx)?;
+        if consumed == 0 {
+            // It comes again, as it was.
+            if let Some(routing) = &mut client.routing {
+                routing.on_passed(longer);
+            }
+            return Ok(told);
+        }
+        Ok(told + consumed.saturating_sub(longer))
     }
 
     /// The same for input that has waited in `carry`.

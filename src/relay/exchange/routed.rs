@@ -8,8 +8,8 @@ use crate::protocol::body::ErrorFields;
 use crate::protocol::{HEAD_LEN, Head, Report, SqlState, TransactionState, tag};
 use crate::relay::client::Client;
 use crate::relay::plans::{Asking, Wanted};
-use crate::relay::route::{self, Admitted, Refused};
-use crate::session::client::{Block, ready_for_query};
+use crate::relay::route::{Admitted, Refused};
+use crate::session::client::Block;
 
 use super::{End, Exchange, Stage};
 
@@ -29,25 +29,26 @@ impl Exchange {
         goes_on || !self.flow.is_busy(state)
     }
 
-    /// Answers simple queries for what only the pooler knows, while nothing else is asked. Returns their length.
+    /// Answers questions that no server can, while nothing else is asked. Returns their length.
     pub(super) fn tell_routes(&mut self, client: &mut Client, input: &[u8]) -> usize {
-        let state = &self.lease.conn().state;
-        let transaction = state.transaction;
-        let is_busy = self.flow.is_busy(state) || self.flow.is_in_batch() || self.flow.client_rest() > 0;
-        let Some(routing) = &mut client.routing else {
-            return 0;
-        };
+        let transaction = self.lease.conn().state.transaction;
         let mut at = 0;
-        while !is_busy
-            && self.stage == Stage::Running
-            && transaction != TransactionState::Failed
-            && let Some((question, len)) = route::question(input.get(at..).unwrap_or_default())
+        while self.may_tell()
+            && let told = client.tell_route(input.get(at..).unwrap_or_default(), transaction)
+            && told > 0
         {
-            routing.answer(question, &mut client.owed);
-            ready_for_query(transaction, &mut client.owed);
-            at += len;
+            at += told;
         }
         at
+    }
+
+    /// Whether it is the turn of a question that no server can answer.
+    pub(super) fn may_tell(&mut self) -> bool {
+        let state = &self.lease.conn().state;
+        self.stage == Stage::Running
+            && state.transaction != TransactionState::Failed
+            && !self.flow.is_busy(state)
+            && !self.flow.is_in_batch()
     }
 
     /// Judges what the client has sent, and passes it on. Says whether something was moved.

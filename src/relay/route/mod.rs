@@ -1,23 +1,28 @@
 //! Where a client's batch goes: to the primary, or to a replica that is fresh enough.
 
+mod judge;
 pub mod trace;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::plan::{Access, Class, Following, Plan};
 use crate::pool::catalog::Catalog;
 use crate::pool::cluster::Realm;
-use crate::pool::knowledge::Demand;
+use crate::pool::conn::ServerInfo;
 use crate::pool::local::LocalPool;
 use crate::pool::settings::PoolMode;
-use crate::protocol::{HEAD_LEN, Head, Report, SqlState, tag};
+use crate::pool::target::SessionAttrs;
+use crate::protocol::{Report, SqlState};
 use crate::session::ClientSession;
-use crate::session::batch::{self, Asked, Extent};
+use crate::session::batch::{self, Extent};
 use crate::session::client::Block;
+use crate::session::directive::Role;
+use crate::session::question::RouteRow;
 use crate::topology::{Choice, Consistency, Does, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope};
+pub use judge::{Admitted, Refused};
+use judge::{Nature, Unfit, Wish};
 use trace::{Cause, Step};
 
 /// What a client of a database with replicas has beside its pool. Boxed: others have none.
@@ -70,6 +75,8 @@ pub enum Route {
     Soon,
     /// It waits for a primary, the one at this place being lost.
     Await(usize),
+    /// It is not carried out.
+    Refused(Box<Report>),
 }
 
 /// Where to, and how.
@@ -90,15 +97,6 @@ pub enum Lane {
     Open,
     /// As many bytes as were judged: a replica is given nothing that was not, and what may have to be carried out again goes alone.
     Judged(usize),
-}
-
-/// What a batch does, as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nature {
-    /// It only reads.
-    Reads,
-    /// It begins a transaction that only reads.
-    Begins,
 }
 
 impl Routing {
@@ -162,8 +160,14 @@ impl Routing {
             Refuge::Unproven => return Route::Go(self.to_primary(), Cause::Read(Why::NotReplayed)),
             Refuge::Lost(place) => return Route::Await(place),
         }
+        match judge::of_position(session, input) {
+            None => {}
+            Some(Extent::Cut) => return Route::Cut,
+            Some(_) => return Route::Go(self.to_primary(), Cause::Position),
+        }
         self.steps.clear();
-        if let Some(cause) = self.stands_against(session, mode) {
+        let wish = Wish::of(session);
+        if let Some(cause) = self.stands_against(session, mode, wish, || plans.names_us(input)) {
             return Route::Go(self.to_primary(), cause);
         }
         let len = match batch::extent(input) {
@@ -171,24 +175,25 @@ impl Routing {
             Extent::Cut if input.len() < BATCH_LEN_MAX => return Route::Cut,
             Extent::Cut | Extent::Endless => return Route::Go(self.to_primary(), Cause::Unjudged),
         };
-        let nature = match self.judge(session, input.get(..len).unwrap_or_default(), plans) {
-            Ok(nature) => nature,
-            Err(Unfit::Not(cause)) => {
-                self.asked = 0;
-                return Route::Go(self.to_primary(), cause);
-            }
+        let batch = input.get(..len).unwrap_or_default();
+        let (nature, wish) = match self.judge(session, batch, plans, wish) {
+            Ok(judged) => judged,
             Err(Unfit::Unplanned(text)) if self.asked < ASKED_MAX => {
                 self.asked += 1;
                 return Route::Unplanned(text);
             }
-            Err(Unfit::Unplanned(_)) => {
+            Err(unfit) => {
                 self.asked = 0;
-                return Route::Go(self.to_primary(), Cause::Unplanned);
+                return match unfit {
+                    Unfit::Not(cause) => Route::Go(self.to_primary(), cause),
+                    Unfit::Unplanned(_) => Route::Go(self.to_primary(), Cause::Unplanned),
+                    Unfit::Refused(report) => Route::Refused(report),
+                };
             }
         };
         self.asked = 0;
         let view = self.realm.cluster.view();
-        let Choice { server, why } = self.choose(&view);
+        let Choice { server, why } = self.choose(&view, wish);
         if why == Why::NotReplayed {
             self.realm.cluster.await_replay(now);
             if now >= self.stands_by_from && server.is_some() && choice::is_near(&view, &self.sight) {
@@ -211,136 +216,51 @@ impl Routing {
         Route::Go(way, Cause::Read(why))
     }
 
-    /// Why nothing that comes now may go to a replica, whatever it is.
-    fn stands_against(&self, session: &ClientSession, mode: PoolMode) -> Option<Cause> {
+    /// Why nothing that comes now may go to a replica, whatever it is. `names_us`: whether it may say itself where it wants to go.
+    fn stands_against(
+        &self,
+        session: &ClientSession,
+        mode: PoolMode,
+        wish: Wish,
+        names_us: impl Fn() -> bool,
+    ) -> Option<Cause> {
         match session.block {
             Block::None => {}
             Block::Begun(modes) if modes.only_reads() => {}
+            Block::Begun(modes)
+                if modes.suit_standby() && (wish.role == Some(Role::Replica) || names_us()) => {}
             Block::Begun(_) => return Some(Cause::Transaction),
             Block::Failed => return Some(Cause::Failed),
         }
         if mode == PoolMode::Session {
             return Some(Cause::SessionMode);
         }
+        if wish.role == Some(Role::Primary) && !names_us() {
+            return Some(Cause::Directive);
+        }
         if self.scope.is_blind() {
             return Some(Cause::Blind);
         }
-        let set = |name| {
-            let settings = &session.settings;
-            if settings.is_empty() {
-                None
-            } else {
-                settings.value(name)
-            }
-        };
-        if set("pgweir.role").is_some_and(|role| role.eq_ignore_ascii_case("primary")) {
-            return Some(Cause::Directive);
+        let is_serializable = match session.settings.is_empty() {
+            true => None,
+            false => session.settings.value("default_transaction_isolation"),
         }
-        let is_serializable = match set("default_transaction_isolation") {
-            Some(level) => level.eq_ignore_ascii_case("serializable"),
-            None => self.scope.is_serializable(),
-        };
+        .map_or_else(
+            || self.scope.is_serializable(),
+            |level| level.eq_ignore_ascii_case("serializable"),
+        );
         is_serializable.then_some(Cause::Serializable)
     }
 
-    fn choose(&mut self, view: &View) -> Choice {
+    fn choose(&mut self, view: &View, wish: Wish) -> Choice {
         let pools = &self.pools;
         let load = |place: usize| pools.get(place).map_or(0, |pool| pool.shared.active());
-        choice::choose(
-            view,
-            self.realm.cluster.rules(),
-            &mut self.sight,
-            &self.realm.cluster.turn,
-            &load,
-        )
-    }
-
-    /// What may follow in a transaction on a replica, at the beginning of `input`: how much was judged to be harmless there.
-    ///
-    /// # Errors
-    /// It may not.
-    pub fn admit(
-        &mut self,
-        session: &ClientSession,
-        input: &[u8],
-        plans: &Plans,
-    ) -> Result<Admitted, Refused> {
-        let len = match batch::extent(input) {
-            Extent::Whole(len) => len,
-            Extent::Cut if input.len() < BATCH_LEN_MAX => return Ok(Admitted::Cut),
-            Extent::Cut | Extent::Endless => match batch::first(input) {
-                Some(len) => len,
-                None if input.len() < ADMITTED_LEN_MAX => return Ok(Admitted::Cut),
-                None => return Err(Refused::TooLong),
-            },
-        };
-        let batch = input.get(..len).unwrap_or(input);
-        for asked in batch::asked(batch, &session.statements) {
-            // Its transaction is there, whatever has changed meanwhile, and can do nothing but read.
-            match self.plan_of(session, asked, plans, Demand::Last) {
-                Planned::As(plan) if plan.following() == Following::Harmful => {
-                    return Err(Refused::Writes(plan));
-                }
-                Planned::As(_) => {}
-                Planned::Unknown => return Err(Refused::Unknown),
-                Planned::Not(text) => return Ok(Admitted::Unplanned(text)),
-            }
+        let mut rules = self.realm.cluster.rules();
+        if wish.role == Some(Role::Replica) && matches!(rules.reads, Reads::Any | Reads::Primary) {
+            rules.reads = Reads::Replica;
         }
-        Ok(Admitted::Bytes(len))
-    }
-
-    /// What may follow there in a batch that has failed: the server passes over it, up to its end.
-    #[must_use]
-    pub fn pass_over(&self, input: &[u8]) -> Admitted {
-        match batch::extent(input) {
-            Extent::Whole(len) => Admitted::Bytes(len),
-            Extent::Cut | Extent::Endless => batch::first(input).map_or(Admitted::Cut, Admitted::Bytes),
-        }
-    }
-
-    /// What a batch that only reads does.
-    fn judge(&self, session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Nature, Unfit> {
-        let (mut has_read, mut has_begun, mut has_set) = (false, false, false);
-        let mut last = None;
-        for asked in batch::asked(batch, &session.statements) {
-            let plan = match self.plan_of(session, asked, plans, Demand::Current) {
-                Planned::As(plan) => plan,
-                Planned::Unknown => return Err(Unfit::Not(Cause::Unknown)),
-                Planned::Not(text) => return Err(Unfit::Unplanned(text)),
-            };
-            match plan.class() {
-                // What was said before may have changed what it means.
-                Class::Read if has_set => return Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does))),
-                Class::Read => has_read = true,
-                Class::Begin(Access::ReadOnly) => has_begun = true,
-                Class::Modes(Access::ReadOnly) if has_begun || session.is_begun() => {}
-                Class::Session if session.is_begun() => has_set = true,
-                Class::Within if session.is_begun() => has_set |= plan.reason().subject().starts_with("SET"),
-                _ => return Err(Unfit::Not(Cause::Does(plan))),
-            }
-            last = Some(plan);
-        }
-        match (has_read, has_begun) {
-            (true, false) => Ok(Nature::Reads),
-            (true, true) => Ok(Nature::Begins),
-            // Nothing tells what the rest of its transaction does.
-            (false, _) => Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does))),
-        }
-    }
-
-    fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans, demand: Demand) -> Planned {
-        let text = match asked {
-            Asked::Text(text) => text,
-            Asked::Statement(statement) => match statement.text() {
-                Some(text) => text,
-                None => return Planned::Unknown,
-            },
-            Asked::Unknown => return Planned::Unknown,
-        };
-        match plans.find(&self.scope, session, text, demand) {
-            Some(plan) => Planned::As(plan),
-            None => Planned::Not(text.into()),
-        }
+        self.sight.set_floor(wish.floor);
+        choice::choose(view, rules, &mut self.sight, &self.realm.cluster.turn, &load)
     }
 
     /// The way to the primary.
@@ -372,10 +292,12 @@ impl Routing {
         self.used = way
             .place
             .map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
-        self.steps.push(Step {
-            place: way.place,
-            cause,
-        });
+        if !matches!(cause, Cause::Position) {
+            self.steps.push(Step {
+                place: way.place,
+                cause,
+            });
+        }
         self.again.clear();
         if let Lane::Judged(len) = way.lane
             && way.is_alone
@@ -425,11 +347,17 @@ impl Routing {
     /// This much more was judged.
     pub fn on_judged(&mut self, len: usize) {
         if let Some(Way {
+            place,
             lane: Lane::Judged(left),
             ..
         }) = &mut self.way
         {
             *left = len;
+            self.steps.clear();
+            self.steps.push(Step {
+                place: *place,
+                cause: Cause::There,
+            });
         }
     }
 
@@ -586,15 +514,20 @@ impl Routing {
         std::mem::take(&mut self.again)
     }
 
-    /// Answers a simple query for what only the pooler knows, but for its end.
-    pub fn answer(&mut self, question: Question, out: &mut Vec<u8>) {
-        let view = self.realm.cluster.view();
-        match question {
-            Question::Route => trace::route(&self.steps, &view, out),
-            Question::Lsn => {
-                let lsn = self.sight.position(&view).map(|lsn| lsn.to_string());
-                trace::value("pgweir.lsn", lsn.as_deref(), out);
-            }
+    /// Where the last batch went.
+    #[must_use]
+    pub fn rows(&self) -> Vec<RouteRow> {
+        trace::rows(&self.steps, &self.realm.cluster.view())
+    }
+
+    /// The message that was judged is as much longer now.
+    pub fn on_longer(&mut self, len: usize) {
+        if let Some(Way {
+            lane: Lane::Judged(left),
+            ..
+        }) = &mut self.way
+        {
+            *left += len;
         }
     }
 
@@ -604,66 +537,22 @@ impl Routing {
     }
 }
 
-/// Why a batch is not known to only read.
-enum Unfit {
-    Not(Cause),
-    /// One of its texts has not been planned.
-    Unplanned(Box<[u8]>),
-}
-
-enum Planned {
-    As(Arc<Plan>),
-    Unknown,
-    Not(Box<[u8]>),
-}
-
-/// What may be passed on in a transaction on a replica.
-#[derive(Debug)]
-pub enum Admitted {
-    Bytes(usize),
-    Cut,
-    Unplanned(Box<[u8]>),
-}
-
-/// Why something may not.
-#[derive(Debug)]
-pub enum Refused {
-    Writes(Arc<Plan>),
-    Unknown,
-    TooLong,
-}
-
-/// What only the pooler knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// `SHOW pgweir.route`
-    Route,
-    /// `SHOW pgweir.lsn`
-    Lsn,
-}
-
-/// Whether a simple query asks for what only the pooler knows, and how long its message is.
+/// Where the last statement went of a client that has no choice.
 #[must_use]
-pub fn question(input: &[u8]) -> Option<(Question, usize)> {
-    let head = Head::read_frontend(input).ok()??;
-    if head.tag != tag::QUERY || head.body > QUESTION_LEN_MAX {
-        return None;
+pub fn only(server: &ServerInfo, pool: &LocalPool) -> RouteRow {
+    RouteRow {
+        shard: Box::default(),
+        role: match pool.shared.target.load().session_attrs {
+            SessionAttrs::ReadOnly | SessionAttrs::Standby => "replica",
+            SessionAttrs::Any
+            | SessionAttrs::Primary
+            | SessionAttrs::ReadWrite
+            | SessionAttrs::PreferStandby => "primary",
+        },
+        server: server.address.to_string().into(),
+        reason: "the database has no replicas".into(),
     }
-    let body = input.get(HEAD_LEN..head.len())?;
-    let text = std::str::from_utf8(body.strip_suffix(&[0])?).ok()?;
-    let mut words = text.trim_end_matches([';', ' ', '\n']).split_ascii_whitespace();
-    let is_show = words.next()?.eq_ignore_ascii_case("show");
-    let name = words.next().filter(|_| is_show && words.next().is_none())?;
-    let question = match name {
-        name if name.eq_ignore_ascii_case("pgweir.route") => Question::Route,
-        name if name.eq_ignore_ascii_case("pgweir.lsn") => Question::Lsn,
-        _ => return None,
-    };
-    Some((question, head.len()))
 }
-
-/// Such a query is short.
-const QUESTION_LEN_MAX: usize = 64;
 
 /// What a standby answers to what only a primary can do.
 const NO_READ: [&str; 4] = ["25006", "0A000", "55000", "XX000"];

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::plan::Plan;
-use crate::protocol::write::{self, Frame};
-use crate::protocol::{SqlState, tag};
+use crate::protocol::SqlState;
+use crate::session::question::RouteRow;
 use crate::topology::{View, Why};
 
 /// One attempt.
@@ -39,8 +39,12 @@ pub enum Cause {
     Unplanned,
     /// A replica refused it with this code, or was lost.
     Refused(Option<SqlState>),
-    /// `SET pgweir.role`.
+    /// The client has asked for it, by a comment or `SET pgweir.role`.
     Directive,
+    /// Its transaction is there.
+    There,
+    /// It is no statement of the client's: it asks for a position.
+    Position,
 }
 
 impl fmt::Display for Cause {
@@ -64,70 +68,27 @@ impl fmt::Display for Cause {
             Self::Unplanned => f.write_str("too many statements wait to be planned"),
             Self::Refused(Some(code)) => write!(f, "a replica refused it ({code})"),
             Self::Refused(None) => f.write_str("a replica was lost, or could not be had"),
-            Self::Directive => f.write_str("pgweir.role"),
+            Self::Directive => f.write_str("pgweir: role=primary"),
+            Self::Position => f.write_str("SHOW pgweir.lsn"),
+            Self::There => f.write_str("its transaction is on this server"),
         }
     }
 }
 
 /// Where the last batch went: a row for each attempt, in order.
-pub(super) fn route(steps: &[Step], view: &View, out: &mut Vec<u8>) {
-    describe(&["shard", "role", "server", "reason"], out);
-    for step in steps {
+pub(super) fn rows(steps: &[Step], view: &View) -> Vec<RouteRow> {
+    let row = |step: &Step| {
         let server = step.place.and_then(|place| view.servers.get(place));
-        let role = match step.place {
-            None => "none",
-            Some(place) if view.writes_at() == Some(place) => "primary",
-            Some(_) => "replica",
-        };
-        let reason = step.cause.to_string();
-        let name = server.map_or("", |server| &*server.name);
-        row(&[Some(""), Some(role), Some(name), Some(&reason)], out);
-    }
-    complete(out);
-}
-
-/// One value.
-pub(super) fn value(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
-    describe(&[name], out);
-    row(&[value], out);
-    complete(out);
-}
-
-fn describe(names: &[&str], out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::ROW_DESCRIPTION);
-    out.extend_from_slice(&u16::try_from(names.len()).unwrap_or(0).to_be_bytes());
-    for name in names {
-        write::cstr(out, name.as_bytes());
-        // Of no table; text of any length, in text.
-        out.extend_from_slice(&[0; 6]);
-        out.extend_from_slice(&TEXT_OID.to_be_bytes());
-        out.extend_from_slice(&(-1_i16).to_be_bytes());
-        out.extend_from_slice(&(-1_i32).to_be_bytes());
-        out.extend_from_slice(&[0; 2]);
-    }
-    frame.end(out);
-}
-
-fn row(values: &[Option<&str>], out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::DATA_ROW);
-    out.extend_from_slice(&u16::try_from(values.len()).unwrap_or(0).to_be_bytes());
-    for value in values {
-        match value {
-            Some(value) => {
-                out.extend_from_slice(&i32::try_from(value.len()).unwrap_or(0).to_be_bytes());
-                out.extend_from_slice(value.as_bytes());
-            }
-            None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+        RouteRow {
+            shard: Box::default(),
+            role: match step.place {
+                None => "none",
+                Some(place) if view.writes_at() == Some(place) => "primary",
+                Some(_) => "replica",
+            },
+            server: server.map_or_else(Box::default, |server| (*server.name).into()),
+            reason: step.cause.to_string().into(),
         }
-    }
-    frame.end(out);
+    };
+    steps.iter().map(row).collect()
 }
-
-fn complete(out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::COMMAND_COMPLETE);
-    write::cstr(out, b"SHOW");
-    frame.end(out);
-}
-
-/// `text`, in `pg_type.dat`.
-const TEXT_OID: u32 = 25;

@@ -193,6 +193,13 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Result<Taken, SessionError> {
         let mapped = matches!(self.naming, Naming::Mapped { .. });
+        if self.batch == Batch::None
+            && !parties.server.pipeline.is_empty()
+            && parties.client.is_question(message.head.tag, message.body)
+        {
+            // No server knows. Whoever does answers it in its turn.
+            return Ok(Taken::Held);
+        }
         match message.head.tag {
             tag::QUERY => Ok(self.on_query(message, out, parties)),
             tag::SYNC => Ok(self.on_sync(parties)),
