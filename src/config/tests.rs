@@ -11,6 +11,7 @@ use crate::pool::settings::PoolMode;
 
 mod bad;
 mod documented;
+mod replicas;
 
 /// Files by name.
 #[derive(Default)]

@@ -186,17 +186,6 @@ fn unknown_keys_of_sections_name_what_is_near_or_all() {
 #[test]
 fn features_of_other_versions_are_refused_by_name() {
     let keys = [
-        "read_replicas",
-        "load_balancing",
-        "reads",
-        "read_consistency",
-        "max_replica_lag",
-        "health_check_interval",
-        "read_only_functions",
-        "write_functions",
-        "lsn_poll_interval",
-        "failover_timeout",
-        "failover_threshold",
         "shard_key",
         "shard_function",
         "cross_shard_writes",

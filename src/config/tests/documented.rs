@@ -14,10 +14,12 @@ fn with_password() -> Given {
     }
 }
 
-/// The lines with the number sign taken away from those that hold a default.
+/// The lines with the number sign taken away from those that hold a default, and from the one that others have no meaning without.
 fn with_defaults_written(text: &str) -> String {
-    let is_default =
-        |line: &str| line.starts_with('#') && !line.starts_with("# ") && !line.ends_with(EXAMPLE);
+    let is_default = |line: &str| {
+        let is_example = line.ends_with(EXAMPLE) && !line.starts_with("#read_replicas");
+        line.starts_with('#') && !line.starts_with("# ") && !is_example
+    };
     text.lines()
         .map(|line| if is_default(line) { &line[1..] } else { line })
         .collect::<Vec<_>>()
@@ -51,6 +53,13 @@ fn the_documented_defaults_are_the_defaults() {
         (&written.auth, &written.tls, &written.server_tls),
         (&as_it_is.auth, &as_it_is.tls, &as_it_is.server_tls)
     );
+    let replicas = written.databases["app"].replicas.as_deref().unwrap();
+    assert_eq!(replicas.servers.len(), 2);
+    let defaults = Replicas {
+        servers: replicas.servers.clone(),
+        ..Replicas::default()
+    };
+    assert_eq!(*replicas, defaults);
     let empty = Config {
         users: as_it_is.users.clone(),
         databases: as_it_is.databases.clone(),
