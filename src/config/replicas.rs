@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::config::document::{Raw, Reader, Written, entries};
-use crate::config::{Replica, Replicas, sections};
+use crate::config::{Replica, Replicas, ServerUrl, sections};
 use crate::topology::{Balancing, Consistency, Reads};
 
 /// What was written of them so far.
@@ -87,7 +87,10 @@ fn interval(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Duration> 
 
 fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
     let Raw::Toml(DeValue::Array(array)) = &written.value else {
-        reader.problem(written, "must be a list of URLs, as in [\"postgresql://user:password@replica1/app\"]");
+        reader.problem(
+            written,
+            "must be a list of URLs, as in [\"postgresql://user:password@replica1/app\"]",
+        );
         return Vec::new();
     };
     if array.len() > SERVERS_MAX {
@@ -102,7 +105,12 @@ fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
 fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
     let Raw::Toml(DeValue::Table(table)) = &written.value else {
         let (source, url) = sections::server_url(reader, written)?;
-        return Some(Replica { source, url, weight: 1 });
+        one_server(reader, written, &url)?;
+        return Some(Replica {
+            source,
+            url,
+            weight: 1,
+        });
     };
     let (mut found, mut weight) = (None, 1);
     for entry in entries(table, &written.path) {
@@ -113,10 +121,26 @@ fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
         }
     }
     if found.is_none() {
-        reader.problem(written, "needs a url, as in { url = \"postgresql://…\", weight = 2 }");
+        reader.problem(
+            written,
+            "needs a url, as in { url = \"postgresql://…\", weight = 2 }",
+        );
     }
     let (source, url) = found??;
+    one_server(reader, written, &url)?;
     Some(Replica { source, url, weight })
+}
+
+/// How far a server has come is asked on one connection, and said of others: they must be to the same.
+fn one_server(reader: &mut Reader<'_>, written: &Written<'_>, url: &ServerUrl) -> Option<()> {
+    if url.servers.len() > 1 {
+        reader.problem(
+            written,
+            "must name one server: each replica is an entry of its own",
+        );
+        return None;
+    }
+    Some(())
 }
 
 pub(super) const REPLICA_KEYS: [&str; 11] = [

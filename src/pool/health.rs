@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::protocol::Report;
 use crate::protocol::startup::Replication;
-use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Watch};
+use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Role, ServerView, Watch};
 
 use super::clock::{Clock, micros};
 use super::cluster::Realm;
@@ -154,6 +154,15 @@ fn publish(ward: &Ward, watch: &Watch) {
     let before = cluster.view();
     if **before == *watch.view() {
         return;
+    }
+    let is_stranger = |server: &ServerView| server.role == Role::Stranger;
+    for (server, known) in watch.view().servers.iter().zip(&before.servers) {
+        if is_stranger(server) && !is_stranger(known) {
+            tracing::error!(
+                server = &*server.name,
+                "a server of read_replicas is none of the primary's: it is of another cluster, and takes nothing"
+            );
+        }
     }
     if before.primary != watch.view().primary {
         let name = |place: Option<usize>| {
@@ -320,6 +329,7 @@ fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
     };
     Some(Answer {
         asked_at,
+        system: value(6)?.parse().ok()?,
         is_in_recovery,
         timeline: value(1)?.parse().ok()?,
         lsn: if is_in_recovery {
@@ -341,7 +351,8 @@ const QUESTION: &str = "SELECT r, \
     CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
     (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, \
     pg_catalog.current_setting('wal_block_size'), \
-    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) \
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
+    (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
 
 /// How long what was read of the catalogs is believed while nothing changes that we know of.
