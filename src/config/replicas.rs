@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::config::document::{Raw, Reader, Written, entries};
-use crate::config::{Replica, Replicas, sections};
+use crate::config::{Replica, Replicas, ServerUrl, sections};
 use crate::topology::{Balancing, Consistency, Reads};
 
 /// What was written of them so far.
@@ -105,6 +105,7 @@ fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
 fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
     let Raw::Toml(DeValue::Table(table)) = &written.value else {
         let (source, url) = sections::server_url(reader, written)?;
+        one_server(reader, written, &url)?;
         return Some(Replica {
             source,
             url,
@@ -126,7 +127,20 @@ fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
         );
     }
     let (source, url) = found??;
+    one_server(reader, written, &url)?;
     Some(Replica { source, url, weight })
+}
+
+/// How far a server has come is asked on one connection, and said of others: they must be to the same.
+fn one_server(reader: &mut Reader<'_>, written: &Written<'_>, url: &ServerUrl) -> Option<()> {
+    if url.servers.len() > 1 {
+        reader.problem(
+            written,
+            "must name one server: each replica is an entry of its own",
+        );
+        return None;
+    }
+    Some(())
 }
 
 pub(super) const REPLICA_KEYS: [&str; 11] = [

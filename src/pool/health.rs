@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::protocol::Report;
 use crate::protocol::startup::Replication;
-use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Watch};
+use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Role, ServerView, Watch};
 
 use super::clock::{Clock, micros};
 use super::cluster::Realm;
@@ -177,6 +177,15 @@ fn publish(ward: &Ward, watch: &Watch) {
                     "a server takes writes on a timeline that was left: writes are refused until its successor is back"
                 );
             }
+        }
+    }
+    let is_stranger = |server: &ServerView| server.role == Role::Stranger;
+    for (server, known) in watch.view().servers.iter().zip(&before.servers) {
+        if is_stranger(server) && !is_stranger(known) {
+            tracing::error!(
+                server = &*server.name,
+                "a server of read_replicas is none of the primary's: it is of another cluster, and takes nothing"
+            );
         }
     }
     if before.primary != watch.view().primary {
@@ -349,6 +358,7 @@ fn read(rows: &Rows, asked_at: u64) -> Option<Answer> {
     let has_more = is_in_recovery && received != Some(lsn);
     Some(Answer {
         asked_at,
+        system: value(7)?.parse().ok()?,
         is_in_recovery,
         timeline: value(1)?.parse().ok()?,
         lsn,
@@ -369,7 +379,8 @@ const QUESTION: &str = "SELECT r, \
     (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, \
     pg_catalog.current_setting('wal_block_size'), \
     pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
-    CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() END \
+    CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() END, \
+    (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS s";
 
 /// How long what was read of the catalogs is believed while nothing changes that we know of.

@@ -79,6 +79,8 @@ pub enum Role {
     Unknown,
     Primary,
     Replica,
+    /// Of another cluster: the configuration is wrong.
+    Stranger,
 }
 
 /// A position that was asked for at a time.

@@ -18,6 +18,8 @@ pub struct Watch {
     newest: u32,
     /// Whose positions replicas are measured by.
     measure: Option<(usize, u32)>,
+    /// The cluster that this is about: that of the first server, or of the first primary while that is not heard of.
+    system: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,8 @@ struct State {
     failures: u32,
     standing: Standing,
     started_at: i64,
+    /// As in [`Answer`].
+    system: u64,
     /// The oldest position of the primary that it is known not to have replayed. It is kept until it has: the primary's own
     /// samples are too few for that.
     missing: Option<Sample>,
@@ -55,6 +59,8 @@ pub enum Conflict {
 pub struct Answer {
     /// When it was asked; microseconds.
     pub asked_at: u64,
+    /// `system_identifier`: the same on a primary and its standbys, and on no others.
+    pub system: u64,
     pub is_in_recovery: bool,
     pub timeline: u32,
     /// What it has written, or replayed.
@@ -76,6 +82,7 @@ impl Watch {
             conflict: Conflict::None,
             newest: 0,
             measure: None,
+            system: None,
         }
     }
 
@@ -91,7 +98,14 @@ impl Watch {
             return;
         };
         state.failures = 0;
-        let role = if answer.is_in_recovery {
+        state.system = answer.system;
+        if place == 0 || (self.system.is_none() && !answer.is_in_recovery) {
+            self.system = Some(answer.system);
+        }
+        let role = if self.system.is_some_and(|system| system != answer.system) {
+            // What another cluster has is neither fresh nor old.
+            Role::Stranger
+        } else if answer.is_in_recovery {
             Role::Replica
         } else {
             Role::Primary
@@ -113,8 +127,20 @@ impl Watch {
             lsn: answer.lsn,
             shown: answer.shown,
         });
+        self.know_strangers();
         self.elect();
         self.judge(answer.asked_at);
+    }
+
+    /// Who was heard of before it was known what cluster this is.
+    fn know_strangers(&mut self) {
+        let Some(system) = self.system else { return };
+        for (server, state) in self.view.servers.iter_mut().zip(&self.states) {
+            let is_heard = matches!(server.role, Role::Primary | Role::Replica);
+            if is_heard && state.system != system {
+                server.role = Role::Stranger;
+            }
+        }
     }
 
     /// A connection to a server was lost. Perhaps it starts anew, and a standby that does shows less than before at first: nothing
@@ -274,6 +300,7 @@ mod tests {
     fn says(role: Role, timeline: u32, lsn: u64, asked_at: u64) -> Answer {
         Answer {
             asked_at,
+            system: 1,
             is_in_recovery: role == Role::Replica,
             timeline,
             lsn: Lsn(lsn),
@@ -407,6 +434,27 @@ mod tests {
         assert_eq!((watch.view().primary, watch.view().writes_at()), (None, None));
         watch.on_answer(2, &says(Role::Primary, 3, 12, 3 * SECOND));
         assert_eq!(watch.view().primary, Some(2));
+    }
+
+    #[test]
+    fn a_server_of_another_cluster_is_neither_primary_nor_replica() {
+        let mut watch = watch(3);
+        let other = |role| Answer {
+            system: 2,
+            ..says(role, 5, 99, SECOND)
+        };
+        watch.on_answer(2, &other(Role::Replica));
+        watch.on_answer(0, &says(Role::Primary, 1, 10, SECOND));
+        assert_eq!(watch.view().servers[2].role, Role::Stranger);
+        watch.on_answer(1, &other(Role::Primary));
+        watch.on_answer(2, &other(Role::Replica));
+        assert_eq!(watch.view().primary, Some(0));
+        assert!(!watch.view().servers[2].is_usable);
+        assert_eq!(watch.view().servers[2].role, Role::Stranger);
+        // All were made anew.
+        watch.on_answer(0, &other(Role::Primary));
+        watch.on_answer(2, &other(Role::Replica));
+        assert!(watch.view().servers[2].is_usable);
     }
 
     #[test]

@@ -364,3 +364,22 @@ fn a_primary_that_takes_no_new_connection_is_not_lost() {
     client.query("COMMIT");
     assert_eq!(client.value("SELECT v FROM t WHERE id = 3"), "4");
 }
+
+#[test]
+fn a_standby_of_another_cluster_is_read_by_nobody() {
+    // Servers of one version are copies of one cluster here.
+    let (primary, other) = (Postgres::start(), Postgres::major(14));
+    for server in [&primary, &other] {
+        server.sql("CREATE TABLE t (v int)");
+    }
+    primary.sql("INSERT INTO t VALUES (1)");
+    let replica = other.replica();
+    let keys = format!("read_replicas = [\"{}\"]\n", replica.superuser_url());
+    let pgweir = Pgweir::before_with(&primary, &keys);
+    pgweir.wait_for_log("of another cluster", 1);
+    let mut client = Wire::log_in(pgweir.port(), "postgres", "app", None);
+    for _ in 0..20 {
+        assert_eq!(client.value("SELECT v FROM t"), "1");
+        assert_eq!(role(&mut client), "primary");
+    }
+}

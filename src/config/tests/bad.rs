@@ -184,6 +184,19 @@ fn unknown_keys_of_sections_name_what_is_near_or_all() {
 }
 
 #[test]
+fn a_replica_is_one_server() {
+    let replicas = |list: &str| {
+        below(&format!(
+            "[databases.r]\nurl = \"postgresql://u@a/r\"\nread_replicas = {list}"
+        ))
+    };
+    let two = replicas("[\"postgresql://u@b,c/r\"]");
+    assert!(two.contains("must name one server"), "{two}");
+    let weighed = replicas("[{ url = \"postgresql://u@b,c/r\", weight = 2 }]");
+    assert!(weighed.contains("must name one server"), "{weighed}");
+}
+
+#[test]
 fn features_of_other_versions_are_refused_by_name() {
     let keys = [
         "shard_key",

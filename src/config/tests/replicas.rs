@@ -5,7 +5,8 @@ use crate::topology::{Balancing, Consistency, Reads};
 
 /// What is read of a database with these lines in its section.
 fn with(lines: &str) -> Result<Config, String> {
-    let text = format!("[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"postgresql://app@one/app\"\n{lines}\n");
+    let text =
+        format!("[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"postgresql://app@one/app\"\n{lines}\n");
     Given::default()
         .parse(&text)
         .map_err(|problems| problems.to_string())

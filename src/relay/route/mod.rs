@@ -464,7 +464,7 @@ impl Routing {
     /// Whether an answer of a replica that refuses with this code, or none, is reason enough to read from the primary.
     #[must_use]
     pub fn may_leave(&self, code: Option<SqlState>) -> bool {
-        let is_no_read = code.is_some_and(|code| NO_READ.contains(&code.as_str()));
+        let is_no_read = code.is_some_and(|code| NO_READ.contains(&code));
         is_no_read || !self.reads_replicas_only()
     }
 
@@ -555,7 +555,12 @@ pub fn only(server: &ServerInfo, pool: &LocalPool) -> RouteRow {
 }
 
 /// What a standby answers to what only a primary can do.
-const NO_READ: [&str; 4] = ["25006", "0A000", "55000", "XX000"];
+const NO_READ: [SqlState; 4] = [
+    SqlState::READ_ONLY_SQL_TRANSACTION,
+    SqlState::FEATURE_NOT_SUPPORTED,
+    SqlState::OBJECT_NOT_IN_STATE,
+    SqlState::INTERNAL_ERROR,
+];
 
 /// Nobody may take a read.
 #[must_use]
