@@ -132,7 +132,6 @@ impl Cluster {
     }
 
     /// Ends when something is published after this was called, while there is a primary.
-    #[must_use]
     pub fn heard(&self) -> OwnedNotified {
         Arc::clone(&self.heard).notified_owned()
     }
@@ -174,7 +173,6 @@ impl Ticket {
     }
 
     /// Ends when a primary is heard of after this was called.
-    #[must_use]
     pub fn heard(&self) -> OwnedNotified {
         self.realm.cluster.heard()
     }
