@@ -87,7 +87,10 @@ fn interval(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Duration> 
 
 fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
     let Raw::Toml(DeValue::Array(array)) = &written.value else {
-        reader.problem(written, "must be a list of URLs, as in [\"postgresql://user:password@replica1/app\"]");
+        reader.problem(
+            written,
+            "must be a list of URLs, as in [\"postgresql://user:password@replica1/app\"]",
+        );
         return Vec::new();
     };
     if array.len() > SERVERS_MAX {
@@ -102,7 +105,15 @@ fn servers(reader: &mut Reader<'_>, written: &Written<'_>) -> Vec<Replica> {
 fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
     let Raw::Toml(DeValue::Table(table)) = &written.value else {
         let (source, url) = sections::server_url(reader, written)?;
-        return Some(Replica { source, url, weight: 1 });
+        return single(
+            reader,
+            written,
+            Replica {
+                source,
+                url,
+                weight: 1,
+            },
+        );
     };
     let (mut found, mut weight) = (None, 1);
     for entry in entries(table, &written.path) {
@@ -113,10 +124,25 @@ fn server(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<Replica> {
         }
     }
     if found.is_none() {
-        reader.problem(written, "needs a url, as in { url = \"postgresql://…\", weight = 2 }");
+        reader.problem(
+            written,
+            "needs a url, as in { url = \"postgresql://…\", weight = 2 }",
+        );
     }
     let (source, url) = found??;
-    Some(Replica { source, url, weight })
+    single(reader, written, Replica { source, url, weight })
+}
+
+/// What one of several hosts says of itself would be taken for true of the others.
+fn single(reader: &mut Reader<'_>, written: &Written<'_>, replica: Replica) -> Option<Replica> {
+    if replica.url.servers.len() > 1 {
+        reader.problem(
+            written,
+            "must have one host: each replica has an entry of its own",
+        );
+        return None;
+    }
+    Some(replica)
 }
 
 pub(super) const REPLICA_KEYS: [&str; 11] = [

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
+use arc_swap::Guard;
 use foldhash::fast::RandomState;
 
 use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
@@ -39,8 +40,9 @@ impl Scope {
     }
 
     /// What a session begins with: on the first of the servers that has told.
-    fn defaults(&self) -> Option<Arc<Defaults>> {
-        self.pools.iter().find_map(|pool| pool.defaults.load_full())
+    fn defaults(&self) -> Guard<Option<Arc<Defaults>>> {
+        let mut all = self.pools.iter().map(|pool| pool.defaults.load());
+        all.find(|defaults| defaults.is_some()).unwrap_or_default()
     }
 }
 
@@ -227,8 +229,13 @@ impl Plans {
     /// The plan of a text for a client, if there is one.
     pub fn find(&self, scope: &Scope, session: &ClientSession, text: &[u8]) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
-        let defaults = scope.defaults()?;
-        let question = question(scope.realm.knowledge.stamp()?, &defaults, session, text);
+        let defaults = scope.defaults();
+        let question = question(
+            scope.realm.knowledge.stamp()?,
+            defaults.as_deref()?,
+            session,
+            text,
+        );
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -267,11 +274,12 @@ impl Plans {
 
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
     pub fn ask(&self, scope: &Scope, session: &ClientSession, text: Box<[u8]>, waker: &Waker) -> Asking {
-        let (Some(known), Some(defaults)) = (scope.realm.knowledge.current(), scope.defaults()) else {
+        let defaults = scope.defaults();
+        let (Some(known), Some(defaults)) = (scope.realm.knowledge.current(), defaults.as_deref()) else {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let asked = question(known.stamp, &defaults, session, &text);
+        let asked = question(known.stamp, defaults, session, &text);
         let (path, user, spelling) = (asked.path.into(), asked.user.into(), asked.spelling);
         let answer = Answer::new(waker);
         let job = Job {
@@ -314,7 +322,8 @@ pub(super) fn carry_out(job: &Job) {
         Literals::Fixed => job.plans.learn(question, Arc::clone(&plan)),
         Literals::Free => {
             let mut normaliser = Normaliser::new();
-            job.plans.learn(question.general(&mut normaliser), Arc::clone(&plan));
+            job.plans
+                .learn(question.general(&mut normaliser), Arc::clone(&plan));
         }
     }
     job.answer.give(plan);
@@ -340,10 +349,19 @@ impl Job {
 }
 
 /// What a text means to a client: under its own settings, and what it begins with where it has none.
-fn question<'a>(stamp: Stamp, defaults: &'a Defaults, session: &'a ClientSession, text: &'a [u8]) -> Question<'a> {
+fn question<'a>(
+    stamp: Stamp,
+    defaults: &'a Defaults,
+    session: &'a ClientSession,
+    text: &'a [u8],
+) -> Question<'a> {
     let set = |name: &str| {
         let settings = &session.settings;
-        if settings.is_empty() { None } else { settings.value(name) }
+        if settings.is_empty() {
+            None
+        } else {
+            settings.value(name)
+        }
     };
     let user = set("role").filter(|role| *role != "none");
     let user = user.or_else(|| set("session_authorization"));

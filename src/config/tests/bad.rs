@@ -184,6 +184,13 @@ fn unknown_keys_of_sections_name_what_is_near_or_all() {
 }
 
 #[test]
+fn a_replica_is_one_host() {
+    let text = "[databases.b]\nurl = \"postgresql://a/x\"\nread_replicas = [\"postgresql://c,d/x\"]";
+    let said = below(text);
+    assert!(said.ends_with("must have one host: each replica has an entry of its own"), "{said}");
+}
+
+#[test]
 fn features_of_other_versions_are_refused_by_name() {
     let keys = [
         "read_replicas",
