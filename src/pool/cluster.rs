@@ -129,7 +129,6 @@ impl Cluster {
     }
 
     /// Ends when something is published after this was called, while there is a primary.
-    #[must_use]
     pub fn heard(&self) -> OwnedNotified {
         Arc::clone(&self.heard).notified_owned()
     }

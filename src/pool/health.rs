@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::protocol::Report;
 use crate::protocol::startup::Replication;
-use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Role, ServerView, Watch};
+use crate::topology::{Answer, Conflict, Health, Layout, Lsn, Role, ServerView, View, Watch};
 
 use super::clock::{Clock, micros};
 use super::cluster::Realm;
@@ -164,6 +164,16 @@ fn publish(ward: &Ward, watch: &Watch) {
     if **before == *watch.view() {
         return;
     }
+    if before.primary != watch.view().primary && watch.view().primary.is_some() {
+        // What was defined last may not have come to it.
+        ward.realm.knowledge.on_changed();
+    }
+    cluster.publish(watch.view().clone());
+    tell(ward, watch, &before);
+}
+
+/// Tells the log, once everybody knows.
+fn tell(ward: &Ward, watch: &Watch, before: &View) {
     if ward.is_new(watch.conflict()) {
         match watch.conflict() {
             Conflict::None => {}
@@ -188,23 +198,19 @@ fn publish(ward: &Ward, watch: &Watch) {
             );
         }
     }
-    if before.primary != watch.view().primary {
-        let name = |place: Option<usize>| {
-            let server = place.and_then(|place| watch.view().servers.get(place));
-            server.map_or_else(|| "none".to_owned(), |server| server.name.to_string())
-        };
-        let (now, then) = (name(watch.view().primary), name(before.primary));
-        if before.primary.is_none() {
-            tracing::info!(primary = now, "the primary is known");
-        } else {
-            tracing::warn!(primary = now, before = then, "the primary is another now");
-        }
-        if watch.view().primary.is_some() {
-            // What was defined last may not have come to it.
-            ward.realm.knowledge.on_changed();
-        }
+    if before.primary == watch.view().primary {
+        return;
     }
-    cluster.publish(watch.view().clone());
+    let name = |place: Option<usize>| {
+        let server = place.and_then(|place| watch.view().servers.get(place));
+        server.map_or_else(|| "none".to_owned(), |server| server.name.to_string())
+    };
+    let (now, then) = (name(watch.view().primary), name(before.primary));
+    if before.primary.is_none() {
+        tracing::info!(primary = now, "the primary is known");
+    } else {
+        tracing::warn!(primary = now, before = then, "the primary is another now");
+    }
 }
 
 /// Until it is time to ask again: sooner while sessions wait for replicas, or something seems to be wrong. `signs`: those there

@@ -29,14 +29,22 @@ use super::local::LocalPool;
 pub struct Stand {
     /// The pool with the desk.
     pub pool: Rc<LocalPool>,
-    /// Of a database with replicas: the pools of its servers, by place. Notifications are the primary's, whichever that is.
-    pub servers: Option<(Arc<Realm>, Box<[Rc<LocalPool>]>)>,
+    /// Of a database with replicas. Notifications are the primary's, whichever that is.
+    pub servers: Option<Servers>,
+}
+
+/// The servers of a database with replicas, as a user uses them.
+#[derive(Debug)]
+pub struct Servers {
+    pub realm: Arc<Realm>,
+    /// Its pools, by place.
+    pub pools: Box<[Rc<LocalPool>]>,
 }
 
 impl Stand {
     /// The pool of the server that has the notifications; none: no server has them now.
     fn source(&self) -> Option<&Rc<LocalPool>> {
-        let Some((realm, pools)) = &self.servers else {
+        let Some(Servers { realm, pools }) = &self.servers else {
             return Some(&self.pool);
         };
         let view = realm.cluster.view();

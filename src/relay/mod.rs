@@ -89,7 +89,11 @@ pub fn poll_serve(client: &mut Client, current: &mut Current, cx: &mut TaskConte
                 let end = ready!(exchange.poll(client, cx));
                 match std::mem::take(current) {
                     Current::Serving(exchange) => conclude(client, exchange, end, cx),
-                    _ => Ok(()),
+                    Current::Idle
+                    | Current::Waiting(_)
+                    | Current::Planning(_)
+                    | Current::Vacant(_)
+                    | Current::StandingBy(_) => Ok(()),
                 }
             }
         };

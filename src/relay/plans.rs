@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
+use arc_swap::Guard;
 use foldhash::fast::RandomState;
 use memchr::memmem::Finder;
 
@@ -37,6 +38,7 @@ impl Scope {
     #[must_use]
     pub fn is_serializable(&self) -> bool {
         self.defaults()
+            .as_ref()
             .is_some_and(|defaults| defaults.isolation == Isolation::Serializable)
     }
 
@@ -47,8 +49,9 @@ impl Scope {
     }
 
     /// What a session begins with: on the first of the servers that has told.
-    fn defaults(&self) -> Option<Arc<Defaults>> {
-        self.pools.iter().find_map(|pool| pool.defaults.load_full())
+    fn defaults(&self) -> Guard<Option<Arc<Defaults>>> {
+        let mut all = self.pools.iter().map(|pool| pool.defaults.load());
+        all.find(|defaults| defaults.is_some()).unwrap_or_default()
     }
 }
 
@@ -258,8 +261,13 @@ impl Plans {
         demand: Demand,
     ) -> Option<Arc<Plan>> {
         let own = &mut *self.own.borrow_mut();
-        let defaults = scope.defaults()?;
-        let question = question(scope.realm.knowledge.stamp(demand)?, &defaults, session, text);
+        let defaults = scope.defaults();
+        let question = question(
+            scope.realm.knowledge.stamp(demand)?,
+            defaults.as_deref()?,
+            session,
+            text,
+        );
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -299,11 +307,12 @@ impl Plans {
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
     pub fn ask(&self, scope: &Scope, session: &ClientSession, wanted: Wanted, waker: &Waker) -> Asking {
         let Wanted { text, demand } = wanted;
-        let (Some(known), Some(defaults)) = (scope.realm.knowledge.known(demand), scope.defaults()) else {
+        let defaults = scope.defaults();
+        let (Some(known), Some(defaults)) = (scope.realm.knowledge.known(demand), defaults.as_deref()) else {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let asked = question(known.stamp, &defaults, session, &text);
+        let asked = question(known.stamp, defaults, session, &text);
         let (path, user, spelling) = (asked.path.into(), asked.user.into(), asked.spelling);
         let answer = Answer::new(waker);
         let job = Job {

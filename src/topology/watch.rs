@@ -78,9 +78,15 @@ impl Watch {
         Self {
             health,
             states: vec![State::default(); view.servers.len()],
+            newest: view
+                .servers
+                .iter()
+                .filter(|server| server.role != Role::Stranger)
+                .map(|server| server.timeline)
+                .max()
+                .unwrap_or(0),
             view,
             conflict: Conflict::None,
-            newest: 0,
             measure: None,
             system: None,
         }
@@ -116,12 +122,17 @@ impl Watch {
         if has_restarted || goes_back {
             server.instance = server.instance.wrapping_add(1);
         }
-        if has_restarted || goes_back || server.timeline != answer.timeline {
+        // A standby that nobody streams to knows its timeline by what it has on disk, which comes late.
+        let timeline = match role {
+            Role::Replica if !has_restarted => answer.timeline.max(server.timeline),
+            Role::Replica | Role::Primary | Role::Unknown | Role::Stranger => answer.timeline,
+        };
+        if has_restarted || goes_back || server.timeline != timeline {
             server.samples.clear();
         }
         state.started_at = answer.started_at;
         server.role = role;
-        server.timeline = answer.timeline;
+        server.timeline = timeline;
         server.push(Sample {
             asked_at: answer.asked_at,
             lsn: answer.lsn,
@@ -466,6 +477,16 @@ mod tests {
         let server = &watch.view().servers[1];
         assert_ne!(server.instance, before);
         assert!(server.samples.is_empty() && server.is_usable);
+    }
+
+    #[test]
+    fn a_standby_does_not_leave_a_timeline_that_it_has_followed() {
+        let mut watch = watch(2);
+        for (timeline, at) in [(1, 1), (2, 2), (1, 3)] {
+            watch.on_answer(1, &says(Role::Replica, timeline, 10 + at, at * SECOND));
+        }
+        assert_eq!(watch.view().servers[1].timeline, 2);
+        assert_eq!(watch.view().servers[1].samples.len(), 2);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The server of the database's URL is gone for good, and a replica has taken its place.
 
-use crate::harness::Wire;
 use crate::harness::house::{House, role, route};
 use crate::harness::wire::Frame;
+use crate::harness::{Pgweir, Postgres, Wire};
 use pgweir::protocol::tag;
 
 const KEYS: &str = "pool_timeout = \"30s\"\nhealth_check_interval = \"200ms\"\n";
@@ -128,6 +128,33 @@ fn whoever_listens_is_told_of_what_the_new_primary_notifies() {
     notify(&house, "at last");
     assert_eq!(notification(&mut ears), "at last");
     assert_eq!(notification(&mut later), "at last");
+}
+
+#[test]
+fn the_new_primary_is_asked_for_the_secrets_of_users() {
+    let primary = Postgres::start();
+    primary.sql(&format!("{TABLES}; ALTER ROLE late PASSWORD 'secret'"));
+    let replica = primary.replica();
+    replica.wait_for_replay(&primary);
+    let config = format!(
+        "workers = 2\n[auth]\nmethod = \"scram-sha-256\"\nquery_user = \"postgres\"\n\
+         query = \"SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1\"\n\
+         [databases.app]\nurl = \"{}\"\nread_replicas = [\"{}\"]\n{KEYS}",
+        primary.superuser_url(),
+        replica.superuser_url(),
+    );
+    let pgweir = Pgweir::builder().config(&config).start();
+    pgweir.wait_for_log("the primary is known", 1);
+    let mut house = House {
+        primary,
+        replicas: vec![replica],
+        pgweir,
+    };
+    bereave(&mut house);
+    promote(&mut house);
+    let mut client = Wire::log_in(house.pgweir.port(), "late", "app", Some("secret"));
+    let frames = client.query("INSERT INTO t VALUES (1)");
+    assert!(!is_error(&frames), "{frames:?}");
 }
 
 fn notify(house: &House, text: &str) {

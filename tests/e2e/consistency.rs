@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use pgweir::protocol::tag;
 
-use crate::harness::house::House;
+use crate::harness::house::{House, role};
 use crate::harness::wire::Frame;
 use crate::harness::{PATIENCE, Postgres, Wire};
 
@@ -19,6 +19,8 @@ use crate::harness::{PATIENCE, Postgres, Wire};
 const SESSIONS: usize = 200;
 /// Rows that all sessions count in.
 const SHARED: usize = 4;
+/// One read of so many is asked about where it was.
+const ASKED_OF: u64 = 50;
 /// How many operations, unless the environment says otherwise.
 const OPERATIONS: u64 = 60_000;
 /// Small pools, so that connections go from session to session.
@@ -143,6 +145,15 @@ impl<'a> Session<'a> {
                 _ => self.transact("write transaction", "BEGIN"),
             };
             *counts.entry(what).or_default() += 1;
+            // Now and then it asks where that was.
+            if self.dice(ASKED_OF) == 0 && what.starts_with("read") {
+                let asked = if role(&mut self.wire) == "replica" {
+                    "(sampled: on a replica)"
+                } else {
+                    "(sampled: on the primary)"
+                };
+                *counts.entry(asked).or_default() += 1;
+            }
             self.ground.done.fetch_add(1, Ordering::Relaxed);
         }
         let mut all = self.ground.counts.lock().unwrap();
@@ -446,6 +457,11 @@ fn no_session_misses_its_own_writes_or_goes_back_in_time() {
         violations.is_empty(),
         "{:#?}",
         &violations[..violations.len().min(20)]
+    );
+    let counts = ground.counts.lock().unwrap();
+    assert!(
+        counts.contains_key("(sampled: on a replica)"),
+        "nothing was read from replicas: {counts:?}"
     );
     for ((what, code), count) in &*ground.errors.lock().unwrap() {
         // A transaction is lost with its server; a statement only if it was written and nobody can know what became of it.

@@ -331,9 +331,11 @@ fn of_two_primaries_on_one_timeline_neither_is_written_to() {
 fn a_replica_that_is_lost_takes_no_reads_and_does_again_when_it_is_found() {
     const ENOUGH: usize = 20;
     let mut house = Servers::new(2, "CREATE TABLE log (id bigint)", KEYS);
-    let mut client = house.client();
     let lost = house.replicas[0].port().to_string();
-    let mut read = |wanted: &dyn Fn(&[Vec<String>]) -> bool| {
+    let port = house.pgweir.port();
+    // By sessions that come anew: one that reads without a pause stays where it is.
+    let read = |wanted: &dyn Fn(&[Vec<String>]) -> bool| {
+        let mut client = Wire::log_in(port, "postgres", "app", None);
         assert_eq!(client.value("SELECT count(*) FROM log"), "0");
         wanted(&route(&mut client))
     };

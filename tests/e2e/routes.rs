@@ -147,7 +147,7 @@ fn a_read_only_transaction_is_on_a_replica_whole_and_is_given_nothing_that_it_sh
     let mut client = house.client();
     client.query("BEGIN READ ONLY");
     assert_eq!(client.value("SELECT v FROM t WHERE id = 3"), "0");
-    assert_eq!(role(&mut client), "replica");
+    assert_eq!(role(&mut client), "replica", "{:?}", route(&mut client));
     // A snapshot of the primary would show it.
     house.primary.sql("UPDATE t SET v = 1 WHERE id = 3");
     assert_eq!(client.value("SELECT count(*) FROM t"), "10");

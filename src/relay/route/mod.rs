@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::pool::catalog::Catalog;
 use crate::pool::cluster::Realm;
 use crate::pool::conn::ServerInfo;
+use crate::pool::listener::Servers;
 use crate::pool::local::LocalPool;
 use crate::pool::settings::PoolMode;
 use crate::pool::target::SessionAttrs;
@@ -129,10 +130,13 @@ impl Routing {
         self.pools.get(place)
     }
 
-    /// What is known of the servers, and this user's pools by their places.
+    /// For whoever listens.
     #[must_use]
-    pub fn servers(&self) -> (Arc<Realm>, Box<[Rc<LocalPool>]>) {
-        (Arc::clone(&self.realm), self.pools.clone())
+    pub fn servers(&self) -> Servers {
+        Servers {
+            realm: Arc::clone(&self.realm),
+            pools: self.pools.clone(),
+        }
     }
 
     /// The pools of servers that may be asked what a session begins with: the primary's, then those of replicas that take reads.
