@@ -22,7 +22,7 @@ const SHARED: usize = 4;
 /// One read of so many is asked about where it was.
 const ASKED_OF: u64 = 50;
 /// How many operations, unless the environment says otherwise.
-const OPERATIONS: u64 = 60_000;
+const OPERATIONS: u64 = 40_000;
 /// Small pools, so that connections go from session to session.
 const KEYS: &str =
     "pool_size = 4\npool_timeout = \"60s\"\nhealth_check_interval = \"200ms\"\nfailover_timeout = \"60s\"\n";
@@ -476,7 +476,7 @@ fn no_session_misses_its_own_writes_or_goes_back_in_time() {
 fn the_checker_sees_stale_reads_where_nothing_prevents_them() {
     let start = Instant::now();
     let house = House::new(3, &tables(), &format!("{KEYS}read_consistency = \"none\"\n"));
-    let ground = Ground::new(house.pgweir.port(), OPERATIONS / 20);
+    let ground = Ground::new(house.pgweir.port(), OPERATIONS / 12);
     delay(&house.replicas[0], "150ms");
     play(&ground, || ());
     ground.print("without consistency", start);
