@@ -17,5 +17,5 @@ pub use choice::{Balancing, Choice, Consistency, Load, Reads, Rules, Why};
 pub use health::Health;
 pub use lsn::Lsn;
 pub use sight::Sight;
-pub use view::{Role, Sample, ServerView, Vacancy, View};
+pub use view::{Lag, Role, Sample, ServerView, Vacancy, View};
 pub use watch::{Answer, Conflict, Watch};

@@ -1,6 +1,7 @@
 //! What is known of the servers of one database at a moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lsn::Lsn;
 
@@ -52,6 +53,43 @@ impl View {
         match self.vacancy {
             Vacancy::Unheard => Some(self.primary.unwrap_or(0)),
             Vacancy::Lost | Vacancy::TwoPrimaries => self.primary,
+        }
+    }
+}
+
+/// How far a replica is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The age of the oldest position of the primary that it has not replayed.
+    pub time: Duration,
+    pub bytes: u64,
+}
+
+impl View {
+    /// How far behind the server at a place is, if it is a replica, and there is a primary to compare it with.
+    #[must_use]
+    pub fn lag(&self, place: usize, now: u64) -> Option<Lag> {
+        let primary = self.servers.get(self.primary?)?;
+        let replica = self.servers.get(place).filter(|server| server.role == Role::Replica)?;
+        let (written, replayed) = (primary.latest()?, replica.latest()?);
+        Some(Lag {
+            time: super::watch::lag(&primary.samples, replayed, now),
+            bytes: written.0.saturating_sub(replayed.0),
+        })
+    }
+
+    /// What the server at a place is now, in a word.
+    #[must_use]
+    pub fn role_at(&self, place: usize) -> &'static str {
+        let role = self.servers.get(place).map_or(Role::Unknown, |server| server.role);
+        if self.writes_at() == Some(place) {
+            return "primary";
+        }
+        match role {
+            Role::Replica => "replica",
+            // One that takes writes, and is not asked for any.
+            Role::Primary => "stale primary",
+            Role::Unknown => "unknown",
         }
     }
 }

@@ -129,10 +129,10 @@ impl Exchange {
 
     /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
-        let again = client
-            .routing
-            .as_mut()
-            .map(|routing| routing.take_refuge(code))
+        let (session, plans) = (&client.session, &client.context.plans);
+        let routing = client.routing.as_mut();
+        let again = routing
+            .map(|routing| routing.take_refuge(code, session, plans))
             .unwrap_or_default();
         note_loss(client);
         self.depart(client);

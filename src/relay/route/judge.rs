@@ -162,6 +162,13 @@ impl Routing {
         }
     }
 
+    pub(super) fn learn(&self, code: SqlState, session: &ClientSession, plans: &Plans) {
+        let mut all = batch::asked(&self.again, &session.statements).map(text_of);
+        if let (Some(Some(text)), None) = (all.next(), all.next()) {
+            plans.learn_refusal(&self.scope, session, text, code);
+        }
+    }
+
     fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans) -> Planned {
         let Some(text) = text_of(asked) else {
             return Planned::Unknown;

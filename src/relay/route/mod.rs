@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::pool::cluster::Realm;
 use crate::pool::conn::ServerInfo;
 use crate::pool::local::LocalPool;
+use crate::pool::meter::RouteRole;
 use crate::pool::settings::PoolMode;
 use crate::pool::target::SessionAttrs;
 use crate::protocol::{Report, SqlState};
@@ -230,6 +231,7 @@ impl Routing {
     /// The batch goes its way. What a replica is given is kept until something of its answer has been passed on.
     pub fn set_out(&mut self, way: Way, cause: Cause, input: &[u8], buffer: impl FnOnce() -> Vec<u8>) {
         self.way = Some(way);
+        self.count(way, &cause);
         if !matches!(cause, Cause::Position) {
             self.steps.push(Step {
                 place: way.place,
@@ -244,6 +246,20 @@ impl Routing {
                 self.again = buffer();
             }
             self.again.extend_from_slice(input.get(..len).unwrap_or_default());
+        }
+    }
+
+    fn count(&self, way: Way, cause: &Cause) {
+        let (Some(place), Some(pool)) = (way.place, self.pools.first()) else {
+            return;
+        };
+        let role = if self.realm.cluster.view().writes_at() == Some(place) {
+            RouteRole::Primary
+        } else {
+            RouteRole::Replica
+        };
+        if let Some(meter) = self.realm.meter(pool.worker.index) {
+            meter.count(role, cause.index(), cause.function());
         }
     }
 
@@ -369,8 +385,12 @@ impl Routing {
         is_replica
     }
 
-    /// A replica has failed the batch, which goes to the primary now. Returns the batch.
-    pub fn take_refuge(&mut self, code: Option<SqlState>) -> Vec<u8> {
+    /// A replica has failed the batch, which goes to the primary now. Returns the batch. What a replica refuses it always will:
+    /// that is learned of a statement that was alone.
+    pub fn take_refuge(&mut self, code: Option<SqlState>, session: &ClientSession, plans: &Plans) -> Vec<u8> {
+        if let Some(code) = code.filter(|code| code.is_of_replica()) {
+            self.learn(code, session, plans);
+        }
         self.refuge = Refuge::Primary(code);
         self.way = None;
         std::mem::take(&mut self.again)
