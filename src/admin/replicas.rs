@@ -14,7 +14,11 @@ pub(super) fn servers(hub: &Hub) -> Vec<Row> {
     for (database, realm) in hub.registry.realms() {
         let view = realm.cluster.view();
         for (place, server) in view.servers.iter().enumerate() {
-            let own = || pools.iter().filter(|pool| pool.database == database && pool.place == place);
+            let own = || {
+                pools
+                    .iter()
+                    .filter(|pool| pool.database == database && pool.place == place)
+            };
             let total = |of: fn(&PoolShared) -> u32| own().map(|pool| of(pool)).sum::<u32>();
             let lag = view.lag(place, now);
             let micros = |lag: crate::topology::Lag| crate::pool::clock::micros(lag.time);

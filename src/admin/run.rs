@@ -333,7 +333,10 @@ fn pool_row<'a>(pools: &[&'a PoolShared], now: u64) -> Option<PoolRow<'a>> {
     let mut row = PoolRow {
         database: &pool.database,
         user: &pool.user,
-        cancelling: pools.iter().map(|pool| pool.cancelling.load(Ordering::Relaxed)).sum(),
+        cancelling: pools
+            .iter()
+            .map(|pool| pool.cancelling.load(Ordering::Relaxed))
+            .sum(),
         pool_mode: settings.pool_mode.as_str(),
         load_balance_hosts: load_balance_hosts(target.hosts.len(), target.shuffled),
         ..PoolRow::default()

@@ -63,17 +63,22 @@ pub fn route(order: &RouteOrder, config: Config) -> io::Result<Told> {
         knowledge.set_functions(replicas.functions.clone());
     }
     let read = match order.reading {
-        Reading::Nothing => Err("Catalogs were not read: what is not PostgreSQL's own is unknown.".to_owned()),
+        _ if entry.replicas.is_none() => Ok(unread(entry)),
+        Reading::Nothing => {
+            Err("Catalogs were not read: what is not PostgreSQL's own is unknown.".to_owned())
+        }
         Reading::Servers => read_catalogs(order, &directory, entry, &knowledge),
     };
     let (defaults, notice) = match read {
         Ok(defaults) => (defaults, None),
-        Err(notice) => {
-            knowledge.learn_nothing();
-            (unread(entry), Some(notice))
-        }
+        Err(notice) => (unread(entry), Some(notice)),
     };
-    let known = knowledge.current().ok_or_else(|| io::Error::other("the catalogs change all the time"))?;
+    if knowledge.current().is_none() {
+        knowledge.learn_nothing();
+    }
+    let known = knowledge
+        .current()
+        .ok_or_else(|| io::Error::other("nothing is known"))?;
     let ground = Ground {
         known,
         defaults,
@@ -118,7 +123,9 @@ fn read_catalogs(
             }
             place += 1;
         }
-        Err(format!("No catalogs could be read, so what is not PostgreSQL's own is unknown: {reason}"))
+        Err(format!(
+            "No catalogs could be read, so what is not PostgreSQL's own is unknown: {reason}"
+        ))
     })
 }
 
@@ -135,7 +142,9 @@ async fn read_on(
     let patience = settings.connect_timeout;
     let target = server.target(name, user, server.secret.clone());
     let shared = registry.outside(name, user, settings, target);
-    let slot = shared.try_open(false).map_err(|_| "no connection may be opened")?;
+    let slot = shared
+        .try_open(false)
+        .map_err(|_| "no connection may be opened")?;
     let order = Order {
         shared: &shared,
         extra: &[],
@@ -146,10 +155,14 @@ async fn read_on(
     let opened = if patience.is_zero() {
         opening.await
     } else {
-        timeout(patience, opening).await.map_err(|_| "the server did not answer in time")?
+        timeout(patience, opening)
+            .await
+            .map_err(|_| "the server did not answer in time")?
     };
     let mut conn = opened.map_err(|failure| failure.text)?;
-    let defaults = Defaults::of(&mut conn).await.map_err(|trouble| trouble.report().to_string())?;
+    let defaults = Defaults::of(&mut conn)
+        .await
+        .map_err(|trouble| trouble.report().to_string())?;
     let done = read(&mut conn, knowledge).await;
     done.map_err(|trouble| trouble.report().to_string())?;
     conn.close();
@@ -157,13 +170,26 @@ async fn read_on(
 }
 
 fn answers(sql: &str, ground: &Ground) -> Vec<Answer> {
-    plan::split(sql).into_iter().map(|statement| answer(statement, ground)).collect()
+    plan::split(sql)
+        .into_iter()
+        .map(|statement| answer(statement, ground))
+        .collect()
 }
 
 fn answer(statement: &str, ground: &Ground) -> Answer {
-    let Defaults { search_path, user, is_standard } = &ground.defaults;
-    let spelling = if *is_standard { Spelling::Standard } else { Spelling::Other };
-    let plan = ground.known.plan(statement.as_bytes(), search_path, user, spelling);
+    let Defaults {
+        search_path,
+        user,
+        is_standard,
+    } = &ground.defaults;
+    let spelling = if *is_standard {
+        Spelling::Standard
+    } else {
+        Spelling::Other
+    };
+    let plan = ground
+        .known
+        .plan(statement.as_bytes(), search_path, user, spelling);
     let (role, reason) = match ground.rules {
         None => ("primary", "the database has no replicas".to_owned()),
         Some(rules) => decide(statement, &plan, rules),
@@ -171,7 +197,11 @@ fn answer(statement: &str, ground: &Ground) -> Answer {
     Answer {
         statement: statement.to_owned(),
         role,
-        pins: screen(statement.as_bytes()).pins.iter().map(|pin| pin.as_str()).collect(),
+        pins: screen(statement.as_bytes())
+            .pins
+            .iter()
+            .map(|pin| pin.as_str())
+            .collect(),
         reason,
     }
 }
@@ -185,10 +215,22 @@ fn decide(statement: &str, plan: &Plan, rules: Rules) -> (&'static str, String) 
     let reason = plan.reason().to_string();
     match (plan.class(), wanted) {
         (_, Some(Role::Primary)) => ("primary", "pgweir: role=primary".to_owned()),
-        (Class::Write, Some(Role::Replica)) => ("none", format!("cannot execute the statement on a replica: {reason}")),
+        (Class::Write, Some(Role::Replica)) => (
+            "none",
+            format!("cannot execute the statement on a replica: {reason}"),
+        ),
         (Class::Read, None) if rules.reads == Reads::Primary => ("primary", "reads = \"primary\"".to_owned()),
         (Class::Read | Class::Begin(Access::ReadOnly), _) => ("replica", reason),
-        _ => ("primary", reason),
+        (
+            Class::Write
+            | Class::Session
+            | Class::Begin(_)
+            | Class::Modes(_)
+            | Class::Within
+            | Class::Prepare(_)
+            | Class::Execute,
+            _,
+        ) => ("primary", reason),
     }
 }
 
@@ -204,7 +246,11 @@ fn write(answers: &[Answer], output: Output) -> String {
         // A string takes everything.
         let _ = match output {
             Output::Text => {
-                let pinned = if pins.is_empty() { String::new() } else { format!("; pins: {}", pins.join(", ")) };
+                let pinned = if pins.is_empty() {
+                    String::new()
+                } else {
+                    format!("; pins: {}", pins.join(", "))
+                };
                 writeln!(text, "{role:<8} {statement}\n         {reason}{pinned}")
             }
             Output::Json => {

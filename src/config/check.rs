@@ -8,8 +8,8 @@ use toml::de::DeTable;
 use crate::auth::{Method, Verifier};
 use crate::config::document::{Place, Reader, Written, located};
 use crate::config::{
-    AuthSettings, Config, Database, Flags, Problem, Problems, Replica, SecretSource, ServerUrl, Sources, User,
-    contradictions, sections, settings,
+    AuthSettings, Config, Database, Flags, Problem, Problems, Replica, SecretSource, ServerUrl, Sources,
+    User, contradictions, sections, settings,
 };
 
 /// Reads the file first.

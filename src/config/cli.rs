@@ -68,7 +68,11 @@ impl Command {
                 config,
                 database,
                 sql,
-                reading: if offline { Reading::Nothing } else { Reading::Servers },
+                reading: if offline {
+                    Reading::Nothing
+                } else {
+                    Reading::Servers
+                },
                 output: if json { Output::Json } else { Output::Text },
             })),
             Some(Sub::Import { .. }) => Err(not_available(
@@ -338,16 +342,8 @@ mod tests {
 
     #[test]
     fn what_this_version_does_not_have_is_refused_by_name() {
-        for line in [
-            "pgweir import pgbouncer.ini",
-        ] {
-            assert!(
-                parse(line)
-                    .unwrap_err()
-                    .contains("is not available in this version: "),
-                "{line}"
-            );
-        }
+        let import = parse("pgweir import pgbouncer.ini").unwrap_err();
+        assert!(import.contains("is not available in this version: "), "{import}");
         for line in [
             "pgweir a.toml b.toml",
             "pgweir check",

@@ -93,7 +93,10 @@ impl Demo {
         for (name, _, instance) in self.databases() {
             let _ = write!(text, "\n[databases.{name}]\nurl = \"{}\"\n", direct_url(instance));
             if name == "app" {
-                let urls = self.replicas.iter().map(|replica| format!("\"{}\"", direct_url(replica)));
+                let urls = self
+                    .replicas
+                    .iter()
+                    .map(|replica| format!("\"{}\"", direct_url(replica)));
                 let urls: Vec<String> = urls.collect();
                 let _ = writeln!(text, "read_replicas = [{}]", urls.join(", "));
             }

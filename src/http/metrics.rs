@@ -48,7 +48,10 @@ impl Pool<'_> {
 fn groups(pools: &[Arc<PoolShared>]) -> Vec<Pool<'_>> {
     let mut groups: BTreeMap<(&str, &str), Vec<&PoolShared>> = BTreeMap::new();
     for pool in pools {
-        groups.entry((&*pool.database, &*pool.user)).or_default().push(pool);
+        groups
+            .entry((&*pool.database, &*pool.user))
+            .or_default()
+            .push(pool);
     }
     let group = |((database, user), all)| Pool { database, user, all };
     groups.into_iter().map(group).collect()
@@ -89,7 +92,10 @@ fn servers(page: &mut Page, pools: &[Arc<PoolShared>], realms: &BTreeMap<Arc<str
     for pool in pools {
         let view = realms.get(&pool.database).map(|realm| realm.cluster.view());
         let known = view.as_ref().and_then(|view| view.servers.get(pool.place));
-        let name = known.map_or_else(|| pool.target.load().server_name(), |server| server.name.to_string());
+        let name = known.map_or_else(
+            || pool.target.load().server_name(),
+            |server| server.name.to_string(),
+        );
         let role = match &view {
             Some(view) if known.is_some() => view.role_at(pool.place),
             Some(_) | None => "primary",

@@ -195,13 +195,18 @@ fn of_view(view: &View) -> Probe {
         (Some(_), _) => Probe::Reached,
         (None, Vacancy::Unheard) => Probe::Failed("no server has said that it is the primary".to_owned()),
         (None, Vacancy::Lost) => Probe::Failed("the primary is lost".to_owned()),
-        (None, Vacancy::TwoPrimaries) => Probe::Failed("two servers take writes on the same timeline".to_owned()),
+        (None, Vacancy::TwoPrimaries) => {
+            Probe::Failed("two servers take writes on the same timeline".to_owned())
+        }
     }
 }
 
 /// How long a database may be without its primary.
 fn lost_max(directory: &Directory, name: &str) -> Duration {
-    let replicas = directory.databases.get(name).and_then(|entry| entry.replicas.as_ref());
+    let replicas = directory
+        .databases
+        .get(name)
+        .and_then(|entry| entry.replicas.as_ref());
     replicas.map_or(LOST_MAX, |replicas| replicas.health.failover_timeout)
 }
 

@@ -87,7 +87,11 @@ pub fn split(text: &str) -> Vec<&str> {
         return vec![text];
     };
     // Comments before a statement are its own.
-    let ends = statements.iter().skip(1).map(|statement| statement.start).chain([text.len()]);
+    let ends = statements
+        .iter()
+        .skip(1)
+        .map(|statement| statement.start)
+        .chain([text.len()]);
     let mut start = 0;
     let parts = ends.filter_map(|end| {
         let part = text.get(start..end);
@@ -95,7 +99,10 @@ pub fn split(text: &str) -> Vec<&str> {
         part
     });
     let bare = |part: &'_ str| -> usize { part.trim_end_matches([';', ' ', '\n', '\r', '\t']).len() };
-    parts.filter_map(|part| part.get(..bare(part))).map(str::trim).collect()
+    parts
+        .filter_map(|part| part.get(..bare(part)))
+        .map(str::trim)
+        .collect()
 }
 
 /// What a thread needs that calls [`plan`]. The deepest text that is parsed, 8,180 times `NOT`, takes 23 MB of it without

@@ -177,7 +177,10 @@ pub enum RouteRole {
 
 impl RouteMeter {
     pub fn count(&self, role: RouteRole, reason: usize, function: Option<&str>) {
-        let place = self.counts.get(role as usize).and_then(|counts| counts.get(reason));
+        let place = self
+            .counts
+            .get(role as usize)
+            .and_then(|counts| counts.get(reason));
         if let Some(count) = place {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -188,7 +191,10 @@ impl RouteMeter {
 
     #[must_use]
     pub fn of(&self, role: RouteRole, reason: usize) -> u64 {
-        let place = self.counts.get(role as usize).and_then(|counts| counts.get(reason));
+        let place = self
+            .counts
+            .get(role as usize)
+            .and_then(|counts| counts.get(reason));
         place.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 

@@ -173,7 +173,8 @@ impl Registry {
     pub fn realms(&self) -> BTreeMap<Arc<str>, Arc<Realm>> {
         let inner = self.lock();
         let all = inner.realms.iter();
-        all.map(|(database, realm)| (Arc::clone(database), Arc::clone(realm))).collect()
+        all.map(|(database, realm)| (Arc::clone(database), Arc::clone(realm)))
+            .collect()
     }
 
     /// The servers of a database are others now: who has come before uses that of its URL alone, until it comes again.
@@ -379,7 +380,9 @@ mod tests {
         let registry = Registry::new(1, Clock::starting_at(Instant::now()));
         let found = |database: &str| {
             let _ = registry.profile(database, "app", PoolSettings::default);
-            registry.pool(database, "app", 0, || (PoolSettings::default(), Target::nowhere()))
+            registry.pool(database, "app", 0, || {
+                (PoolSettings::default(), Target::nowhere())
+            })
         };
         let used = found("used");
         for index in 0..PROFILES_MAX + 10 {

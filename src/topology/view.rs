@@ -70,7 +70,10 @@ impl View {
     #[must_use]
     pub fn lag(&self, place: usize, now: u64) -> Option<Lag> {
         let primary = self.servers.get(self.primary?)?;
-        let replica = self.servers.get(place).filter(|server| server.role == Role::Replica)?;
+        let replica = self
+            .servers
+            .get(place)
+            .filter(|server| server.role == Role::Replica)?;
         let (written, replayed) = (primary.latest()?, replica.latest()?);
         Some(Lag {
             time: super::watch::lag(&primary.samples, replayed, now),
@@ -81,7 +84,10 @@ impl View {
     /// What the server at a place is now, in a word.
     #[must_use]
     pub fn role_at(&self, place: usize) -> &'static str {
-        let role = self.servers.get(place).map_or(Role::Unknown, |server| server.role);
+        let role = self
+            .servers
+            .get(place)
+            .map_or(Role::Unknown, |server| server.role);
         if self.writes_at() == Some(place) {
             return "primary";
         }

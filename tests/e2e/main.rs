@@ -42,6 +42,7 @@ mod readme;
 mod replication;
 mod review_limits;
 mod review_tls;
+mod route_command;
 mod route_figures;
 mod routes;
 mod server_logins;

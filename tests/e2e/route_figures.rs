@@ -58,7 +58,12 @@ fn the_console_shows_servers_with_their_lag_and_plans_with_their_reasons() {
         rows = show(&pgweir, "REPLICAS");
         rows[1][7].parse::<u64>().is_ok_and(|bytes| bytes > 1000)
     });
-    let of = |row: usize, columns: &[usize]| columns.iter().map(|column| &*rows[row][*column]).collect::<Vec<_>>();
+    let of = |row: usize, columns: &[usize]| {
+        columns
+            .iter()
+            .map(|column| &*rows[row][*column])
+            .collect::<Vec<_>>()
+    };
     assert_eq!(of(0, &[0, 2, 3, 4, 7]), ["app", "primary", "no", "1", ""]);
     assert_eq!(of(1, &[0, 2, 3, 4]), ["app", "replica", "yes", "1"]);
     assert!(primary.superuser_url().contains(&rows[0][1]), "{rows:?}");
@@ -69,17 +74,40 @@ fn the_console_shows_servers_with_their_lag_and_plans_with_their_reasons() {
     assert!(scrape.value("pgweir_replica_lag_bytes", &server) > 1000.0);
     assert_eq!(scrape.value("pgweir_server_up", &server), 1.0);
     let plans = show(&pgweir, "ROUTES");
-    let plan_of = |text: &str| plans.iter().find(|row| row[5].contains(text)).unwrap_or_else(|| panic!("{plans:?}"));
+    let plan_of = |text: &str| {
+        plans
+            .iter()
+            .find(|row| row[5].contains(text))
+            .unwrap_or_else(|| panic!("{plans:?}"))
+    };
     assert_eq!(plan_of("id FROM t")[3..5], ["replica", "reads only"]);
-    assert_eq!(plan_of("bump")[3..5], ["primary", "volatile function public.bump()"]);
+    assert_eq!(
+        plan_of("bump")[3..5],
+        ["primary", "volatile function public.bump()"]
+    );
     assert!(!plan_of("bump")[5].contains('7'), "{plans:?}");
     // One pool to the tools that know no other, and a connection at each server.
-    let pools: Vec<_> = show(&pgweir, "POOLS").into_iter().filter(|row| row[0] == "app").collect();
+    let pools: Vec<_> = show(&pgweir, "POOLS")
+        .into_iter()
+        .filter(|row| row[0] == "app")
+        .collect();
     assert_eq!(pools.len(), 1, "{pools:?}");
-    let connections = show(&pgweir, "SERVERS").into_iter().filter(|row| row[2] == "app").count();
-    let counted: usize = [6, 9, 11, 12].iter().map(|column| pools[0][*column].parse::<usize>().unwrap()).sum();
+    let connections = show(&pgweir, "SERVERS")
+        .into_iter()
+        .filter(|row| row[2] == "app")
+        .count();
+    let counted: usize = [6, 9, 11, 12]
+        .iter()
+        .map(|column| pools[0][*column].parse::<usize>().unwrap())
+        .sum();
     assert_eq!(connections, counted);
-    assert_eq!(show(&pgweir, "DATABASES").iter().filter(|row| row[0] == "app").count(), 1);
+    assert_eq!(
+        show(&pgweir, "DATABASES")
+            .iter()
+            .filter(|row| row[0] == "app")
+            .count(),
+        1
+    );
     replica.sql("SELECT pg_wal_replay_resume()");
 }
 
@@ -89,7 +117,10 @@ fn batches_are_counted_by_where_they_went_and_by_the_function_that_kept_them_on_
     let pgweir = start(&primary, &replica, "");
     wait_until(|| reads_go_to_replicas(&pgweir));
     let count = |role: &str, reason: &str| {
-        pgweir.scrape().sum("pgweir_routes_total", &[("database", "app"), ("role", role), ("reason", reason)])
+        pgweir.scrape().sum(
+            "pgweir_routes_total",
+            &[("database", "app"), ("role", role), ("reason", reason)],
+        )
     };
     assert!(count("replica", "turn") >= 1.0);
     let before = count("primary", "statement");
@@ -102,7 +133,10 @@ fn batches_are_counted_by_where_they_went_and_by_the_function_that_kept_them_on_
     let scrape = pgweir.scrape();
     let labels = [("database", "app"), ("function", "public.bump()")];
     assert_eq!(scrape.value("pgweir_primary_functions_total", &labels), 2.0);
-    assert_eq!(scrape.value("pgweir_failovers_total", &[("database", "app")]), 0.0);
+    assert_eq!(
+        scrape.value("pgweir_failovers_total", &[("database", "app")]),
+        0.0
+    );
     assert!(scrape.value("pgweir_plan_cache_hits", &[]) >= 3.0);
     assert!(scrape.value("pgweir_plan_cache_misses", &[]) >= 3.0);
     assert!(scrape.value("pgweir_plan_cache_entries", &[]) >= 3.0);
@@ -111,7 +145,9 @@ fn batches_are_counted_by_where_they_went_and_by_the_function_that_kept_them_on_
 #[test]
 fn what_a_replica_has_refused_goes_to_the_primary_at_once_the_next_time() {
     let (primary, replica) = servers();
-    primary.sql("CREATE FUNCTION liar(int) RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES ($1) RETURNING id'");
+    primary.sql(
+        "CREATE FUNCTION liar(int) RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES ($1) RETURNING id'",
+    );
     replica.wait_for_replay(&primary);
     let pgweir = start(&primary, &replica, "read_only_functions = [\"liar\"]");
     wait_until(|| reads_go_to_replicas(&pgweir));
@@ -126,7 +162,10 @@ fn what_a_replica_has_refused_goes_to_the_primary_at_once_the_next_time() {
     wait_until(|| {
         let mut client = client(&pgweir);
         sessions += 1;
-        assert_eq!(client.value(&format!("SELECT liar({sessions})")), sessions.to_string());
+        assert_eq!(
+            client.value(&format!("SELECT liar({sessions})")),
+            sessions.to_string()
+        );
         let steps = route(&mut client);
         steps.len() == 1 && steps[0][3] == "a replica has refused it before: 25006"
     });
@@ -138,7 +177,11 @@ fn what_a_replica_has_refused_goes_to_the_primary_at_once_the_next_time() {
 #[test]
 fn a_database_whose_primary_is_lost_for_longer_than_a_failover_may_take_is_not_ready() {
     let (primary, replica) = servers();
-    let pgweir = start(&primary, &replica, "failover_timeout = \"100ms\"\nhealth_check_interval = \"100ms\"");
+    let pgweir = start(
+        &primary,
+        &replica,
+        "failover_timeout = \"100ms\"\nhealth_check_interval = \"100ms\"",
+    );
     wait_until(|| pgweir.page("/ready").status == 200);
     drop(primary);
     wait_until(|| {

@@ -147,7 +147,9 @@ fn schemas(path: &str, user: &str) -> Vec<Box<str>> {
             };
             (name, after)
         } else {
-            let end = rest.find([',', ' ', '\t', '\n', '\r', '\x0c']).unwrap_or(rest.len());
+            let end = rest
+                .find([',', ' ', '\t', '\n', '\r', '\x0c'])
+                .unwrap_or(rest.len());
             let (name, after) = rest.split_at(end);
             (name.to_lowercase(), after)
         };
@@ -189,7 +191,12 @@ mod tests {
 
     #[test]
     fn a_search_path_is_read_as_postgresql_reads_it() {
-        let read = |path: &str| schemas(path, "Ann").iter().map(ToString::to_string).collect::<Vec<_>>();
+        let read = |path: &str| {
+            schemas(path, "Ann")
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(read("\"$user\", public"), ["Ann", "public"]);
         assert_eq!(read("App,  \"B\"\"c, d\" , $user"), ["app", "B\"c, d", "Ann"]);
         assert_eq!(read(""), [""; 0]);

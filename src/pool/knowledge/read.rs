@@ -7,7 +7,7 @@ use crate::plan::{Class, Function, Judgement, Reason, ReasonKind, Relation, Spel
 use crate::pool::conn::ServerConn;
 use crate::pool::converse::{self, Rows, Trouble};
 
-use super::{Defaults, Known, Knowledge};
+use super::{Defaults, Knowledge, Known};
 
 /// Everything that was read, as it came.
 #[derive(Debug)]
@@ -121,7 +121,10 @@ fn define(known: &mut Known, definitions: &Rows) {
         open = rest;
     }
     for [what, schema, name, text] in open {
-        let reason = known.plan(text.as_bytes(), "", "", Spelling::Standard).reason().clone();
+        let reason = known
+            .plan(text.as_bytes(), "", "", Spelling::Standard)
+            .reason()
+            .clone();
         match what {
             "view" | "table" => known.catalog.add_relation(schema, name, Relation::Acts(reason)),
             _ => known.catalog.add_type(schema, name, Judgement::Acts(reason)),
@@ -217,7 +220,8 @@ impl Defaults {
     /// The server's, or the loss of the connection.
     pub async fn of(conn: &mut ServerConn) -> Result<Self, Trouble> {
         let rows = converse::query(conn, BEGINNINGS).await?;
-        let [search_path, user, conforming, encoding] = rows.first().map(|row| texts(row)).unwrap_or_default();
+        let [search_path, user, conforming, encoding] =
+            rows.first().map(|row| texts(row)).unwrap_or_default();
         Ok(Self {
             search_path: search_path.into(),
             user: user.into(),

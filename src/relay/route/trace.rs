@@ -103,10 +103,11 @@ impl Cause {
     /// The function that has decided.
     #[must_use]
     pub fn function(&self) -> Option<&str> {
-        match self {
-            Self::Does(plan) if plan.reason().kind().is_of_function() => Some(plan.reason().subject()),
-            _ => None,
-        }
+        let Self::Does(plan) = self else {
+            return None;
+        };
+        let reason = plan.reason();
+        reason.kind().is_of_function().then(|| reason.subject())
     }
 }
 

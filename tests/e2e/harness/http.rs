@@ -86,7 +86,11 @@ impl Scrape {
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 // Two have the names that were promised for them.
                 let is_promised = ["pgweir_plan_cache_hits", "pgweir_plan_cache_misses"].contains(&name);
-                assert_eq!(kind == "counter", name.ends_with("_total") || is_promised, "{line}");
+                assert_eq!(
+                    kind == "counter",
+                    name.ends_with("_total") || is_promised,
+                    "{line}"
+                );
                 scrape.metrics.insert(current.clone(), kind.to_owned());
             } else {
                 let (series, value) = series(line);
