@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use pgweir::app::{App, Loader, Log};
-use pgweir::config::cli::{Command, RunFrom};
+use pgweir::config::cli::{Command, RouteOrder, RunFrom};
 use pgweir::config::{self, Config, Disk, Environment, Flags, PROBLEMS_EXIT_CODE, Problems, Sources};
 use pgweir::demo::{Demo, DemoOptions};
 
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Ok(Command::Run { from, flags }) => run(loader(from, flags, environment)),
         Ok(Command::Check { config }) => check(&config, &environment),
         Ok(Command::Demo { port }) => demo(port, environment),
+        Ok(Command::Route(order)) => route(&order, &environment),
         Err(error) => {
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
@@ -29,7 +30,11 @@ fn loader(from: RunFrom, flags: Flags, environment: Environment) -> Loader {
         };
         match &from {
             RunFrom::File(path) => Config::load(path, &sources),
-            RunFrom::Url { url, origin } => Config::from_url(url, origin, &sources),
+            RunFrom::Url {
+                url,
+                origin,
+                replicas,
+            } => Config::from_urls(url, origin, replicas, &sources),
         }
     })
 }
@@ -61,6 +66,38 @@ fn check(path: &std::path::Path, environment: &Environment) -> ExitCode {
     ) {
         Ok(_) => ExitCode::SUCCESS,
         Err(problems) => refuse(&problems),
+    }
+}
+
+/// Says where statements would go. What it is based on goes to standard error, where that is less than it might be.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the answer is for the person at the terminal"
+)]
+fn route(order: &RouteOrder, environment: &Environment) -> ExitCode {
+    let flags = Flags::default();
+    let sources = Sources {
+        environment,
+        files: &Disk,
+        flags: &flags,
+    };
+    let config = match Config::load(&order.config, &sources) {
+        Ok(config) => config,
+        Err(problems) => return refuse(&problems),
+    };
+    match pgweir::app::route(order, config) {
+        Ok(told) => {
+            if let Some(notice) = told.notice {
+                eprintln!("{notice}");
+            }
+            print!("{}", told.text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

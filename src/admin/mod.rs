@@ -5,6 +5,7 @@
 
 pub mod command;
 mod moment;
+mod replicas;
 mod run;
 pub mod session;
 pub mod show;

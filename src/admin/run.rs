@@ -1,6 +1,6 @@
 //! What each command does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ impl Console {
             Show::Databases => Ok(self.databases(&directory)),
             Show::Pins => self.pins().await,
             Show::Pools => Ok(self.pools()),
+            Show::Replicas => Ok(super::replicas::servers(&self.hub)),
+            Show::Routes => Ok(super::replicas::plans(&self.hub)),
             Show::Servers => self.servers().await,
             Show::Stats => Ok(self.stats(show::stats)),
             Show::StatsTotals => Ok(self.stats(|database, totals, _| show::counts(database, totals))),
@@ -140,7 +142,11 @@ impl Console {
             pool_mode: PoolMode::Statement.as_str(),
             ..PoolRow::default()
         };
-        let mut rows: Vec<PoolRow<'_>> = pools.iter().map(|pool| pool_row(pool, now)).collect();
+        let mut all: BTreeMap<(&str, &str), Vec<&PoolShared>> = BTreeMap::new();
+        for pool in &pools {
+            all.entry((&*pool.database, &*pool.user)).or_default().push(pool);
+        }
+        let mut rows: Vec<PoolRow<'_>> = all.values().filter_map(|pools| pool_row(pools, now)).collect();
         rows.push(own);
         rows.sort_by(|a, b| (a.database, a.user).cmp(&(b.database, b.user)));
         rows.iter().map(PoolRow::row).collect()
@@ -319,19 +325,24 @@ fn config(directory: &Directory) -> Vec<Row> {
     directory.rows.iter().map(row).collect()
 }
 
-fn pool_row(pool: &PoolShared, now: u64) -> PoolRow<'_> {
+/// A user's pools at a database, one for each server, as one: tools know no other.
+fn pool_row<'a>(pools: &[&'a PoolShared], now: u64) -> Option<PoolRow<'a>> {
+    let pool = pools.iter().min_by_key(|pool| pool.place)?;
     let settings = pool.settings();
     let target = pool.target.load();
     let mut row = PoolRow {
         database: &pool.database,
         user: &pool.user,
-        cancelling: pool.cancelling.load(Ordering::Relaxed),
+        cancelling: pools
+            .iter()
+            .map(|pool| pool.cancelling.load(Ordering::Relaxed))
+            .sum(),
         pool_mode: settings.pool_mode.as_str(),
         load_balance_hosts: load_balance_hosts(target.hosts.len(), target.shuffled),
         ..PoolRow::default()
     };
     let mut clients = 0;
-    for cell in pool.cells() {
+    for cell in pools.iter().flat_map(|pool| pool.cells()) {
         clients += sum(&[&cell.clients]);
         row.waiting += sum(&[&cell.waiting]);
         row.active += sum(&[&cell.active]);
@@ -344,7 +355,7 @@ fn pool_row(pool: &PoolShared, now: u64) -> PoolRow<'_> {
         }
     }
     row.clients = clients.saturating_sub(row.waiting);
-    row
+    Some(row)
 }
 
 fn load_balance_hosts(hosts: usize, is_shuffled: bool) -> Option<&'static str> {

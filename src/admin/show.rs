@@ -20,6 +20,8 @@ pub enum Show {
     Databases,
     Pins,
     Pools,
+    Replicas,
+    Routes,
     Servers,
     Stats,
     StatsAverages,
@@ -44,6 +46,8 @@ impl Show {
             Self::Databases => DATABASES,
             Self::Pins => PINS,
             Self::Pools => POOLS,
+            Self::Replicas => REPLICAS,
+            Self::Routes => ROUTES,
             Self::Stats => STATS,
             Self::StatsAverages => STATS_AVERAGES,
             Self::StatsTotals => STATS_TOTALS,
@@ -268,7 +272,7 @@ pub fn version() -> String {
 
 /// What `SHOW HELP` says.
 pub const HELP: &str = "
-\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|PINS|VERSION
+\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|PINS|REPLICAS|ROUTES|VERSION
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES
 \tRELOAD
 \tPAUSE [<db>]
@@ -311,6 +315,8 @@ const ALL: &[(&str, Show)] = &[
     ("databases", Show::Databases),
     ("pins", Show::Pins),
     ("pools", Show::Pools),
+    ("replicas", Show::Replicas),
+    ("routes", Show::Routes),
     ("servers", Show::Servers),
     ("stats", Show::Stats),
     ("stats_averages", Show::StatsAverages),
@@ -415,6 +421,29 @@ const PINS: &[Column] = &[
     text("reason"),
     text("since"),
     text("application_name"),
+];
+
+const REPLICAS: &[Column] = &[
+    text("database"),
+    text("server"),
+    text("role"),
+    text("takes_reads"),
+    int("weight"),
+    int("timeline"),
+    text("lsn"),
+    numeric("lag_bytes"),
+    numeric("lag_us"),
+    int("sv_active"),
+    int("sv_idle"),
+];
+
+const ROUTES: &[Column] = &[
+    text("database"),
+    text("user"),
+    text("search_path"),
+    text("role"),
+    text("reason"),
+    text("statement"),
 ];
 
 const STATS: &[Column] = &[

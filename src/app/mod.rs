@@ -7,6 +7,7 @@ mod directory;
 mod logging;
 mod memory;
 mod reload;
+mod route;
 mod wards;
 mod worker;
 
@@ -38,6 +39,7 @@ use alarm::{Alarm, Gone};
 use wards::Wards;
 
 pub use logging::Log;
+pub use route::{Told, route};
 
 /// Reads the configuration, at the start and at each reload.
 pub type Loader = Box<dyn Fn() -> Result<Config, Problems>>;

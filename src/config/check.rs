@@ -8,8 +8,8 @@ use toml::de::DeTable;
 use crate::auth::{Method, Verifier};
 use crate::config::document::{Place, Reader, Written, located};
 use crate::config::{
-    AuthSettings, Config, Database, Flags, Problem, Problems, SecretSource, ServerUrl, Sources, User,
-    contradictions, sections, settings,
+    AuthSettings, Config, Database, Flags, Problem, Problems, Replica, SecretSource, ServerUrl, Sources,
+    User, contradictions, sections, settings,
 };
 
 /// Reads the file first.
@@ -124,6 +124,19 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
     }
     contradictions::note_pools(&mut reader, &config);
     finish(reader.into_problems(), &[], origin, "").map(|()| config)
+}
+
+/// The servers of `--replica`.
+pub(super) fn replicas(urls: &[String]) -> Result<Vec<Replica>, Problems> {
+    let read = |url: &String| {
+        let parsed = ServerUrl::parse(url, Path::new(""));
+        Ok(Replica {
+            url: parsed.map_err(|error| Problems::of_source("--replica", &error.to_string()))?,
+            source: SecretSource::fixed(url),
+            weight: 1,
+        })
+    };
+    urls.iter().map(read).collect()
 }
 
 fn url_password(url: &ServerUrl) -> Option<&str> {

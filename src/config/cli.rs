@@ -16,6 +16,34 @@ pub enum Command {
     Check { config: PathBuf },
     /// Start private PostgreSQL servers with pgweir in front.
     Demo { port: Option<u16> },
+    /// Say where statements would go, and why.
+    Route(RouteOrder),
+}
+
+/// What `pgweir route` is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteOrder {
+    pub config: PathBuf,
+    pub database: String,
+    pub sql: String,
+    pub reading: Reading,
+    pub output: Output,
+}
+
+/// Whether the catalogs of servers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Servers,
+    /// `--offline`
+    Nothing,
+}
+
+/// How it is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Text,
+    /// An object a line.
+    Json,
 }
 
 impl Command {
@@ -30,10 +58,23 @@ impl Command {
             None => arguments.run.command(environment),
             Some(Sub::Check { config }) => Ok(Self::Check { config }),
             Some(Sub::Demo { port }) => Ok(Self::Demo { port }),
-            Some(Sub::Route { .. }) => Err(not_available(
-                "`pgweir route`",
-                "every statement goes to the servers of its database's url",
-            )),
+            Some(Sub::Route {
+                config,
+                database,
+                sql,
+                offline,
+                json,
+            }) => Ok(Self::Route(RouteOrder {
+                config,
+                database,
+                sql,
+                reading: if offline {
+                    Reading::Nothing
+                } else {
+                    Reading::Servers
+                },
+                output: if json { Output::Json } else { Output::Text },
+            })),
             Some(Sub::Import { .. }) => Err(not_available(
                 "`pgweir import`",
                 "write the settings as TOML; `pgweir check` names the keys that are called otherwise",
@@ -50,6 +91,7 @@ pub enum RunFrom {
     Url {
         url: String,
         origin: &'static str,
+        replicas: Vec<String>,
     },
 }
 
@@ -80,7 +122,8 @@ struct Run {
     /// Run without a file, in front of this database; DATABASE_URL serves where it is not given
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     url: Option<String>,
-    #[arg(long, value_name = "URL", hide = true)]
+    /// A replica of it, to read from; may be given several times
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     replica: Vec<String>,
     /// Where clients connect, as in 127.0.0.1:6432; may be given several times
     #[arg(long, value_name = "ADDR")]
@@ -101,12 +144,7 @@ struct Run {
 
 impl Run {
     fn command(self, environment: &Environment) -> Result<Command, clap::Error> {
-        if !self.replica.is_empty() {
-            return Err(not_available(
-                "--replica",
-                "every statement goes to the server of --url",
-            ));
-        }
+        let replicas = self.replica;
         let log_level = match (self.quiet, self.verbose) {
             (true, _) => Some(LogLevel::Warn),
             (false, 0) => None,
@@ -121,10 +159,15 @@ impl Run {
         };
         let from = match (self.config, self.url, environment.database_url()) {
             (Some(path), _, _) => RunFrom::File(path),
-            (None, Some(url), _) => RunFrom::Url { url, origin: "--url" },
+            (None, Some(url), _) => RunFrom::Url {
+                url,
+                origin: "--url",
+                replicas,
+            },
             (None, None, Some(url)) => RunFrom::Url {
                 url: url.to_owned(),
                 origin: "DATABASE_URL",
+                replicas,
             },
             (None, None, None) => {
                 let message = "give a configuration file, or --url URL, or set DATABASE_URL\n";
@@ -148,10 +191,19 @@ enum Sub {
         #[arg(long)]
         port: Option<u16>,
     },
-    #[command(hide = true)]
+    /// Where each statement would go, and why; nothing is executed
     Route {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        _rest: Vec<OsString>,
+        config: PathBuf,
+        /// A database of the configuration
+        database: String,
+        /// One statement or several
+        sql: String,
+        /// Read no catalogs: what is not PostgreSQL's own is unknown
+        #[arg(long)]
+        offline: bool,
+        /// An object a line
+        #[arg(long)]
+        json: bool,
     },
     #[command(hide = true)]
     Import {
@@ -205,7 +257,8 @@ mod tests {
             from,
             RunFrom::Url {
                 url: "postgresql://u:sesame@h".into(),
-                origin: "--url"
+                origin: "--url",
+                replicas: Vec::new(),
             }
         );
         assert!(!format!("{from:?}").contains("sesame"));
@@ -222,7 +275,8 @@ mod tests {
             from("pgweir"),
             RunFrom::Url {
                 url: "postgresql://h".into(),
-                origin: "DATABASE_URL"
+                origin: "DATABASE_URL",
+                replicas: Vec::new(),
             }
         );
         assert_eq!(from("pgweir a.toml"), RunFrom::File("a.toml".into()));
@@ -230,7 +284,8 @@ mod tests {
             from("pgweir --url postgresql://i"),
             RunFrom::Url {
                 url: "postgresql://i".into(),
-                origin: "--url"
+                origin: "--url",
+                replicas: Vec::new(),
             }
         );
         assert!(
@@ -257,19 +312,38 @@ mod tests {
     }
 
     #[test]
+    fn replicas_stand_beside_a_url() {
+        let (from, _) = run("pgweir --url postgresql://h --replica postgresql://i --replica postgresql://j");
+        let replicas = vec!["postgresql://i".to_owned(), "postgresql://j".to_owned()];
+        let url = "postgresql://h".to_owned();
+        assert_eq!(
+            from,
+            RunFrom::Url {
+                url,
+                origin: "--url",
+                replicas
+            }
+        );
+        assert!(parse("pgweir a.toml --replica postgresql://i").is_err());
+    }
+
+    #[test]
+    fn a_route_is_asked_of_a_database_of_a_file() {
+        let Ok(Command::Route(order)) = parse("pgweir route a.toml app SELECT --json") else {
+            panic!("no route");
+        };
+        assert_eq!((&*order.database, &*order.sql), ("app", "SELECT"));
+        assert_eq!((order.reading, order.output), (Reading::Servers, Output::Json));
+        let Ok(Command::Route(order)) = parse("pgweir route --offline a.toml app SELECT") else {
+            panic!("no route");
+        };
+        assert_eq!((order.reading, order.output), (Reading::Nothing, Output::Text));
+    }
+
+    #[test]
     fn what_this_version_does_not_have_is_refused_by_name() {
-        for line in [
-            "pgweir --url postgresql://h --replica postgresql://i",
-            "pgweir route a.toml app SELECT --offline",
-            "pgweir import pgbouncer.ini",
-        ] {
-            assert!(
-                parse(line)
-                    .unwrap_err()
-                    .contains("is not available in this version: "),
-                "{line}"
-            );
-        }
+        let import = parse("pgweir import pgbouncer.ini").unwrap_err();
+        assert!(import.contains("is not available in this version: "), "{import}");
         for line in [
             "pgweir a.toml b.toml",
             "pgweir check",

@@ -132,6 +132,24 @@ impl Config {
         check::url(url, origin, sources)
     }
 
+    /// The same with replicas of that database.
+    pub fn from_urls(
+        url: &str,
+        origin: &str,
+        replicas: &[String],
+        sources: &Sources<'_>,
+    ) -> Result<Self, Problems> {
+        let mut config = check::url(url, origin, sources)?;
+        let servers = check::replicas(replicas)?;
+        for database in config.databases.values_mut().filter(|_| !servers.is_empty()) {
+            database.replicas = Some(Box::new(Replicas {
+                servers: servers.clone(),
+                ..Replicas::default()
+            }));
+        }
+        Ok(config)
+    }
+
     /// The database that clients know under this name.
     #[must_use]
     pub fn database(&self, name: &str) -> Option<&Database> {

@@ -92,6 +92,14 @@ impl Demo {
         );
         for (name, _, instance) in self.databases() {
             let _ = write!(text, "\n[databases.{name}]\nurl = \"{}\"\n", direct_url(instance));
+            if name == "app" {
+                let urls = self
+                    .replicas
+                    .iter()
+                    .map(|replica| format!("\"{}\"", direct_url(replica)));
+                let urls: Vec<String> = urls.collect();
+                let _ = writeln!(text, "read_replicas = [{}]", urls.join(", "));
+            }
         }
         text
     }
@@ -100,22 +108,23 @@ impl Demo {
     #[must_use]
     pub fn table(&self, listen: SocketAddr) -> String {
         let mut text = format!(
-            "\n  {:<18} {:<46} {}\n",
+            "\n  {:<20} {:<46} {}\n",
             "what", "DATABASE_URL through pgweir", "directly, port"
         );
         for (name, what, instance) in self.databases() {
             let _ = writeln!(
                 text,
-                "  {what:<18} {:<46} {}",
+                "  {what:<20} {:<46} {}",
                 url(listen, &name),
                 instance.port()
             );
         }
         let _ = write!(
             text,
-            "  {:<18} {}\n\nTry it:\n\n  psql {} -c 'SELECT count(*) AS users FROM users'\n\nCtrl-C stops and removes all of it.\n",
+            "  {:<20} {}\n\nTry it:\n\n  psql {} -c 'SELECT count(*) AS users FROM users'\n\nWhere that went, and why:\n\n  psql {} -c 'SELECT count(*) AS users FROM users' -c 'SHOW pgweir.route'\n\nCtrl-C stops and removes all of it.\n",
             "console",
             url(listen, "pgweir"),
+            url(listen, "app"),
             url(listen, "app"),
         );
         text
@@ -139,7 +148,7 @@ impl Demo {
             .iter()
             .zip(1..)
             .map(|(shard, n)| (format!("shard{n}"), format!("shard {n}"), shard));
-        std::iter::once(("app".to_owned(), "primary".to_owned(), &self.primary))
+        std::iter::once(("app".to_owned(), "primary, 2 replicas".to_owned(), &self.primary))
             .chain(replicas)
             .chain(shards)
     }
@@ -296,6 +305,8 @@ mod tests {
             table["databases"].as_table().unwrap().len(),
             1 + REPLICAS + SHARDS
         );
+        let replicas = table["databases"]["app"]["read_replicas"].as_array().unwrap();
+        assert_eq!(replicas.len(), REPLICAS);
         let homes: Vec<_> = demo
             .databases()
             .map(|(_, _, instance)| instance.data_directory())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::pool::cluster::Realm;
 use crate::pool::meter::{Durations, Histogram, HistogramSums, TimeLimit};
 use crate::pool::shared::{Cell, PoolShared, Stats, sum};
 use crate::protocol::SqlState;
@@ -15,42 +16,61 @@ use super::page::{Kind, Metric, Page};
 /// All metrics as they are now. Series are those of pools: whoever has not logged in makes none.
 #[must_use]
 pub(super) fn page(hub: &Hub) -> String {
-    let pools = hub.registry.pools();
+    let all = hub.registry.pools();
+    let realms = hub.registry.realms();
+    let pools = groups(&all);
     let mut page = Page::default();
     page.begin(&BUILD_INFO);
     page.sample(&BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
     connections(&mut page, &pools);
+    servers(&mut page, &all, &realms);
     work(&mut page, &pools);
     durations(&mut page, &pools);
     trouble(&mut page, &pools);
     pins(&mut page, &pools);
+    super::routing::page(&mut page, hub, &realms);
     page.into_text()
 }
 
+/// A user's pools at a database: one for each server.
+struct Pool<'a> {
+    database: &'a str,
+    user: &'a str,
+    all: Vec<&'a PoolShared>,
+}
+
+impl Pool<'_> {
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.all.iter().flat_map(|pool| pool.cells())
+    }
+}
+
+fn groups(pools: &[Arc<PoolShared>]) -> Vec<Pool<'_>> {
+    let mut groups: BTreeMap<(&str, &str), Vec<&PoolShared>> = BTreeMap::new();
+    for pool in pools {
+        groups
+            .entry((&*pool.database, &*pool.user))
+            .or_default()
+            .push(pool);
+    }
+    let group = |((database, user), all)| Pool { database, user, all };
+    groups.into_iter().map(group).collect()
+}
+
 /// Who is there.
-fn connections(page: &mut Page, pools: &[Arc<PoolShared>]) {
+fn connections(page: &mut Page, pools: &[Pool<'_>]) {
     page.begin(&CLIENTS);
     for pool in pools {
-        let now = Now::of(pool);
+        let now = Now::of(pool.cells());
         // A client that leaves may be counted as busy for a moment longer.
         let idle = now.clients.saturating_sub(now.active + now.waiting);
         for (state, count) in [("active", now.active), ("idle", idle), ("waiting", now.waiting)] {
-            page.sample(&CLIENTS, &[&pool.database, &pool.user, state], count);
+            page.sample(&CLIENTS, &[pool.database, pool.user, state], count);
         }
     }
-    page.begin(&SERVER_CONNECTIONS);
     let mut active: BTreeMap<&str, u32> = BTreeMap::new();
     for pool in pools {
-        let now = Now::of(pool);
-        for (state, count) in [
-            ("active", now.active),
-            ("connecting", now.connecting),
-            ("idle", now.idle),
-            ("tested", now.tested),
-        ] {
-            page.sample(&SERVER_CONNECTIONS, &[&pool.database, &pool.user, state], count);
-        }
-        *active.entry(&pool.database).or_default() += now.active;
+        *active.entry(pool.database).or_default() += Now::of(pool.cells()).active;
     }
     page.begin(&DATABASE_CONNECTIONS_ACTIVE);
     for (database, count) in active {
@@ -60,9 +80,36 @@ fn connections(page: &mut Page, pools: &[Arc<PoolShared>]) {
     for pool in pools {
         page.sample(
             &POOL_WAITING,
-            &[&pool.database, &pool.user],
-            Now::of(pool).waiting,
+            &[pool.database, pool.user],
+            Now::of(pool.cells()).waiting,
         );
+    }
+}
+
+/// The connections to each server.
+fn servers(page: &mut Page, pools: &[Arc<PoolShared>], realms: &BTreeMap<Arc<str>, Arc<Realm>>) {
+    page.begin(&SERVER_CONNECTIONS);
+    for pool in pools {
+        let view = realms.get(&pool.database).map(|realm| realm.cluster.view());
+        let known = view.as_ref().and_then(|view| view.servers.get(pool.place));
+        let name = known.map_or_else(
+            || pool.target.load().server_name(),
+            |server| server.name.to_string(),
+        );
+        let role = match &view {
+            Some(view) if known.is_some() => view.role_at(pool.place),
+            Some(_) | None => "primary",
+        };
+        let now = Now::of(pool.cells());
+        for (state, count) in [
+            ("active", now.active),
+            ("connecting", now.connecting),
+            ("idle", now.idle),
+            ("tested", now.tested),
+        ] {
+            let values = [&*pool.database, &*pool.user, "", role, &name, state];
+            page.sample(&SERVER_CONNECTIONS, &values, count);
+        }
     }
 }
 
@@ -78,9 +125,9 @@ struct Now {
 }
 
 impl Now {
-    fn of(pool: &PoolShared) -> Self {
+    fn of<'a>(cells: impl Iterator<Item = &'a Cell>) -> Self {
         let mut now = Self::default();
-        for cell in pool.cells() {
+        for cell in cells {
             now.clients += sum(&[&cell.clients]);
             now.active += sum(&[&cell.active]);
             now.waiting += sum(&[&cell.waiting]);
@@ -93,7 +140,7 @@ impl Now {
 }
 
 /// What was done.
-fn work(page: &mut Page, pools: &[Arc<PoolShared>]) {
+fn work(page: &mut Page, pools: &[Pool<'_>]) {
     page.begin(&QUERIES);
     for pool in pools {
         let kinds: [(&str, Counter); 2] = [
@@ -102,7 +149,7 @@ fn work(page: &mut Page, pools: &[Arc<PoolShared>]) {
         ];
         for (kind, counter) in kinds {
             let count = total(pool, counter);
-            page.sample(&QUERIES, &[&pool.database, &pool.user, kind], count);
+            page.sample(&QUERIES, &[pool.database, pool.user, kind], count);
         }
     }
     let counters: [(&Metric, Counter); 3] = [
@@ -113,14 +160,14 @@ fn work(page: &mut Page, pools: &[Arc<PoolShared>]) {
     for (metric, counter) in counters {
         page.begin(metric);
         for pool in pools {
-            page.sample(metric, &[&pool.database, &pool.user], total(pool, counter));
+            page.sample(metric, &[pool.database, pool.user], total(pool, counter));
         }
     }
 }
 
 type Counter = fn(&Stats) -> &AtomicU64;
 
-fn total(pool: &PoolShared, counter: Counter) -> u64 {
+fn total(pool: &Pool<'_>, counter: Counter) -> u64 {
     let counts = pool
         .cells()
         .map(|cell| counter(&cell.stats).load(Ordering::Relaxed));
@@ -130,7 +177,7 @@ fn total(pool: &PoolShared, counter: Counter) -> u64 {
 type Timed = fn(&Durations) -> &Histogram;
 
 /// How long it took.
-fn durations(page: &mut Page, pools: &[Arc<PoolShared>]) {
+fn durations(page: &mut Page, pools: &[Pool<'_>]) {
     let histograms: [(&Metric, Timed); 4] = [
         (&QUERY_DURATION, |durations| &durations.query),
         (&TRANSACTION_DURATION, |durations| &durations.transaction),
@@ -144,13 +191,13 @@ fn durations(page: &mut Page, pools: &[Arc<PoolShared>]) {
             for cell in pool.cells() {
                 histogram(&cell.durations).add_to(&mut sums);
             }
-            page.histogram(metric, &[&pool.database, &pool.user], &sums);
+            page.histogram(metric, &[pool.database, pool.user], &sums);
         }
     }
 }
 
 /// What went wrong.
-fn trouble(page: &mut Page, pools: &[Arc<PoolShared>]) {
+fn trouble(page: &mut Page, pools: &[Pool<'_>]) {
     page.begin(&ERRORS);
     for pool in pools {
         let mut codes = BTreeMap::new();
@@ -159,38 +206,38 @@ fn trouble(page: &mut Page, pools: &[Arc<PoolShared>]) {
         }
         for (code, count) in codes {
             let code = code.as_ref().map_or("other", SqlState::as_str);
-            page.sample(&ERRORS, &[&pool.database, &pool.user, code], count);
+            page.sample(&ERRORS, &[pool.database, pool.user, code], count);
         }
     }
     page.begin(&TIMEOUTS);
     for pool in pools {
         for limit in TimeLimit::ALL {
             let count = count(pool, |cell| cell.time_limits.of(limit));
-            page.sample(&TIMEOUTS, &[&pool.database, &pool.user, limit.as_str()], count);
+            page.sample(&TIMEOUTS, &[pool.database, pool.user, limit.as_str()], count);
         }
     }
 }
 
-fn pins(page: &mut Page, pools: &[Arc<PoolShared>]) {
+fn pins(page: &mut Page, pools: &[Pool<'_>]) {
     page.begin(&PINS);
     for pool in pools {
         for reason in PinReason::ALL {
             let count = count(pool, |cell| cell.pins.begun(reason));
-            page.sample(&PINS, &[&pool.database, &pool.user, reason.as_str()], count);
+            page.sample(&PINS, &[pool.database, pool.user, reason.as_str()], count);
         }
     }
     page.begin(&PINNED_CLIENTS);
     for pool in pools {
         for reason in PinReason::ALL {
             let count = count(pool, |cell| cell.pins.now(reason).into());
-            let values = [&*pool.database, &*pool.user, reason.as_str()];
+            let values = [pool.database, pool.user, reason.as_str()];
             page.sample(&PINNED_CLIENTS, &values, count);
         }
     }
 }
 
 /// The sum over all workers.
-fn count(pool: &PoolShared, of: impl Fn(&Cell) -> u64) -> u64 {
+fn count(pool: &Pool<'_>, of: impl Fn(&Cell) -> u64) -> u64 {
     pool.cells().map(of).fold(0, u64::wrapping_add)
 }
 
@@ -211,7 +258,7 @@ const CLIENTS: Metric = Metric {
 const SERVER_CONNECTIONS: Metric = Metric {
     name: "pgweir_server_connections",
     kind: Kind::Gauge,
-    labels: &["database", "user", "state"],
+    labels: &["database", "user", "shard", "role", "server", "state"],
     help: "Server connections of the pool: active serves a client, tested is made ready for the next one.",
 };
 const DATABASE_CONNECTIONS_ACTIVE: Metric = Metric {

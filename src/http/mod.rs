@@ -8,6 +8,7 @@ mod health;
 mod metrics;
 mod page;
 mod ready;
+mod routing;
 
 use std::convert::Infallible;
 use std::io;

@@ -111,7 +111,7 @@ impl Page {
 }
 
 /// Microseconds in seconds, exactly.
-fn seconds(micros: u64) -> String {
+pub(super) fn seconds(micros: u64) -> String {
     let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
     if rest == 0 {
         return whole.to_string();

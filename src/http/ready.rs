@@ -18,6 +18,7 @@ use crate::pool::shared::OUTSIDE;
 use crate::protocol::startup::Replication;
 use crate::relay::directory::{DatabaseEntry, Directory};
 use crate::relay::hub::Hub;
+use crate::topology::{Vacancy, View};
 
 use super::Site;
 
@@ -75,7 +76,7 @@ impl Readiness {
         let names: BTreeSet<_> = directory.databases.keys().collect();
         for name in names {
             let standing = known.get(name).copied().unwrap_or(Standing::Unseen);
-            if let Some(reason) = standing.reason(now) {
+            if let Some(reason) = standing.reason(now, lost_max(&directory, name)) {
                 // A string takes everything.
                 let _ = writeln!(reasons, "database {name:?}: {reason}");
             }
@@ -88,20 +89,32 @@ impl Readiness {
         known.get(name).copied().unwrap_or(Standing::Unseen)
     }
 
+    /// A database's servers were tried at `now`.
+    fn note(&self, name: &str, probe: &Probe, now: u64) {
+        let before = self.standing(name);
+        let after = before.after(probe, now);
+        if let Probe::Failed(failure) = probe
+            && before != after
+        {
+            tracing::warn!(database = name, "not ready: {failure}");
+        }
+        self.set(name, after);
+    }
+
     fn set(&self, name: &str, standing: Standing) {
         self.databases.borrow_mut().insert(name.to_owned(), standing);
     }
 }
 
 impl Standing {
-    fn reason(self, now: u64) -> Option<String> {
+    fn reason(self, now: u64, lost_max: Duration) -> Option<String> {
         match self {
             Self::Unseen | Self::Missing => Some("no server was reached yet".to_owned()),
             Self::Usable { .. } => None,
             Self::Lost { since } => {
                 let lost = now.saturating_sub(since);
                 let seconds = lost / 1_000_000;
-                (lost > micros(LOST_MAX)).then(|| format!("its server is lost for {seconds} s"))
+                (lost > micros(lost_max)).then(|| format!("its server is lost for {seconds} s"))
             }
         }
     }
@@ -146,7 +159,12 @@ async fn look(site: &Site, room: &Arc<Semaphore>) {
         .borrow_mut()
         .retain(|name, _| directory.databases.contains_key(name));
     let mut probes = JoinSet::new();
+    let realms = hub.registry.realms();
     for name in directory.databases.keys() {
+        if let Some(realm) = realms.get(&**name) {
+            readiness.note(name, &of_view(&realm.cluster.view()), now);
+            continue;
+        }
         let found = if hub.registry.is_paused(None) || hub.registry.is_paused(Some(name)) {
             Evidence::Paused
         } else {
@@ -167,15 +185,29 @@ async fn look(site: &Site, room: &Arc<Semaphore>) {
     }
     while let Some(done) = probes.join_next().await {
         let Ok((name, probe)) = done else { continue };
-        let before = readiness.standing(&name);
-        let after = before.after(&probe, hub.registry.clock.now());
-        if let Probe::Failed(failure) = &probe
-            && before != after
-        {
-            tracing::warn!(database = name, "not ready: {failure}");
-        }
-        readiness.set(&name, after);
+        readiness.note(&name, &probe, hub.registry.clock.now());
     }
+}
+
+/// A database with replicas is looked after already: writes have somewhere to go, or not.
+fn of_view(view: &View) -> Probe {
+    match (view.primary, view.vacancy) {
+        (Some(_), _) => Probe::Reached,
+        (None, Vacancy::Unheard) => Probe::Failed("no server has said that it is the primary".to_owned()),
+        (None, Vacancy::Lost) => Probe::Failed("the primary is lost".to_owned()),
+        (None, Vacancy::TwoPrimaries) => {
+            Probe::Failed("two servers take writes on the same timeline".to_owned())
+        }
+    }
+}
+
+/// How long a database may be without its primary.
+fn lost_max(directory: &Directory, name: &str) -> Duration {
+    let replicas = directory
+        .databases
+        .get(name)
+        .and_then(|entry| entry.replicas.as_ref());
+    replicas.map_or(LOST_MAX, |replicas| replicas.health.failover_timeout)
 }
 
 /// What pools tell, by database.
@@ -268,17 +300,17 @@ mod tests {
     fn a_server_that_was_there_once_may_be_gone_for_a_while() {
         let failed = Probe::Failed("gone".to_owned());
         let mut standing = Standing::Unseen.after(&failed, 1);
-        assert!(standing.reason(2).is_some());
+        assert!(standing.reason(2, LOST_MAX).is_some());
         standing = standing.after(&Probe::Reached, 3);
-        assert_eq!(standing.reason(4), None);
+        assert_eq!(standing.reason(4, LOST_MAX), None);
         standing = standing.after(&failed, 1_000_000);
         standing = standing.after(&failed, 2_000_000);
         standing = standing.after(&Probe::Unknown, 3_000_000);
-        assert_eq!(standing.reason(31_000_000), None);
-        let reason = standing.reason(33_000_000);
+        assert_eq!(standing.reason(31_000_000, LOST_MAX), None);
+        let reason = standing.reason(33_000_000, LOST_MAX);
         assert_eq!(reason.as_deref(), Some("its server is lost for 32 s"));
         standing = standing.after(&Probe::Reached, 34_000_000);
-        assert_eq!(standing.reason(35_000_000), None);
+        assert_eq!(standing.reason(35_000_000, LOST_MAX), None);
     }
 
     #[test]

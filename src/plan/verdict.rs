@@ -137,6 +137,90 @@ pub enum ReasonKind {
     Unparsable,
     /// Over one of the limits of what is parsed.
     TooLarge,
+    /// A replica has refused it: that was learned.
+    Refused,
+}
+
+impl ReasonKind {
+    /// All of them.
+    pub const ALL: [Self; 24] = [
+        Self::ReadsOnly,
+        Self::Statement,
+        Self::Session,
+        Self::Transaction,
+        Self::Mixed,
+        Self::LockingClause,
+        Self::VolatileFunction,
+        Self::UnknownFunction,
+        Self::WriteFunction,
+        Self::ServerFunction,
+        Self::ActingFunction,
+        Self::TextFunction,
+        Self::AdvisoryLock,
+        Self::Unknown,
+        Self::UnloggedTable,
+        Self::TemporaryTable,
+        Self::SystemCatalog,
+        Self::Sequence,
+        Self::ForeignTable,
+        Self::UnknownRelation,
+        Self::Through,
+        Self::Unparsable,
+        Self::TooLarge,
+        Self::Refused,
+    ];
+
+    /// Its place in `ALL`.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// A word for statistics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadsOnly => "reads_only",
+            Self::Statement => "statement",
+            Self::Session => "session",
+            Self::Transaction => "transaction_control",
+            Self::Mixed => "mixed",
+            Self::LockingClause => "locking_clause",
+            Self::VolatileFunction => "volatile_function",
+            Self::UnknownFunction => "unknown_function",
+            Self::WriteFunction => "write_function",
+            Self::ServerFunction => "server_function",
+            Self::ActingFunction => "acting_function",
+            Self::TextFunction => "text_function",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::Unknown => "unknown",
+            Self::UnloggedTable => "unlogged_table",
+            Self::TemporaryTable => "temporary_table",
+            Self::SystemCatalog => "system_catalog",
+            Self::Sequence => "sequence",
+            Self::ForeignTable => "foreign_table",
+            Self::UnknownRelation => "unknown_relation",
+            Self::Through => "through",
+            Self::Unparsable => "unparsable",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Whether it is about a function, which is the subject then.
+    #[must_use]
+    pub const fn is_of_function(self) -> bool {
+        matches!(
+            self,
+            Self::VolatileFunction
+                | Self::UnknownFunction
+                | Self::WriteFunction
+                | Self::ServerFunction
+                | Self::ActingFunction
+                | Self::TextFunction
+                | Self::AdvisoryLock
+        )
+    }
 }
 
 impl Plan {
@@ -180,6 +264,16 @@ impl Plan {
             // Limits are about a text and its literals; for others it is parsed anew.
             literals: Literals::Fixed,
             following: Following::Harmful,
+        }
+    }
+
+    /// The same, where a replica has refused it.
+    #[must_use]
+    pub fn refused(&self, code: &str) -> Self {
+        Self {
+            class: Class::Write,
+            reason: Reason::new(ReasonKind::Refused, code),
+            ..self.clone()
         }
     }
 
@@ -245,6 +339,7 @@ impl fmt::Display for Reason {
             ReasonKind::UnknownRelation => "unknown table",
             ReasonKind::Unparsable => "not parsed:",
             ReasonKind::TooLarge => "too large to be parsed:",
+            ReasonKind::Refused => "a replica has refused it before:",
         };
         match (words, &*self.subject) {
             (words, "") => f.write_str(words),

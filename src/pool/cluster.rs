@@ -1,7 +1,7 @@
 //! The servers of one database, as the workers see them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -12,12 +12,16 @@ use crate::topology::{Rules, View};
 
 use super::clock::micros;
 use super::knowledge::Knowledge;
+use super::meter::RouteMeter;
 
 /// What is shared about a database with replicas.
 #[derive(Debug)]
 pub struct Realm {
+    /// Unique in the process.
+    pub id: u64,
     pub cluster: Cluster,
     pub knowledge: Knowledge,
+    meters: [RouteMeter; METERS],
 }
 
 impl Realm {
@@ -25,9 +29,22 @@ impl Realm {
     #[must_use]
     pub fn new(id: u64, view: View) -> Self {
         Self {
+            id,
             cluster: Cluster::new(view),
             knowledge: Knowledge::new(id),
+            meters: std::array::from_fn(|_| RouteMeter::default()),
         }
+    }
+
+    /// Where a worker counts.
+    #[must_use]
+    pub fn meter(&self, worker: usize) -> Option<&RouteMeter> {
+        self.meters.get(worker % METERS)
+    }
+
+    /// What all have counted.
+    pub fn meters(&self) -> impl Iterator<Item = &RouteMeter> {
+        self.meters.iter()
     }
 }
 
@@ -50,6 +67,10 @@ pub struct Cluster {
     heard: Arc<Notify>,
     /// How many they are.
     awaiting: AtomicU32,
+    /// The place of the last primary and 1; 0 before there was one.
+    last_primary: AtomicUsize,
+    /// How often another server became primary.
+    failovers: AtomicU64,
     /// Signs that something is wrong with a server, counted.
     signs: AtomicU64,
     sign: Notify,
@@ -77,8 +98,20 @@ impl Cluster {
 
     /// Something else is known from now on.
     pub fn publish(&self, view: View) {
+        if let Some(place) = view.primary {
+            let before = self.last_primary.swap(place + 1, Ordering::Relaxed);
+            if before != 0 && before != place + 1 {
+                self.failovers.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         self.view.store(Arc::new(view));
         self.heard.notify_waiters();
+    }
+
+    /// How often another server became primary.
+    #[must_use]
+    pub fn failovers(&self) -> u64 {
+        self.failovers.load(Ordering::Relaxed)
     }
 
     pub fn set_failover_timeout(&self, timeout: Duration) {
@@ -192,3 +225,5 @@ impl Drop for Ticket {
 const AWAITING_MAX: u32 = 10_000;
 /// How long servers are asked often after a session has waited; microseconds.
 const AWAITED_FOR: u64 = 1_000_000;
+/// Counters of routes: workers beyond that share them.
+const METERS: usize = 8;

@@ -1,6 +1,7 @@
 //! What a worker counts for the metrics of a pool: cells that it alone writes, and that are read while it goes on.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::protocol::SqlState;
@@ -147,6 +148,103 @@ impl TimeLimits {
         count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
+
+/// Where batches of a database went, and why. Several workers may share one.
+#[derive(Debug)]
+pub struct RouteMeter {
+    /// By the place of the reason: those that went to replicas, and to the primary.
+    counts: [[AtomicU64; ROUTE_REASONS_MAX]; 2],
+    /// By a function that kept them on the primary.
+    functions: NameCounts,
+}
+
+impl Default for RouteMeter {
+    fn default() -> Self {
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            counts: [zeros(), zeros()],
+            functions: NameCounts::default(),
+        }
+    }
+}
+
+/// To which kind of server a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteRole {
+    Replica,
+    Primary,
+}
+
+impl RouteMeter {
+    pub fn count(&self, role: RouteRole, reason: usize, function: Option<&str>) {
+        let place = self
+            .counts
+            .get(role as usize)
+            .and_then(|counts| counts.get(reason));
+        if let Some(count) = place {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(function) = function {
+            self.functions.count(function);
+        }
+    }
+
+    #[must_use]
+    pub fn of(&self, role: RouteRole, reason: usize) -> u64 {
+        let place = self
+            .counts
+            .get(role as usize)
+            .and_then(|counts| counts.get(reason));
+        place.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Adds what was counted here, by function; under an empty name those that have no place.
+    pub fn add_functions_to<'a>(&'a self, sums: &mut BTreeMap<&'a str, u64>) {
+        self.functions.add_to(sums);
+    }
+}
+
+/// Counts by name. A name has its place from its first time on; behind the last place, all others are counted together.
+#[derive(Debug, Default)]
+struct NameCounts {
+    places: [NameCount; FUNCTIONS_MAX],
+    others: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct NameCount {
+    name: OnceLock<Box<str>>,
+    count: AtomicU64,
+}
+
+impl NameCounts {
+    fn count(&self, name: &str) {
+        for place in &self.places {
+            if **place.name.get_or_init(|| name.into()) == *name {
+                place.count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        self.others.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add_to<'a>(&'a self, sums: &mut BTreeMap<&'a str, u64>) {
+        for place in &self.places {
+            if let Some(name) = place.name.get() {
+                *sums.entry(name).or_default() += place.count.load(Ordering::Relaxed);
+            }
+        }
+        let others = self.others.load(Ordering::Relaxed);
+        if others > 0 {
+            *sums.entry("").or_default() += others;
+        }
+    }
+}
+
+/// Reasons that are counted: there are fewer.
+pub const ROUTE_REASONS_MAX: usize = 48;
+/// Functions that are counted by themselves: an application calls a handful that nobody has marked.
+const FUNCTIONS_MAX: usize = 32;
 
 /// How often clients were told an error of each code. A code has its place from its first time on; behind the last place,
 /// all others are counted together.

@@ -1,6 +1,6 @@
 //! Every pool there is, and the accounts they share. Asked at logins and reloads, by a query only if it drops a database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -167,6 +167,15 @@ impl Registry {
             }
         }
         realm
+    }
+
+    /// All databases with replicas, by name.
+    #[must_use]
+    pub fn realms(&self) -> BTreeMap<Arc<str>, Arc<Realm>> {
+        let inner = self.lock();
+        let all = inner.realms.iter();
+        all.map(|(database, realm)| (Arc::clone(database), Arc::clone(realm)))
+            .collect()
     }
 
     /// The servers of a database are others now: who has come before uses that of its URL alone, until it comes again.

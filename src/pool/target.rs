@@ -29,6 +29,15 @@ pub struct Target {
     pub reread: Option<Reread>,
 }
 
+impl Target {
+    /// Its servers, as they are named to people.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        let names: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        names.join(",")
+    }
+}
+
 /// Reads the secret of a user on the server again where it came from: tried after a server has refused it.
 #[derive(Clone)]
 pub struct Reread(pub Arc<ReadSecret>);

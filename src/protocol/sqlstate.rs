@@ -50,6 +50,18 @@ impl SqlState {
         code.is_ascii().then_some(Self(code))
     }
 
+    /// Whether a standby answers so to what it never carries out. Others are of a moment, as a conflict with what it replays.
+    #[must_use]
+    pub fn is_of_replica(self) -> bool {
+        [
+            Self::FEATURE_NOT_SUPPORTED,
+            Self::READ_ONLY_SQL_TRANSACTION,
+            Self::OBJECT_NOT_IN_STATE,
+            Self::INTERNAL_ERROR,
+        ]
+        .contains(&self)
+    }
+
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 5] {
         &self.0

@@ -164,6 +164,7 @@ impl ReplicaEntries {
             is_usable: false,
             instance: 0,
             timeline: 0,
+            missing_since: None,
             weight,
             samples: Vec::new(),
         };

@@ -17,8 +17,9 @@ use memchr::memmem::Finder;
 
 use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
 use crate::pool::cluster::Realm;
-use crate::pool::knowledge::{Defaults, Demand, Isolation};
-use crate::pool::shared::PoolShared;
+use crate::pool::knowledge::{Defaults, Demand, Isolation, id_of};
+use crate::pool::shared::{PoolShared, add};
+use crate::protocol::SqlState;
 use crate::session::ClientSession;
 
 use super::planner::{Job, Planner};
@@ -61,6 +62,7 @@ pub struct Plans {
     shared: Arc<SharedPlans>,
     own: RefCell<Own>,
     our_name: Finder<'static>,
+    hits: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -161,6 +163,37 @@ struct Shard {
 pub struct Counts {
     /// Texts that no worker had a plan for.
     pub misses: AtomicU64,
+    /// Those that had one, as each worker counts them.
+    hits: Mutex<Vec<Arc<AtomicU64>>>,
+}
+
+impl Counts {
+    /// A counter for one more worker.
+    fn hit_counter(&self) -> Arc<AtomicU64> {
+        let counter = Arc::default();
+        let mut all = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(&counter));
+        counter
+    }
+
+    /// Texts that had a plan, of all workers.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        let all = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A plan that is shared, for the console.
+#[derive(Debug)]
+pub struct Listed {
+    /// The id of its database's knowledge.
+    pub realm: u64,
+    pub search_path: Box<str>,
+    pub user: Box<str>,
+    /// Without its literals, where they do not matter.
+    pub text: Box<str>,
+    pub plan: Arc<Plan>,
 }
 
 /// What a plan is asked for.
@@ -205,6 +238,30 @@ impl SharedPlans {
         found.answers(hash, question).then(|| Arc::clone(found))
     }
 
+    /// How many plans are shared.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        let count = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).known.len();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// The first `max` of them.
+    #[must_use]
+    pub fn list(&self, max: usize) -> Vec<Listed> {
+        let mut listed = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            listed.extend(shard.known.values().take(max - listed.len()).map(|entry| Listed {
+                realm: id_of(entry.stamp),
+                search_path: entry.path.clone(),
+                user: entry.user.clone(),
+                text: shown(&entry.text),
+                plan: Arc::clone(&entry.plan),
+            }));
+        }
+        listed
+    }
+
     /// Takes up a plan that was made.
     fn learn(&self, question: Question<'_>, plan: Arc<Plan>) {
         let hash = self.hash(question);
@@ -234,6 +291,7 @@ impl Plans {
     #[must_use]
     pub fn new(shared: &Arc<SharedPlans>) -> Self {
         Self {
+            hits: shared.counts.hit_counter(),
             shared: Arc::clone(shared),
             own: RefCell::new(Own {
                 exact: vec![None; EXACT_MAX].into(),
@@ -273,9 +331,11 @@ impl Plans {
         if let Some(Some(entry)) = own.exact.get(place)
             && entry.answers(hash, question)
         {
+            add(&self.hits, 1);
             return Some(Arc::clone(&entry.plan));
         }
         let plan = self.find_lifted(own, hash, question)?;
+        add(&self.hits, 1);
         own.remember(place, hash, question, &plan);
         Some(plan)
     }
@@ -302,6 +362,34 @@ impl Plans {
         // Where a literal has decided, the text alone is known.
         let entry = self.shared.find(exact, question)?;
         Some(Arc::clone(&entry.plan))
+    }
+
+    /// A replica has refused a text, which has a plan: from now on this worker sends it to the primary, and those that have not
+    /// met it yet.
+    pub fn learn_refusal(&self, scope: &Scope, session: &ClientSession, text: &[u8], code: SqlState) {
+        let Some(known) = self.find(scope, session, text, Demand::Current) else {
+            return;
+        };
+        let defaults = scope.defaults();
+        let stamp = scope.realm.knowledge.stamp(Demand::Current);
+        let (Some(stamp), Some(defaults)) = (stamp, defaults.as_deref()) else {
+            return;
+        };
+        let plan = Arc::new(known.refused(code.as_str()));
+        let own = &mut *self.own.borrow_mut();
+        let asked = question(stamp, defaults, session, text);
+        let place = usize::try_from(self.shared.hash(asked)).unwrap_or(usize::MAX) % EXACT_MAX;
+        if let Some(slot) = own.exact.get_mut(place) {
+            *slot = None;
+        }
+        let key = match plan.literals() {
+            Literals::Fixed => asked,
+            Literals::Free => asked.general(&mut own.normaliser),
+        };
+        if let Some(old) = own.lifted.remove(&self.shared.hash(key)) {
+            own.bytes -= old.footprint();
+        }
+        self.shared.learn(key, plan);
     }
 
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
@@ -416,7 +504,15 @@ fn question<'a>(
     }
 }
 
+/// As much of a text as the console shows.
+fn shown(text: &[u8]) -> Box<str> {
+    let text = text.get(..SHOWN_MAX).unwrap_or(text);
+    String::from_utf8_lossy(text).into()
+}
+
 const SHARDS: usize = 16;
+/// Bytes of a text that the console shows: enough to recognise it.
+const SHOWN_MAX: usize = 1024;
 /// Plans and texts that workers share: 16 MB in all.
 const SHARD_BYTES_MAX: usize = 1024 * 1024;
 /// What a worker has of them: 8 MB.

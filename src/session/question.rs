@@ -41,6 +41,9 @@ impl Question {
     /// The question that a `Query` or a `Parse` asks.
     #[must_use]
     pub fn of(tag: u8, body: &[u8]) -> Option<Self> {
+        if body.len() > QUESTION_LEN_MAX + NAME_LEN_MAX {
+            return None;
+        }
         match tag {
             tag::QUERY => Self::read(split_cstr(body)?.0),
             tag::PARSE => Self::read(split_cstr(split_cstr(body)?.1)?.0),
@@ -159,6 +162,10 @@ impl ClientSession {
         rows: impl FnOnce() -> Vec<RouteRow>,
         out: &mut Vec<u8>,
     ) -> Option<()> {
+        let is_text = matches!(tag, tag::QUERY | tag::PARSE);
+        if !is_text && self.questions.is_none() {
+            return None;
+        }
         match tag {
             tag::QUERY => {
                 (Question::of(tag, body)? == Question::Route).then_some(())?;
@@ -335,6 +342,8 @@ const COLUMNS: [&str; 4] = ["shard", "role", "server", "reason"];
 const TEXT_OID: u32 = 25;
 /// Such a question is short.
 const QUESTION_LEN_MAX: usize = 64;
+/// So are the names that drivers give to statements. Behind a longer one a question is not looked for.
+const NAME_LEN_MAX: usize = 192;
 /// Statements and portals of a client: there is one question to ask, and a driver prepares it under one name or a few.
 const QUESTIONS_MAX: usize = 16;
 

@@ -217,6 +217,7 @@ mod tests {
             instance: 1,
             timeline: 1,
             weight: 1,
+            missing_since: None,
             samples: vec![Sample::exact(100, Lsn(lsn))],
         }
     }

@@ -17,5 +17,5 @@ pub use choice::{Balancing, Choice, Consistency, Load, Reads, Rules, Why};
 pub use health::Health;
 pub use lsn::{Layout, Lsn};
 pub use sight::{Does, Sight, Use};
-pub use view::{Role, Sample, ServerView, Vacancy, View};
+pub use view::{Lag, Role, Sample, ServerView, Vacancy, View};
 pub use watch::{Answer, Conflict, Watch};

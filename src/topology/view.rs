@@ -1,6 +1,7 @@
 //! What is known of the servers of one database at a moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lsn::Lsn;
 
@@ -26,6 +27,8 @@ pub struct ServerView {
     /// has on disk first.
     pub instance: u32,
     pub timeline: u32,
+    /// When the primary was asked for the oldest position that this replica is known not to have replayed; microseconds.
+    pub missing_since: Option<u64>,
     /// The part of the reads it takes, among replicas that are free to choose from; at least 1.
     pub weight: u32,
     /// How far it had come, oldest first: what it has written, or replayed. At most `SAMPLES_MAX`, of this instance and
@@ -69,6 +72,51 @@ impl View {
             .into_iter()
             .chain(usable.map(|(place, _)| place))
             .collect()
+    }
+}
+
+/// How far a replica is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The age of the oldest position of the primary that it has not replayed.
+    pub time: Duration,
+    pub bytes: u64,
+}
+
+impl View {
+    /// How far behind the server at a place is, if it is a replica, and there is a primary to compare it with.
+    #[must_use]
+    pub fn lag(&self, place: usize, now: u64) -> Option<Lag> {
+        let primary = self.servers.get(self.primary?)?;
+        let replica = self
+            .servers
+            .get(place)
+            .filter(|server| server.role == Role::Replica)?;
+        let (written, replayed) = (primary.latest()?, replica.latest()?);
+        let since = replica.missing_since.unwrap_or(now);
+        Some(Lag {
+            time: Duration::from_micros(now.saturating_sub(since)),
+            bytes: written.0.saturating_sub(replayed.0),
+        })
+    }
+
+    /// What the server at a place is now, in a word.
+    #[must_use]
+    pub fn role_at(&self, place: usize) -> &'static str {
+        let role = self
+            .servers
+            .get(place)
+            .map_or(Role::Unknown, |server| server.role);
+        if self.writes_at() == Some(place) {
+            return "primary";
+        }
+        match role {
+            Role::Replica => "replica",
+            // One that takes writes, and is not asked for any.
+            Role::Primary => "stale primary",
+            Role::Unknown => "unknown",
+            Role::Stranger => "of another cluster",
+        }
     }
 }
 

@@ -255,6 +255,7 @@ impl Watch {
         for (server, state) in self.view.servers.iter_mut().zip(&mut self.states) {
             if server.role != Role::Replica {
                 server.is_usable = false;
+                server.missing_since = None;
                 continue;
             }
             if let Some(replayed) = server.latest() {
@@ -262,6 +263,7 @@ impl Watch {
                 state.missing =
                     missing.or_else(|| written.iter().find(|sample| sample.lsn > replayed).copied());
             }
+            server.missing_since = state.missing.map(|sample| sample.asked_at);
             let lag = state.missing.map_or(Duration::ZERO, |sample| age(sample, now));
             // Back in only when it has clearly caught up, so that one at the limit does not come and go.
             let limit = match state.standing {
@@ -298,6 +300,7 @@ mod tests {
             instance: 0,
             timeline: 0,
             weight: 1,
+            missing_since: None,
             samples: Vec::new(),
         };
         let view = View {

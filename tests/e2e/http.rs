@@ -333,9 +333,18 @@ fn a_thousand_scrapes_while_queries_run_show_counters_that_only_grow() {
 #[test]
 fn the_metrics_are_those_of_the_documentation() {
     let postgres = Postgres::start();
-    let pgweir = watched(&postgres, "", "");
+    let replica = postgres.replica();
+    let replicas = format!("read_replicas = [\"{}\"]\n", replica.superuser_url());
+    let pgweir = watched(&postgres, "", &replicas);
     let mut wire = log_in(&pgweir);
     wire.query("SELECT 1/0");
+    let start = Instant::now();
+    // Until the servers and the catalogs are known.
+    let has = |name: &str| pgweir.scrape().samples.keys().any(|(known, _)| known == name);
+    while !has("pgweir_primary_functions_total") || !has("pgweir_replica_lag_bytes") {
+        assert!(start.elapsed() < PATIENCE);
+        log_in(&pgweir).query("SELECT pg_backend_pid()");
+    }
     let scrape = pgweir.scrape();
     assert_eq!(scrape.value("pgweir_errors_total", &[("sqlstate", "22012")]), 1.0);
     let documented: BTreeMap<String, (String, BTreeSet<String>)> = include_str!("../../docs/metrics.md")

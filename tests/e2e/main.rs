@@ -44,6 +44,8 @@ mod readme;
 mod replication;
 mod review_limits;
 mod review_tls;
+mod route_command;
+mod route_figures;
 mod route_traps;
 mod routes;
 mod server_logins;

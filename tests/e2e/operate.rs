@@ -320,7 +320,7 @@ fn a_url_is_configuration_enough() {
 }
 
 /// The port in the line that says that it is ready.
-fn port_of(log: &str) -> Option<u16> {
+pub(crate) fn port_of(log: &str) -> Option<u16> {
     let (_, address) = log.split_once("listen=\"127.0.0.1:")?;
     address.split('"').next()?.parse().ok()
 }

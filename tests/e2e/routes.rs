@@ -250,15 +250,71 @@ fn what_a_replica_refuses_is_done_on_the_primary_unseen() {
     house.primary.sql(
         "CREATE FUNCTION liar() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = 5 WHERE id = 5 RETURNING v'",
     );
-    let mut client = house.client();
+    let mut steps = Vec::new();
     house.wait_until(|| {
-        let mut other = house.client();
-        other.query("SELECT liar()");
-        route(&mut other).len() == 2
+        let mut client = house.client();
+        let answer = client.query("SELECT liar()");
+        steps = route(&mut client);
+        // Before anybody knows the function it goes to the primary at once.
+        assert_eq!(answer[1].columns(), ["5"]);
+        steps.len() == 2
     });
-    assert_eq!(client.value("SELECT liar()"), "5");
-    let steps = route(&mut client);
     assert_eq!(steps[0][1], "replica");
     assert_eq!(steps[1][1], "primary");
     assert_eq!(steps[1][3], "a replica refused it (25006)");
+}
+
+#[test]
+fn execute_goes_where_what_was_prepared_goes() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    client.query("PREPARE r(int) AS SELECT v FROM t WHERE id = $1");
+    client.query("PREPARE w(int) AS UPDATE t SET v = 7 WHERE id = $1 RETURNING v");
+    client.query("PREPARE f AS SELECT pg_advisory_xact_lock(3)");
+    house.wait_until(|| {
+        assert_eq!(client.value("EXECUTE r(1)"), "0");
+        role(&mut client) == "replica"
+    });
+    client.query("EXECUTE f");
+    assert_eq!(route(&mut client)[0][3], "advisory lock pg_advisory_xact_lock");
+    assert_eq!(client.value("EXECUTE w(1)"), "7");
+    assert_eq!(
+        route(&mut client),
+        [["", "primary", &*route(&mut client)[0][2], "UPDATE"]]
+    );
+    assert_eq!(client.value("EXECUTE r(1)"), "7");
+    // By the extended protocol, and explained.
+    let mut execute = |sql: &str| {
+        client.send_parse("", sql);
+        client.send_bind("", "", &[]);
+        client.send_execute("", 0);
+        client.send_sync();
+        let frames = client.read_until_ready();
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+        role(&mut client)
+    };
+    house.wait_until(|| execute("EXECUTE r(2)") == "replica");
+    house.wait_until(|| execute("EXPLAIN EXECUTE r(2)") == "replica");
+    assert_eq!(execute("EXECUTE w(2)"), "primary");
+    // Another text under the same name.
+    client.query("DEALLOCATE r");
+    client.query("PREPARE r(int) AS DELETE FROM t WHERE id = $1 RETURNING v");
+    assert_eq!(client.value("EXECUTE r(2)"), "7");
+    assert_eq!(role(&mut client), "primary");
+    // In a block on a replica.
+    let mut reader = house.client();
+    reader.query("PREPARE r AS SELECT 1");
+    reader.query("PREPARE w AS DELETE FROM t");
+    reader.query("BEGIN READ ONLY");
+    house.wait_until(|| {
+        reader.query("SELECT v FROM t");
+        role(&mut reader) == "replica" || {
+            reader.query("COMMIT");
+            reader.query("BEGIN READ ONLY");
+            false
+        }
+    });
+    assert_eq!(reader.value("EXECUTE r"), "1");
+    assert_eq!(reader.query("EXECUTE w")[0].sqlstate(), "25006");
+    reader.query("ROLLBACK");
 }

@@ -125,11 +125,22 @@ impl Knowledge {
         self.known.store(Some(Arc::new(known)));
     }
 
+    /// From now on it is known that there is nothing beside what every database has.
+    pub fn learn_nothing(&self) {
+        self.learn(self.blank(self.changes()));
+    }
+
     /// `read_only_functions` and `write_functions`, from now on.
     pub fn set_functions(&self, functions: Patterns) {
         self.functions.store(Arc::new(functions));
         self.on_changed();
     }
+}
+
+/// The id of the knowledge that a stamp is of.
+#[must_use]
+pub fn id_of(stamp: u64) -> u64 {
+    stamp >> READS_BITS
 }
 
 impl Known {

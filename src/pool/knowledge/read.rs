@@ -54,8 +54,8 @@ async fn ask(conn: &mut ServerConn, sql: &str) -> Result<Rows, Trouble> {
     Ok(rows)
 }
 
-/// Planning goes as deep as what is planned.
-fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Planning goes as deep as what is planned. None: it was not to be had.
+pub fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let thread = std::thread::Builder::new()
         .name("catalog".to_owned())
         .stack_size(crate::plan::STACK_LEN)

@@ -39,12 +39,22 @@ impl Exchange {
         {
             return self.ask_position(client, (asked, told, len), input, out, cx);
         }
+        let input = input.get(told..).unwrap_or_default();
+        Ok(told + self.pass_on(client, input, out, cx)?)
+    }
+
+    fn pass_on(
+        &mut self,
+        client: &mut Client,
+        input: &[u8],
+        out: &mut Outbox,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<usize, Farewell> {
         // A replica is given nothing that was not judged.
         let judged = client
             .routing
             .as_ref()
             .map_or(usize::MAX, |routing| routing.judged());
-        let input = input.get(told..).unwrap_or_default();
         let input = input.get(..judged).unwrap_or(input);
         let conn = self.lease.conn();
         if client.pool.shared.sequences.load(Ordering::Relaxed) {
@@ -107,7 +117,7 @@ impl Exchange {
             routing.on_passed(consumed);
         }
         self.send(out.bytes(input), cx);
-        Ok(told + consumed)
+        Ok(consumed)
     }
 
     /// The same where a question stands behind what was told, that a server understands in other words.

@@ -146,10 +146,10 @@ impl Exchange {
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
         // What of it was not passed on still stands in `carry`, and comes again with the rest.
         let left = client.routing.as_ref().map_or(0, |routing| routing.judged());
-        let again = client
-            .routing
-            .as_mut()
-            .map(|routing| routing.take_refuge(code))
+        let (session, plans) = (&client.session, &client.context.plans);
+        let routing = client.routing.as_mut();
+        let again = routing
+            .map(|routing| routing.take_refuge(code, session, plans))
             .unwrap_or_default();
         note_loss(client);
         self.depart(client);

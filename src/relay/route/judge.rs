@@ -11,6 +11,7 @@ use crate::session::batch::{self, Asked, Extent};
 use crate::session::client::Block;
 use crate::session::directive::{self, Role, Setting};
 use crate::session::question::POSITION;
+use crate::session::sql_names;
 use crate::topology::Lsn;
 
 use super::trace::Cause;
@@ -44,7 +45,7 @@ impl Wish {
         Self {
             role: set(directive::ROLE).map(|word| Role::read(word).unwrap_or(Role::Primary)),
             floor: set(directive::MIN_LSN)
-                .map_or(Lsn::default(), |text| text.parse().unwrap_or(Lsn(u64::MAX))),
+                .map_or_else(Lsn::default, |text| text.parse().unwrap_or(Lsn(u64::MAX))),
         }
     }
 }
@@ -169,7 +170,13 @@ impl Routing {
                 Class::Write if wants_replica => {
                     return Err(Unfit::Refused(Box::new(not_on_replica(&plan))));
                 }
-                _ => return Err(Unfit::Not(Cause::Does(plan))),
+                Class::Write
+                | Class::Session
+                | Class::Begin(_)
+                | Class::Modes(_)
+                | Class::Within
+                | Class::Prepare(_)
+                | Class::Execute => return Err(Unfit::Not(Cause::Does(plan))),
             }
             last = Some(plan);
         }
@@ -182,13 +189,32 @@ impl Routing {
         }
     }
 
+    pub(super) fn learn(&self, code: SqlState, session: &ClientSession, plans: &Plans) {
+        let mut all = batch::asked(&self.again, &session.statements).map(text_of);
+        if let (Some(Some(text)), None) = (all.next(), all.next()) {
+            plans.learn_refusal(&self.scope, session, text, code);
+        }
+    }
+
     fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans, demand: Demand) -> Planned {
         let Some(text) = text_of(asked) else {
             return Planned::Unknown;
         };
-        match plans.find(&self.scope, session, text, demand) {
+        let Some(plan) = plans.find(&self.scope, session, text, demand) else {
+            return Planned::Not(text.into());
+        };
+        if plan.class() != Class::Execute {
+            return Planned::As(plan);
+        }
+        // It is of the class of what the client has prepared under that name.
+        let mention = sql_names::only(text);
+        let prepared = mention.and_then(|mention| session.statements.named(&mention.name(text)));
+        let Some(inner) = prepared.and_then(|statement| statement.text()) else {
+            return Planned::As(plan);
+        };
+        match plans.find(&self.scope, session, inner, demand) {
             Some(plan) => Planned::As(plan),
-            None => Planned::Not(text.into()),
+            None => Planned::Not(inner.into()),
         }
     }
 }
@@ -214,7 +240,8 @@ fn said(session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Option<R
         }
     }
     // What is set now counts for the block that it stands in; else for what comes later.
-    Ok(said.or(set.filter(|_| session.is_begun())))
+    let counts = session.is_begun();
+    Ok(said.or(if counts { set } else { None }))
 }
 
 /// What becomes of a batch that asks for a position and nothing else: that is `SHOW pgweir.lsn`, which is no statement of the

@@ -11,6 +11,7 @@ use crate::pool::cluster::Realm;
 use crate::pool::conn::ServerInfo;
 use crate::pool::listener::Servers;
 use crate::pool::local::LocalPool;
+use crate::pool::meter::RouteRole;
 use crate::pool::settings::PoolMode;
 use crate::pool::target::SessionAttrs;
 use crate::protocol::{Report, SqlState};
@@ -296,6 +297,7 @@ impl Routing {
         self.used = way
             .place
             .map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
+        self.count(way, &cause);
         if !matches!(cause, Cause::Position) {
             self.steps.push(Step {
                 place: way.place,
@@ -310,6 +312,20 @@ impl Routing {
                 self.again = buffer();
             }
             self.again.extend_from_slice(input.get(..len).unwrap_or_default());
+        }
+    }
+
+    fn count(&self, way: Way, cause: &Cause) {
+        let (Some(place), Some(pool)) = (way.place, self.pools.first()) else {
+            return;
+        };
+        let role = if self.realm.cluster.view().writes_at() == Some(place) {
+            RouteRole::Primary
+        } else {
+            RouteRole::Replica
+        };
+        if let Some(meter) = self.realm.meter(pool.worker.index) {
+            meter.count(role, cause.index(), cause.function());
         }
     }
 
@@ -468,7 +484,7 @@ impl Routing {
     /// Whether an answer of a replica that refuses with this code, or none, is reason enough to read from the primary.
     #[must_use]
     pub fn may_leave(&self, code: Option<SqlState>) -> bool {
-        let is_no_read = code.is_some_and(|code| NO_READ.contains(&code));
+        let is_no_read = code.is_some_and(SqlState::is_of_replica);
         is_no_read || !self.reads_replicas_only()
     }
 
@@ -502,8 +518,12 @@ impl Routing {
         turns
     }
 
-    /// A server has failed the batch, which goes to the primary now, or waits for one. Returns the batch.
-    pub fn take_refuge(&mut self, code: Option<SqlState>) -> Vec<u8> {
+    /// A server has failed the batch, which goes to the primary now, or waits for one. Returns the batch. What a replica refuses it
+    /// always will: that is learned of a statement that was alone.
+    pub fn take_refuge(&mut self, code: Option<SqlState>, session: &ClientSession, plans: &Plans) -> Vec<u8> {
+        if let Some(code) = code.filter(|code| code.is_of_replica()) {
+            self.learn(code, session, plans);
+        }
         self.losses += 1;
         let leaves = self.may_leave(code);
         self.refuge = match self.way.take() {
@@ -557,14 +577,6 @@ pub fn only(server: &ServerInfo, pool: &LocalPool) -> RouteRow {
         reason: "the database has no replicas".into(),
     }
 }
-
-/// What a standby answers to what only a primary can do.
-const NO_READ: [SqlState; 4] = [
-    SqlState::READ_ONLY_SQL_TRANSACTION,
-    SqlState::FEATURE_NOT_SUPPORTED,
-    SqlState::OBJECT_NOT_IN_STATE,
-    SqlState::INTERNAL_ERROR,
-];
 
 /// Nobody may take a read.
 #[must_use]

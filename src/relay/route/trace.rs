@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, ReasonKind};
 use crate::protocol::SqlState;
 use crate::session::question::RouteRow;
 use crate::topology::{View, Why};
@@ -45,6 +45,70 @@ pub enum Cause {
     There,
     /// It is no statement of the client's: it asks for a position.
     Position,
+}
+
+/// Words for causes that are no reasons of plans; those have the places behind them.
+const OWN_LABELS: [&str; 17] = [
+    "turn",
+    "stays",
+    "not_replayed",
+    "no_replica",
+    "reads_primary",
+    "unknown_statement",
+    "transaction",
+    "failed_transaction",
+    "session_mode",
+    "serializable",
+    "catalogs_changed",
+    "unjudged",
+    "unplanned",
+    "replica_refused",
+    "directive",
+    "same_transaction",
+    "position",
+];
+
+/// All words for causes, by their places in the statistics.
+pub fn labels() -> impl Iterator<Item = (usize, &'static str)> {
+    let of_plans = ReasonKind::ALL.iter().map(|kind| kind.as_str());
+    OWN_LABELS.into_iter().chain(of_plans).enumerate()
+}
+
+impl Cause {
+    /// Its place in the statistics.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Read(Why::Turn) => 0,
+            Self::Read(Why::Stays) => 1,
+            Self::Read(Why::NotReplayed) => 2,
+            Self::Read(Why::NoReplica) => 3,
+            Self::Read(Why::ReadsPrimary) => 4,
+            Self::Unknown => 5,
+            Self::Transaction => 6,
+            Self::Failed => 7,
+            Self::SessionMode => 8,
+            Self::Serializable => 9,
+            Self::Blind => 10,
+            Self::Unjudged => 11,
+            Self::Unplanned => 12,
+            Self::Refused(_) => 13,
+            Self::Directive => 14,
+            Self::There => 15,
+            Self::Position => 16,
+            Self::Does(plan) => OWN_LABELS.len() + plan.reason().kind().index(),
+        }
+    }
+
+    /// The function that has decided.
+    #[must_use]
+    pub fn function(&self) -> Option<&str> {
+        let Self::Does(plan) = self else {
+            return None;
+        };
+        let reason = plan.reason();
+        reason.kind().is_of_function().then(|| reason.subject())
+    }
 }
 
 impl fmt::Display for Cause {
