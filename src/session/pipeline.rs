@@ -1,15 +1,17 @@
 //! What is in flight on a server connection, and whose answer each is.
 
 mod moves;
+mod undo;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::protocol::Report;
 
-use super::statement::{Forgotten, Statement, key};
+use super::statement::{Statement, key};
 
 pub use moves::{Move, Moves};
+pub use undo::{ClientUndo, QueryUndo, Renaming, ServerUndo};
 
 /// The requests sent and not yet answered, oldest first. The queue is the protocol state.
 #[derive(Debug, Default)]
@@ -515,63 +517,6 @@ pub enum Answer {
     Complete(&'static str),
     /// Names in its text were replaced: an error's position is put right.
     Moved(Moves),
-}
-
-/// What to undo in the client's names when the request was not carried out.
-#[derive(Debug, Default)]
-pub enum ClientUndo {
-    #[default]
-    None,
-    Named(Box<Renaming>),
-    Unnamed(Option<Arc<Statement>>),
-    /// All names were forgotten.
-    All(Forgotten),
-    /// A simple query that gives or takes names.
-    Query(Box<QueryUndo>),
-}
-
-/// What a simple query changes in the client's names.
-#[derive(Debug)]
-pub struct QueryUndo {
-    /// In the order in which the query makes them.
-    pub renamings: Vec<Renaming>,
-    pub unnamed: Option<Arc<Statement>>,
-}
-
-impl ClientUndo {
-    #[must_use]
-    pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self::Named(Box::new(Renaming::new(name, previous)))
-    }
-}
-
-/// A name that was given or taken away, and what it meant before.
-#[derive(Debug)]
-pub struct Renaming {
-    pub name: Box<[u8]>,
-    pub previous: Option<Arc<Statement>>,
-}
-
-impl Renaming {
-    #[must_use]
-    pub fn new(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self {
-            name: key(name).into(),
-            previous,
-        }
-    }
-}
-
-/// What to undo in the server's statements when the request was not carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerUndo {
-    #[default]
-    None,
-    Prepared(u64),
-    Closed(u64),
-    Unnamed(Option<u64>),
-    /// All were forgotten. Which there were is found out again.
-    Unknown,
 }
 
 /// Requests in flight on one connection: far above what drivers pipeline, a few megabytes at the most. A client that sends
