@@ -15,6 +15,7 @@ pub struct Report {
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
+    pub routine: Option<Routine>,
     pub fate: Fate,
 }
 
@@ -50,6 +51,7 @@ impl Report {
             message: message.into(),
             detail: None,
             hint: None,
+            routine: None,
             fate,
         }
     }
@@ -63,6 +65,13 @@ impl Report {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same as if a function of PostgreSQL's had raised it: drivers look for that name.
+    #[must_use]
+    pub fn with_routine(mut self, routine: Routine) -> Self {
+        self.routine = Some(routine);
         self
     }
 
@@ -92,6 +101,10 @@ impl Report {
         if let Some(hint) = &self.hint {
             field(out, b'H', hint.as_bytes());
         }
+        if let Some(Routine { file, name }) = self.routine {
+            field(out, b'F', file.as_bytes());
+            field(out, b'R', name.as_bytes());
+        }
         out.push(0);
         frame.end(out);
     }
@@ -108,6 +121,13 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
+
+/// A function of PostgreSQL's. The line is another in each version, and is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routine {
+    pub file: &'static str,
+    pub name: &'static str,
+}
 
 /// Severities as PostgreSQL names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,16 @@
 //! What is in flight on a server connection, and whose answer each is.
 
+mod described;
 mod moves;
 mod undo;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::protocol::Report;
 
-use super::statement::{Statement, key};
+use super::statement::{Named, key};
 
+pub use described::{Described, Slot};
 pub use moves::{Move, Moves};
 pub use undo::{ClientUndo, QueryUndo, Renaming, ServerUndo};
 
@@ -243,12 +244,21 @@ impl Pipeline {
         self.changes > 0 && self.entries.iter().any(|entry| entry.touches(b"", Some(id)))
     }
 
+    /// Whether something in flight gives a name another meaning.
+    #[must_use]
+    pub fn changes_name(&self, name: &[u8]) -> bool {
+        self.changes > 0 && self.entries.iter().any(|entry| entry.touches(name, None))
+    }
+
+    /// Whether something in flight changes what the unnamed statement is.
+    #[must_use]
+    pub fn changes_unnamed(&self) -> bool {
+        self.changes > 0 && self.entries.iter().any(Entry::is_of_unnamed)
+    }
+
     /// A change of the client's unnamed statement is undone: if a later batch has changed it again, its undoing goes back
     /// further now. Gives the statement back if there is none.
-    pub fn hand_down_client(
-        &mut self,
-        previous: Option<Arc<Statement>>,
-    ) -> Result<(), Option<Arc<Statement>>> {
+    pub fn hand_down_client(&mut self, previous: Option<Named>) -> Result<(), Option<Named>> {
         for entry in self.behind_sync() {
             match &mut entry.client_undo {
                 ClientUndo::Unnamed(later) => {
@@ -415,7 +425,7 @@ impl Entry {
     pub fn is_own(&self) -> bool {
         matches!(
             self.answer,
-            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin
+            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin | Answer::Checked(_)
         )
     }
 
@@ -517,6 +527,12 @@ pub enum Answer {
     Complete(&'static str),
     /// Names in its text were replaced: an error's position is put right.
     Moved(Moves),
+    /// The description of a statement: what the client is told is remembered.
+    Told(Described),
+    /// The same of a question of ours.
+    Checked(Described),
+    /// It tells the client of its parameters alone.
+    Parameters,
 }
 
 /// Requests in flight on one connection: far above what drivers pipeline, a few megabytes at the most. A client that sends

@@ -21,12 +21,14 @@ use super::sql_names::{self, Mention, Verb};
 mod client;
 mod prepared;
 mod reading;
+mod rows;
 mod server_name;
 
 pub(super) use client::key;
-pub use client::{ClientStatements, Forgotten};
+pub use client::{ClientStatements, Forgotten, Named};
 pub use prepared::ServerStatements;
 pub use reading::Reading;
+pub use rows::Rows;
 pub(super) use server_name::SERVER_NAME_PREFIX;
 pub use server_name::ServerName;
 
@@ -92,6 +94,12 @@ impl Statement {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.owner == Owner::Everybody
+    }
+
+    /// How often tables had been altered when it was prepared.
+    #[must_use]
+    pub fn schema(&self) -> u64 {
+        self.schema
     }
 
     /// The settings that it rests on.

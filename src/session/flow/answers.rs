@@ -185,9 +185,8 @@ impl Flow {
         };
         let ends = match (head.tag, entry.kind) {
             (tag::DATA_ROW, _) => false,
-            (tag::PARSE_COMPLETE, Kind::Parse)
-            | (tag::BIND_COMPLETE, Kind::Bind)
-            | (tag::ROW_DESCRIPTION, Kind::Describe) => true,
+            (tag::PARSE_COMPLETE, Kind::Parse) | (tag::BIND_COMPLETE, Kind::Bind) => true,
+            (tag::ROW_DESCRIPTION, Kind::Describe) if matches!(entry.answer, Answer::Forward) => true,
             (tag::COMMAND_COMPLETE, kind)
                 if body.len() == head.body
                     && is_of_rows(body)
@@ -226,12 +225,7 @@ impl Flow {
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
-            tag::ROW_DESCRIPTION | tag::NO_DATA => {
-                if head_kind(parties) == Some(Kind::Describe) {
-                    self.pop(parties);
-                }
-                Ok(verdict)
-            }
+            tag::ROW_DESCRIPTION | tag::NO_DATA => Ok(self.on_description(message, parties, verdict)),
             tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => {
                 if head_kind(parties) == Some(Kind::Execute) {
                     self.tally.queries += 1;
@@ -497,7 +491,7 @@ impl Flow {
     }
 
     #[inline]
-    fn pop(&mut self, parties: &mut Parties<'_>) {
+    pub(super) fn pop(&mut self, parties: &mut Parties<'_>) {
         self.tally.steps += 1;
         parties.server.pipeline.pop();
     }

@@ -74,11 +74,16 @@ impl Flow {
 
     /// An error may say that tables were altered, by somebody who did not come this way.
     pub(super) fn is_of_altered(&mut self, body: &[u8]) -> bool {
-        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN));
+        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN.as_bytes()));
         if is_stale {
             self.schema.news = News::Altered;
         }
         is_stale
+    }
+
+    /// The same where it shows in what a statement's rows are.
+    pub(super) fn note_stale(&mut self) {
+        self.schema.news = News::Altered;
     }
 }
 
@@ -86,4 +91,4 @@ impl Flow {
 const VERBS: [&[u8]; 3] = [b"CREATE ", b"ALTER ", b"DROP "];
 /// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
 /// the same in every language.
-const STALE_PLAN: &[u8] = b"RevalidateCachedQuery";
+pub(super) const STALE_PLAN: &str = "RevalidateCachedQuery";

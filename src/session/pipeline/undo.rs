@@ -1,8 +1,6 @@
 //! What is taken back of a request that was not carried out.
 
-use std::sync::Arc;
-
-use crate::session::statement::{Forgotten, Statement, key};
+use crate::session::statement::{Forgotten, Named, key};
 
 /// What to undo in the client's names when the request was not carried out.
 #[derive(Debug, Default)]
@@ -10,7 +8,7 @@ pub enum ClientUndo {
     #[default]
     None,
     Named(Box<Renaming>),
-    Unnamed(Option<Arc<Statement>>),
+    Unnamed(Option<Named>),
     /// All names were forgotten.
     All(Forgotten),
     /// A simple query that gives or takes names.
@@ -22,12 +20,12 @@ pub enum ClientUndo {
 pub struct QueryUndo {
     /// In the order in which the query makes them.
     pub renamings: Vec<Renaming>,
-    pub unnamed: Option<Arc<Statement>>,
+    pub unnamed: Option<Named>,
 }
 
 impl ClientUndo {
     #[must_use]
-    pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
+    pub fn named(name: &[u8], previous: Option<Named>) -> Self {
         Self::Named(Box::new(Renaming::new(name, previous)))
     }
 }
@@ -36,12 +34,12 @@ impl ClientUndo {
 #[derive(Debug)]
 pub struct Renaming {
     pub name: Box<[u8]>,
-    pub previous: Option<Arc<Statement>>,
+    pub previous: Option<Named>,
 }
 
 impl Renaming {
     #[must_use]
-    pub fn new(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
+    pub fn new(name: &[u8], previous: Option<Named>) -> Self {
         Self {
             name: key(name).into(),
             previous,

@@ -1,12 +1,13 @@
 //! The names that a client has given.
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::Statement;
+use super::{Rows, Statement};
 
 /// The names one client has given, and its unnamed statement.
 #[derive(Debug, Default)]
@@ -15,20 +16,45 @@ pub struct ClientStatements {
     named: Option<Box<Names>>,
     /// Where in `named` the last name was found: one message asks for the same name several times.
     recent: Cell<usize>,
-    pub unnamed: Option<Arc<Statement>>,
+    pub unnamed: Option<Named>,
     /// How many of the named statements live on the present server connection alone.
     unmovable: usize,
+}
+
+/// What a name stands for, to the client that has given it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub statement: Arc<Statement>,
+    /// What the client was told of its rows, if it has asked.
+    pub rows: Option<Rows>,
+}
+
+impl Deref for Named {
+    type Target = Arc<Statement>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.statement
+    }
+}
+
+impl From<Arc<Statement>> for Named {
+    fn from(statement: Arc<Statement>) -> Self {
+        Self {
+            statement,
+            rows: None,
+        }
+    }
 }
 
 /// The names that a client had.
 #[derive(Debug, Default)]
 pub struct Forgotten(Option<Box<Names>>);
 
-type Names = IndexMap<Box<[u8]>, Arc<Statement>, RandomState>;
+type Names = IndexMap<Box<[u8]>, Named, RandomState>;
 
 impl ClientStatements {
     #[must_use]
-    pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+    pub fn named(&self, name: &[u8]) -> Option<&Named> {
         let named = self.named.as_ref()?;
         let name = key(name);
         if let Some((known, statement)) = named.get_index(self.recent.get())
@@ -41,9 +67,45 @@ impl ClientStatements {
         Some(statement)
     }
 
+    /// Where a name stands.
+    #[must_use]
+    pub fn place(&self, name: &[u8]) -> Option<usize> {
+        self.named(name)?;
+        Some(self.recent.get())
+    }
+
+    /// The client is told what the rows of a statement are, which stood at this place under a name that means the same still.
+    pub fn tell(&mut self, id: u64, place: u32, rows: Option<Rows>, is_same: impl Fn(&[u8]) -> bool) {
+        let Some(named) = &mut self.named else { return };
+        let found = usize::try_from(place)
+            .ok()
+            .and_then(|place| named.get_index_mut(place));
+        if let Some((name, known)) = found
+            && known.id == id
+        {
+            if is_same(name) {
+                known.rows = rows;
+            }
+            return;
+        }
+        // Another name that was taken away has moved it. Two of one text are told alike.
+        for (name, known) in named.iter_mut() {
+            if known.id == id && is_same(name) {
+                known.rows = rows;
+            }
+        }
+    }
+
+    /// The same of the unnamed one.
+    pub fn tell_unnamed(&mut self, id: u64, rows: Option<Rows>) {
+        if let Some(known) = self.unnamed.as_mut().filter(|known| known.id == id) {
+            known.rows = rows;
+        }
+    }
+
     /// Gives or takes away a name; what it meant before comes back.
-    pub fn replace(&mut self, name: &[u8], statement: Option<Arc<Statement>>) -> Option<Arc<Statement>> {
-        let count = |statement: &Option<Arc<Statement>>| {
+    pub fn replace(&mut self, name: &[u8], statement: Option<Named>) -> Option<Named> {
+        let count = |statement: &Option<Named>| {
             usize::from(
                 statement
                     .as_ref()
@@ -64,7 +126,7 @@ impl ClientStatements {
 
     /// What a name means, the empty one included.
     #[must_use]
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+    pub fn get(&self, name: &[u8]) -> Option<&Named> {
         if name.is_empty() {
             self.unnamed.as_ref()
         } else {
