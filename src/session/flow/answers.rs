@@ -542,9 +542,9 @@ fn defined(tag: &[u8], pins: Pins) -> Definitions {
         Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
         // Nobody else sees a temporary one.
         Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
-        // To look has connections cleaned that went by something else, which would hide from drivers that a statement of theirs
-        // is from before an ALTER (0A000): what that has done is found by the next look that is due.
-        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Altering,
+        // To look has connections cleaned that went by something else, which would hide from clients that have never asked for a
+        // description that a statement of theirs is from before an ALTER (0A000): what that has done is found by the next look.
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Making,
         Some(_) => Definitions::AsKnown,
     }
 }
