@@ -15,7 +15,7 @@ pub struct Report {
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
-    pub routine: Option<Routine>,
+    pub raiser: Raiser,
     pub fate: Fate,
 }
 
@@ -51,7 +51,7 @@ impl Report {
             message: message.into(),
             detail: None,
             hint: None,
-            routine: None,
+            raiser: Raiser::Pgweir,
             fate,
         }
     }
@@ -68,10 +68,10 @@ impl Report {
         self
     }
 
-    /// The same as if a function of PostgreSQL's had raised it: drivers look for that name.
+    /// The same as if PostgreSQL had raised it: drivers look for the name of its function.
     #[must_use]
-    pub fn with_routine(mut self, routine: Routine) -> Self {
-        self.routine = Some(routine);
+    pub fn raised_by(mut self, raiser: Raiser) -> Self {
+        self.raiser = raiser;
         self
     }
 
@@ -101,9 +101,10 @@ impl Report {
         if let Some(hint) = &self.hint {
             field(out, b'H', hint.as_bytes());
         }
-        if let Some(Routine { file, name }) = self.routine {
-            field(out, b'F', file.as_bytes());
-            field(out, b'R', name.as_bytes());
+        if self.raiser == Raiser::PlanCache {
+            // The line is another in each version, and is left out.
+            field(out, b'F', b"plancache.c");
+            field(out, b'R', STALE_PLAN.as_bytes());
         }
         out.push(0);
         frame.end(out);
@@ -122,12 +123,17 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// A function of PostgreSQL's. The line is another in each version, and is left out.
+/// Whose function raises a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Routine {
-    pub file: &'static str,
-    pub name: &'static str,
+pub enum Raiser {
+    Pgweir,
+    /// PostgreSQL's, of a plan that is out of date.
+    PlanCache,
 }
+
+/// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
+/// the same in every language.
+pub const STALE_PLAN: &str = "RevalidateCachedQuery";
 
 /// Severities as PostgreSQL names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

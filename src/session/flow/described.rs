@@ -4,7 +4,7 @@
 //! prepared anew on another server connection would be carried out, and its client read the rows by the old description. So
 //! that one is described as well, before the client's own message goes on, and compared.
 
-use crate::protocol::report::Routine;
+use crate::protocol::report::Raiser;
 use crate::protocol::write::Frame;
 use crate::protocol::{Report, SqlState, TransactionState, tag};
 use crate::session::client::Batch;
@@ -16,7 +16,6 @@ use crate::session::statement::{Named, Rows, ServerName};
 use super::answers::Verdict;
 use super::prepared::{Provided, bad_message, target};
 use super::requests::{Message, Taken};
-use super::schema::STALE_PLAN;
 use super::{Flow, Parties};
 
 /// Whether the statement of the message that stands next was prepared anew, to see what its rows are now.
@@ -24,9 +23,10 @@ use super::{Flow, Parties};
 pub(super) enum Check {
     #[default]
     None,
-    Asked(u64),
-    /// They are these, if they are not too many to be compared.
-    Answered(u64, Option<Rows>),
+    Asked,
+    /// They are what its client was told, or too many to be compared.
+    Same,
+    Others,
 }
 
 /// What a statement's rows are to its client.
@@ -110,22 +110,18 @@ impl Flow {
         } else {
             statements.rows(id)
         };
-        if self.check == Check::Asked(id) {
-            return Standing::Asked;
-        }
-        let checked = std::mem::take(&mut self.check);
-        if rows == Some(told) {
-            return Standing::AsTold;
-        }
-        if let Check::Answered(asked, now) = checked
-            && asked == id
-        {
-            let is_as_told = now.is_none_or(|now| now == told);
-            return if is_as_told {
-                Standing::AsTold
-            } else {
-                Standing::Stale
-            };
+        match self.check {
+            Check::None if rows == Some(told) => return Standing::AsTold,
+            Check::None => {}
+            Check::Asked => return Standing::Asked,
+            Check::Same | Check::Others => {
+                let is_same = std::mem::take(&mut self.check) == Check::Same;
+                return if is_same {
+                    Standing::AsTold
+                } else {
+                    Standing::Stale
+                };
+            }
         }
         let Some(slot) = slot(name, parties) else {
             return Standing::AsTold;
@@ -148,7 +144,7 @@ impl Flow {
         };
         self.push(entry, parties);
         self.flush(message.input, out);
-        self.check = Check::Asked(id);
+        self.check = Check::Asked;
         Standing::Asked
     }
 
@@ -183,11 +179,7 @@ impl Flow {
             SqlState::FEATURE_NOT_SUPPORTED,
             "cached plan must not change result type",
         );
-        let routine = Routine {
-            file: "plancache.c",
-            name: STALE_PLAN,
-        };
-        self.refuse_in_place(message, report.with_routine(routine), out, parties);
+        self.refuse_in_place(message, report.raised_by(Raiser::PlanCache), out, parties);
     }
 
     /// Something has failed: what was asked in the same batch will not be answered.
@@ -211,16 +203,10 @@ impl Flow {
         if head.kind != Kind::Describe {
             return verdict;
         }
-        let described = match head.answer {
-            Answer::Told(described) | Answer::Checked(described) => described,
-            Answer::Parameters => {
-                self.pop(parties);
-                return Verdict::Drop;
-            }
-            _ => {
-                self.pop(parties);
-                return verdict;
-            }
+        let (Answer::Told(described) | Answer::Checked(described)) = head.answer else {
+            let is_of_parameters = matches!(head.answer, Answer::Parameters);
+            self.pop(parties);
+            return if is_of_parameters { Verdict::Drop } else { verdict };
         };
         if !message.is_whole() && message.head.body <= ROWS_LEN_MAX {
             return Verdict::Cut;
@@ -231,8 +217,14 @@ impl Flow {
             _ => message.is_whole().then(|| Rows::of(message.body)),
         };
         self.pop(parties);
-        if self.check == Check::Asked(described.id) {
-            self.check = Check::Answered(described.id, rows);
+        if !is_told {
+            let told = told(described, parties);
+            self.check = match (told, rows) {
+                // Its name is another's meanwhile: that one is asked about.
+                (None, _) => Check::None,
+                (Some(told), Some(rows)) if told != rows => Check::Others,
+                (Some(_), _) => Check::Same,
+            };
         }
         note(described, rows, is_told, parties);
         verdict
@@ -261,6 +253,16 @@ fn note(described: Described, rows: Option<Rows>, is_told: bool, parties: &mut P
             }
         }
     }
+}
+
+/// What a client was told of a statement that is being asked about.
+fn told(Described { id, slot }: Described, parties: &Parties<'_>) -> Option<Rows> {
+    let statements = &parties.client.statements;
+    let known = match slot {
+        Slot::Unnamed => statements.unnamed.as_ref(),
+        Slot::Named(place) => statements.at(place),
+    };
+    known.filter(|known| known.id == id)?.rows
 }
 
 /// Where a statement stands among its client's.

@@ -6,6 +6,7 @@
 
 use crate::protocol::TransactionState;
 use crate::protocol::body::error_fields;
+use crate::protocol::report::STALE_PLAN;
 use crate::session::client::ClientSession;
 use crate::session::screen::PinReason;
 
@@ -89,6 +90,3 @@ impl Flow {
 
 /// What the tags of such commands begin with.
 const VERBS: [&[u8]; 3] = [b"CREATE ", b"ALTER ", b"DROP "];
-/// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
-/// the same in every language.
-pub(super) const STALE_PLAN: &str = "RevalidateCachedQuery";

@@ -74,6 +74,13 @@ impl ClientStatements {
         Some(self.recent.get())
     }
 
+    /// What stands at a place.
+    #[must_use]
+    pub fn at(&self, place: u32) -> Option<&Named> {
+        let place = usize::try_from(place).ok()?;
+        Some(self.named.as_ref()?.get_index(place)?.1)
+    }
+
     /// The client is told what the rows of a statement are, which stood at this place under a name that means the same still.
     pub fn tell(&mut self, id: u64, place: u32, rows: Option<Rows>, is_same: impl Fn(&[u8]) -> bool) {
         let Some(named) = &mut self.named else { return };
