@@ -1,15 +1,18 @@
 //! What is in flight on a server connection, and whose answer each is.
 
+mod described;
 mod moves;
+mod undo;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::protocol::Report;
 
-use super::statement::{Forgotten, Statement, key};
+use super::statement::{Named, key};
 
+pub use described::{Described, Slot};
 pub use moves::{Move, Moves};
+pub use undo::{ClientUndo, QueryUndo, Renaming, ServerUndo};
 
 /// The requests sent and not yet answered, oldest first. The queue is the protocol state.
 #[derive(Debug, Default)]
@@ -241,12 +244,21 @@ impl Pipeline {
         self.changes > 0 && self.entries.iter().any(|entry| entry.touches(b"", Some(id)))
     }
 
+    /// Whether something in flight gives a name another meaning.
+    #[must_use]
+    pub fn changes_name(&self, name: &[u8]) -> bool {
+        self.changes > 0 && self.entries.iter().any(|entry| entry.touches(name, None))
+    }
+
+    /// Whether something in flight changes what the unnamed statement is.
+    #[must_use]
+    pub fn changes_unnamed(&self) -> bool {
+        self.changes > 0 && self.entries.iter().any(Entry::is_of_unnamed)
+    }
+
     /// A change of the client's unnamed statement is undone: if a later batch has changed it again, its undoing goes back
     /// further now. Gives the statement back if there is none.
-    pub fn hand_down_client(
-        &mut self,
-        previous: Option<Arc<Statement>>,
-    ) -> Result<(), Option<Arc<Statement>>> {
+    pub fn hand_down_client(&mut self, previous: Option<Named>) -> Result<(), Option<Named>> {
         for entry in self.behind_sync() {
             match &mut entry.client_undo {
                 ClientUndo::Unnamed(later) => {
@@ -413,7 +425,7 @@ impl Entry {
     pub fn is_own(&self) -> bool {
         matches!(
             self.answer,
-            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin
+            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin | Answer::Checked(_)
         )
     }
 
@@ -515,63 +527,12 @@ pub enum Answer {
     Complete(&'static str),
     /// Names in its text were replaced: an error's position is put right.
     Moved(Moves),
-}
-
-/// What to undo in the client's names when the request was not carried out.
-#[derive(Debug, Default)]
-pub enum ClientUndo {
-    #[default]
-    None,
-    Named(Box<Renaming>),
-    Unnamed(Option<Arc<Statement>>),
-    /// All names were forgotten.
-    All(Forgotten),
-    /// A simple query that gives or takes names.
-    Query(Box<QueryUndo>),
-}
-
-/// What a simple query changes in the client's names.
-#[derive(Debug)]
-pub struct QueryUndo {
-    /// In the order in which the query makes them.
-    pub renamings: Vec<Renaming>,
-    pub unnamed: Option<Arc<Statement>>,
-}
-
-impl ClientUndo {
-    #[must_use]
-    pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self::Named(Box::new(Renaming::new(name, previous)))
-    }
-}
-
-/// A name that was given or taken away, and what it meant before.
-#[derive(Debug)]
-pub struct Renaming {
-    pub name: Box<[u8]>,
-    pub previous: Option<Arc<Statement>>,
-}
-
-impl Renaming {
-    #[must_use]
-    pub fn new(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self {
-            name: key(name).into(),
-            previous,
-        }
-    }
-}
-
-/// What to undo in the server's statements when the request was not carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerUndo {
-    #[default]
-    None,
-    Prepared(u64),
-    Closed(u64),
-    Unnamed(Option<u64>),
-    /// All were forgotten. Which there were is found out again.
-    Unknown,
+    /// The description of a statement: what the client is told is remembered.
+    Told(Described),
+    /// The same of a question of ours.
+    Checked(Described),
+    /// It tells the client of its parameters alone.
+    Parameters,
 }
 
 /// Requests in flight on one connection: far above what drivers pipeline, a few megabytes at the most. A client that sends

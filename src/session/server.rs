@@ -40,9 +40,9 @@ pub enum Definitions {
     AsKnown,
     /// Perhaps, in a transaction that has not ended: a table was made, whose defaults may call something. Mostly they
     /// do not, so nothing is cleaned for it until a look says that they do.
-    Altering,
+    Making,
     /// The same for everybody.
-    Altered,
+    Made,
     /// In a transaction that has not ended.
     Changing,
     /// For everybody.
@@ -85,7 +85,7 @@ impl Definitions {
     pub fn ended(self) -> Self {
         match self {
             Self::AsKnown => Self::AsKnown,
-            Self::Altering | Self::Altered => Self::Altered,
+            Self::Making | Self::Made => Self::Made,
             Self::Changing | Self::Changed => Self::Changed,
         }
     }

@@ -136,10 +136,10 @@ impl Exchange {
     fn tell_of_definitions(&mut self, client: &Client) {
         let state = &mut self.lease.conn().state;
         match state.definitions {
-            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
-            Definitions::Altered => {
+            Definitions::AsKnown | Definitions::Making | Definitions::Changing => {}
+            Definitions::Made => {
                 state.definitions = Definitions::AsKnown;
-                client.pool.shared.catalog.on_altered();
+                client.pool.shared.catalog.on_made();
             }
             Definitions::Changed => {
                 state.definitions = Definitions::AsKnown;

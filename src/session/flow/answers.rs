@@ -185,9 +185,8 @@ impl Flow {
         };
         let ends = match (head.tag, entry.kind) {
             (tag::DATA_ROW, _) => false,
-            (tag::PARSE_COMPLETE, Kind::Parse)
-            | (tag::BIND_COMPLETE, Kind::Bind)
-            | (tag::ROW_DESCRIPTION, Kind::Describe) => true,
+            (tag::PARSE_COMPLETE, Kind::Parse) | (tag::BIND_COMPLETE, Kind::Bind) => true,
+            (tag::ROW_DESCRIPTION, Kind::Describe) if matches!(entry.answer, Answer::Forward) => true,
             (tag::COMMAND_COMPLETE, kind)
                 if body.len() == head.body
                     && is_of_rows(body)
@@ -226,12 +225,7 @@ impl Flow {
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
-            tag::ROW_DESCRIPTION | tag::NO_DATA => {
-                if head_kind(parties) == Some(Kind::Describe) {
-                    self.pop(parties);
-                }
-                Ok(verdict)
-            }
+            tag::ROW_DESCRIPTION | tag::NO_DATA => Ok(self.on_description(message, parties, verdict)),
             tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => {
                 if head_kind(parties) == Some(Kind::Execute) {
                     self.tally.queries += 1;
@@ -497,7 +491,7 @@ impl Flow {
     }
 
     #[inline]
-    fn pop(&mut self, parties: &mut Parties<'_>) {
+    pub(super) fn pop(&mut self, parties: &mut Parties<'_>) {
         self.tally.steps += 1;
         parties.server.pipeline.pop();
     }
@@ -548,9 +542,9 @@ fn defined(tag: &[u8], pins: Pins) -> Definitions {
         Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
         // Nobody else sees a temporary one.
         Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
-        // To look has connections cleaned that went by something else, which would hide from drivers that a statement of theirs
-        // is from before an ALTER (0A000): what that has done is found by the next look that is due.
-        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Altering,
+        // To look has connections cleaned that went by something else, which would hide from clients that have never asked for a
+        // description that a statement of theirs is from before an ALTER (0A000): what that has done is found by the next look.
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Making,
         Some(_) => Definitions::AsKnown,
     }
 }

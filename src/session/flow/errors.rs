@@ -71,6 +71,7 @@ impl Flow {
         } else {
             fail_query(parties);
         }
+        self.on_check_failed(parties);
         Ok(verdict)
     }
 
@@ -151,6 +152,9 @@ impl Flow {
             | Answer::Begin
             | Answer::Read
             | Answer::Fake
+            | Answer::Told(_)
+            | Answer::Checked(_)
+            | Answer::Parameters
             | Answer::Replace(_) => Place::Kept,
         };
         if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
@@ -232,7 +236,7 @@ fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
         ServerUndo::Unnamed(previous) => {
             let previous = if is_failed { None } else { previous };
             if !server.pipeline.hand_down_server(previous) {
-                server.statements.unnamed = previous;
+                server.statements.replace_unnamed(previous);
             }
         }
     }

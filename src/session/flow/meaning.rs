@@ -304,7 +304,7 @@ impl Flow {
                 }
                 self.tally.client_parses += 1;
                 let id = statement.id;
-                let prepared = Some(Arc::clone(statement));
+                let prepared = Some(Arc::clone(statement).into());
                 let previous = parties.client.statements.replace(name, prepared);
                 entry.client_undo = ClientUndo::named(name, previous);
                 entry.answer = Answer::Complete(PREPARE_TAG);

@@ -7,6 +7,7 @@
 pub mod answers;
 mod begin;
 mod copy;
+mod described;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
@@ -37,6 +38,7 @@ use super::settings::Cause;
 use super::statement::{Sharing, Statement, StatementCache};
 
 use copy::Copy;
+use described::Check;
 use listening::{Listening, Said};
 use meaning::Act;
 use schema::Schema;
@@ -63,6 +65,7 @@ pub struct Flow {
     /// Boxed: most exchanges have nothing to do with names in SQL.
     sql: Option<Box<Sql>>,
     schema: Schema,
+    check: Check,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -266,6 +269,7 @@ impl Flow {
             listening: Listening::Own,
             said: None,
             schema: Schema::default(),
+            check: Check::None,
             own_error: None,
             stakes: Stakes::Nothing,
             overtime: Overtime::None,

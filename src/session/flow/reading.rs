@@ -13,7 +13,7 @@ use crate::session::basis::{OF_LITERALS, reads_alike};
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Entry, Kind};
 use crate::session::settings::quote_literal;
-use crate::session::statement::{Owner, Reading, ServerName, Statement};
+use crate::session::statement::{Named, Owner, Reading, ServerName, Statement};
 
 use super::meaning::PORTAL;
 use super::requests::Message;
@@ -53,27 +53,25 @@ impl Flow {
 
     /// What a name stands for that is about to be used.
     pub(super) fn known(&self, name: &[u8], parties: &mut Parties<'_>) -> Option<Arc<Statement>> {
-        let known = parties.client.statements.named(name).map(Arc::clone)?;
-        Some(self.own(known, name, parties))
+        let known = parties.client.statements.named(name)?.clone();
+        Some(self.own(known, name, parties).statement)
     }
 
     /// A client is about to use its statement: where its literals may be read otherwise now, it is the client's own.
     #[inline]
-    pub(super) fn own(
-        &self,
-        statement: Arc<Statement>,
-        name: &[u8],
-        parties: &mut Parties<'_>,
-    ) -> Arc<Statement> {
+    pub(super) fn own(&self, statement: Named, name: &[u8], parties: &mut Parties<'_>) -> Named {
         if statement.reading() == Reading::Fixed || !statement.is_shared() || self.reads(&statement, parties)
         {
             return statement;
         }
-        let own = parties.cache.own(&statement, Owner::Client);
+        let own = Named {
+            statement: parties.cache.own(&statement, Owner::Client),
+            rows: statement.rows,
+        };
         if name.is_empty() {
-            parties.client.statements.unnamed = Some(Arc::clone(&own));
+            parties.client.statements.unnamed = Some(own.clone());
         } else {
-            parties.client.statements.replace(name, Some(Arc::clone(&own)));
+            parties.client.statements.replace(name, Some(own.clone()));
         }
         own
     }

@@ -52,7 +52,7 @@ impl Flow {
         if statement.is_kept() {
             let made = out.make(message.input);
             let (name, server_undo) = if is_free {
-                let unnamed = parties.server.statements.unnamed.replace(statement.id);
+                let unnamed = parties.server.statements.replace_unnamed(Some(statement.id));
                 (ServerName::Unnamed, ServerUndo::Unnamed(unnamed))
             } else {
                 ServerName::Aside.close(made);

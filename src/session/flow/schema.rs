@@ -6,6 +6,7 @@
 
 use crate::protocol::TransactionState;
 use crate::protocol::body::error_fields;
+use crate::protocol::report::STALE_PLAN;
 use crate::session::client::ClientSession;
 use crate::session::screen::PinReason;
 
@@ -74,16 +75,18 @@ impl Flow {
 
     /// An error may say that tables were altered, by somebody who did not come this way.
     pub(super) fn is_of_altered(&mut self, body: &[u8]) -> bool {
-        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN));
+        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN.as_bytes()));
         if is_stale {
             self.schema.news = News::Altered;
         }
         is_stale
     }
+
+    /// The same where it shows in what a statement's rows are.
+    pub(super) fn note_stale(&mut self) {
+        self.schema.news = News::Altered;
+    }
 }
 
 /// What the tags of such commands begin with.
 const VERBS: [&[u8]; 3] = [b"CREATE ", b"ALTER ", b"DROP "];
-/// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
-/// the same in every language.
-const STALE_PLAN: &[u8] = b"RevalidateCachedQuery";

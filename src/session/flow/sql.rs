@@ -139,7 +139,7 @@ impl Flow {
         if let Some(report) = refusal(name, parties) {
             return self.refuse_query(message, report, out, parties);
         }
-        let previous = parties.client.statements.replace(name, Some(statement));
+        let previous = parties.client.statements.replace(name, Some(statement.into()));
         let client_undo = query_undo(vec![Renaming::new(name, previous)], parties);
         if parties.server.statements.touch(id) {
             query(NOTHING, out.make(message.input));

@@ -4,6 +4,7 @@ mod altering;
 mod batches;
 mod begun;
 mod copying;
+mod described;
 mod forgetting;
 mod listening;
 mod losses;
