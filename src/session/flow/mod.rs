@@ -5,6 +5,7 @@
 //! (a cut head, a cut message that must be seen whole) is given again with what came after it.
 
 pub mod answers;
+mod aside;
 mod begin;
 mod copy;
 mod errors;
