@@ -102,6 +102,11 @@ pub fn on_found(client: &mut ClientSession, server: &mut ServerState, findings: 
         let wanted = value.or_else(|| client.startup.value(name));
         put(&mut settings, name, wanted);
         put(&mut applied, name, value);
+        if value.is_none()
+            && let Some(own) = server.reported.value(name).map(str::to_owned)
+        {
+            server.rebase(name, &own);
+        }
     }
     settings.shrink();
     client.settings = Arc::new(settings);
@@ -238,6 +243,13 @@ fn changed(settings: &Parameters, name: &str, value: Option<&str>) -> Option<Par
     let mut settings = settings.clone();
     put(&mut settings, name, value);
     Some(settings)
+}
+
+/// Whether a setting is neither the client's nor that of the one before.
+#[must_use]
+pub fn is_of_nobody(client: &ClientSession, server: &ServerState, name: &str) -> bool {
+    let is_set = client.settings.value(name).is_some() || server.applied.value(name).is_some();
+    !is_set && is_settable(name)
 }
 
 /// Reported parameters that describe the server or the transaction, and that no session sets for itself.
@@ -411,6 +423,19 @@ mod tests {
     }
 
     #[test]
+    fn letters_of_names_are_said_in_no_encoding_either() {
+        let mut server = server();
+        on_applied(&client(&[("app.gr\u{f6}\"\u{1f600}", "1")]), &mut server);
+        let reset = difference(&mut client(&[]), &mut server).unwrap();
+        assert_eq!(reset, r#"RESET U&"app".U&"gr\+0000F6""\+01F600";"#);
+        let mut base = Parameters::clone(&server.base);
+        base.set("server_encoding", "SQL_ASCII");
+        server.base = Arc::new(base);
+        let reset = difference(&mut client(&[]), &mut server).unwrap();
+        assert_eq!(reset, "RESET \"app\".\"gr\u{f6}\"\"\u{1f600}\";");
+    }
+
+    #[test]
     fn another_clients_limit_of_time_ends_before_anything_else_is_said() {
         let mut server = server();
         let hasty = client(&[("role", "other"), ("statement_timeout", "1ms")]);
@@ -429,19 +454,6 @@ mod tests {
             difference(&mut same, &mut server).unwrap(),
             "RESET \"role\";SELECT pg_catalog.set_config(E'app.tenant',E'1',false)"
         );
-    }
-
-    #[test]
-    fn letters_of_names_are_said_in_no_encoding_either() {
-        let mut server = server();
-        on_applied(&client(&[("app.gr\u{f6}\"\u{1f600}", "1")]), &mut server);
-        let reset = difference(&mut client(&[]), &mut server).unwrap();
-        assert_eq!(reset, r#"RESET U&"app".U&"gr\+0000F6""\+01F600";"#);
-        let mut base = Parameters::clone(&server.base);
-        base.set("server_encoding", "SQL_ASCII");
-        server.base = Arc::new(base);
-        let reset = difference(&mut client(&[]), &mut server).unwrap();
-        assert_eq!(reset, "RESET \"app\".\"gr\u{f6}\"\"\u{1f600}\";");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod meaning;
 mod prepared;
 mod reading;
 mod refusals;
+mod reports;
 mod requests;
 mod rewrite;
 mod schema;
