@@ -268,6 +268,7 @@ const READ_ONLY: [&str; 6] = [
     "session_authorization",
 ];
 
+pub const APPLICATION_NAME: &str = "application_name";
 pub(super) const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const SESSION_AUTHORIZATION: &str = "session_authorization";
 /// Who the session acts as, in the order in which it is set.

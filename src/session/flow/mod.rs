@@ -41,6 +41,7 @@ use super::statement::{Sharing, Statement, StatementCache};
 use copy::Copy;
 use listening::{Listening, Said};
 use meaning::Act;
+use reports::Label;
 use schema::Schema;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
@@ -77,6 +78,7 @@ pub struct Flow {
     listening: Listening,
     /// What was said of channels. In a box, since it is rare.
     said: Option<Box<Said>>,
+    label: Label,
     pub tally: Tally,
 }
 
@@ -267,6 +269,7 @@ impl Flow {
             certainty: Certainty::Known,
             listening: Listening::Own,
             said: None,
+            label: Label::AsShown,
             schema: Schema::default(),
             own_error: None,
             stakes: Stakes::Nothing,

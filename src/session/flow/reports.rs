@@ -5,13 +5,25 @@ use crate::session::client::parameter_status;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::Kind;
-use crate::session::settings::{self, Cause, News};
+use crate::session::settings::{self, APPLICATION_NAME, Cause, News};
 
 use super::answers::{Verdict, head_kind};
 use super::requests::Message;
 use super::{Certainty, Flow, Parties};
 
+/// The `application_name` that others see of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Label {
+    AsShown,
+    Changed,
+}
+
 impl Flow {
+    /// Whether the client may have another `application_name`, once.
+    pub fn take_relabelled(&mut self) -> bool {
+        std::mem::replace(&mut self.label, Label::AsShown) == Label::Changed
+    }
+
     /// Everything was reset, and the transaction has ended.
     pub(super) fn on_all_reset(
         &mut self,
@@ -21,6 +33,7 @@ impl Flow {
     ) {
         let tell = |name: &str, value: &str| parameter_status(name, value, out.make(message.input));
         settings::on_all_reset(parties.client, parties.server, tell);
+        self.label = Label::Changed;
     }
 
     /// A value is another now.
@@ -54,6 +67,9 @@ impl Flow {
         }
         if self.certainty == Certainty::Known && self.cause == Cause::Set {
             parties.client.on_unexpected(name);
+        }
+        if name == APPLICATION_NAME {
+            self.label = Label::Changed;
         }
         match settings::on_reported(parties.client, parties.server, name, value, self.cause) {
             News::AsReported => Ok(verdict),
