@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::{Report, SqlState};
+use crate::protocol::{Report, SqlState, TransactionState};
 use crate::session::client::Batch;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Move, Moves, ServerUndo};
-use crate::session::screen::{NameEffect, PinReason, Pins};
+use crate::session::screen::{LiteralEffect, NameEffect, PinReason, Pins};
 use crate::session::sql_names::Verb;
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
@@ -229,8 +229,13 @@ impl Flow {
         if let Some(sql) = &mut self.sql {
             sql.acts.retain(|(bound, _)| **bound != *portal);
         }
-        let forgets = (statement.effects.names == NameEffect::Forgets).then_some(Act::Forget);
-        if let Some(act) = run.act.or(forgets) {
+        // A portal does not outlive its block, in which DISCARD ALL is refused.
+        let is_refused = statement.effects.literals != LiteralEffect::None
+            && self
+                .certain_state(parties)
+                .is_some_and(|state| state != TransactionState::Idle);
+        let forgets = statement.effects.names == NameEffect::Forgets && !is_refused;
+        if let Some(act) = run.act.or(forgets.then_some(Act::Forget)) {
             let acts = &mut self.sql.get_or_insert_default().acts;
             if acts.len() >= ACTS_MAX {
                 acts.remove(0);

@@ -383,6 +383,13 @@ impl Flow {
         self.stakes == Stakes::Commit
     }
 
+    /// The state of the transaction that the next request of this batch meets, where nothing in flight can change it but by
+    /// failing.
+    fn certain_state(&self, parties: &Parties<'_>) -> Option<TransactionState> {
+        let is_certain = self.stakes == Stakes::Nothing && !parties.server.pipeline.has_earlier_batch();
+        is_certain.then_some(parties.server.transaction)
+    }
+
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
     pub fn on_statement_timeout(&mut self) {
         self.overtime = Overtime::Statement;

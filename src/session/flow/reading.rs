@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::protocol::TransactionState;
 use crate::session::basis::{OF_LITERALS, reads_alike};
 use crate::session::outbox::Outbox;
 use crate::session::settings::quote_literal;
@@ -63,6 +64,10 @@ impl Flow {
     ) -> Arc<Statement> {
         if statement.reading() == Reading::Fixed || !statement.is_shared() || self.reads(&statement, parties)
         {
+            return statement;
+        }
+        if self.certain_state(parties) == Some(TransactionState::Failed) {
+            // It is refused by its name: its literals are not read again.
             return statement;
         }
         let own = parties.cache.own(&statement, Owner::Client);
