@@ -27,6 +27,7 @@ mod tests;
 
 use crate::protocol::{Report, SqlState, TransactionState};
 
+use super::basis::is_of_literals;
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
@@ -469,8 +470,10 @@ impl Flow {
         if effects.settings != SettingEffect::None {
             self.certainty = self.certainty.max(Certainty::Unsure);
         }
-        // What resets everything changes little for a client that has set nothing: at the most what the same text reports.
-        let has_nothing = client.settings.is_empty() && effects.sets.is_empty();
+        // What resets everything changes little for a client that has set nothing of the kind: at the most what the same text
+        // reports.
+        let has_nothing = !client.settings.iter().any(|(name, _)| is_of_literals(name))
+            && !effects.sets.iter().any(|name| is_of_literals(name));
         let by_literals = match (effects.literals, effects.settings) {
             _ if effects.pins.contains(PinReason::Setting) => Certainty::Misread,
             (LiteralEffect::MayChange, SettingEffect::None) if has_nothing => Certainty::Known,
