@@ -234,8 +234,9 @@ impl Flow {
             && self
                 .certain_state(parties)
                 .is_some_and(|state| state != TransactionState::Idle);
-        let forgets = statement.effects.names == NameEffect::Forgets && !is_refused;
-        if let Some(act) = run.act.or(forgets.then_some(Act::Forget)) {
+        let is_forgetting = statement.effects.names == NameEffect::Forgets && !is_refused;
+        let forgets = is_forgetting.then_some(Act::Forget);
+        if let Some(act) = run.act.or(forgets) {
             let acts = &mut self.sql.get_or_insert_default().acts;
             if acts.len() >= ACTS_MAX {
                 acts.remove(0);

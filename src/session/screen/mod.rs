@@ -326,7 +326,7 @@ fn further(text: &[u8], effects: &mut Effects) {
 fn statements_behind(text: &[u8], effects: &mut Effects) -> bool {
     let mut tokens = Lexer::new(text, Strings::Unknown);
     let (mut count, mut at) = (0, 0);
-    while let Some(token) = tokens.next() {
+    for token in tokens.by_ref() {
         if token.is_sign(b";") && !statement_at(text, token.end(), &mut count, effects) {
             return false;
         }
