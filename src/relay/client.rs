@@ -14,6 +14,7 @@ use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
 use crate::protocol::{Report, SqlState};
 use crate::session::client::{Begins, Wants};
+use crate::session::settings::APPLICATION_NAME;
 use crate::session::{ClientSession, Outbox};
 
 use super::Current;
@@ -368,6 +369,12 @@ impl Client {
             clock::deadline(now, settings.client_idle_timeout)
         };
         self.seat.deadline.set(deadline);
+    }
+
+    /// What others see of it is its `application_name` of now.
+    pub(super) fn show_application_name(&self) {
+        let name = self.session.settings.value(APPLICATION_NAME);
+        *self.seat.application_name.borrow_mut() = name.unwrap_or_default().into();
     }
 
     /// The client is told an error.

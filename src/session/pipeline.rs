@@ -110,15 +110,16 @@ impl Pipeline {
         is_begin && self.pop_latest().is_some()
     }
 
-    /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
-    /// Call until `None`; entries come latest first, so that their changes can be undone in that order.
-    pub fn pop_skipped(&mut self) -> Option<Entry> {
-        let sync = if self.syncs == 0 {
-            self.entries.len()
-        } else {
-            self.entries.iter().position(|entry| entry.kind == Kind::Sync)?
-        };
-        self.take(sync.checked_sub(1)?)
+    /// Moves what the server skips after an error, everything before the next `Sync`, behind the rest. Says how many entries
+    /// those are. They are to be taken out, latest first, so that their changes can be undone in that order.
+    pub fn put_skipped_last(&mut self) -> usize {
+        if self.syncs == 0 {
+            return self.entries.len();
+        }
+        let is_sync = |entry: &Entry| entry.kind == Kind::Sync;
+        let count = self.entries.iter().position(is_sync).unwrap_or(0);
+        self.entries.rotate_left(count);
+        count
     }
 
     /// Takes out the `Sync`s that a server in copy-in mode ignores: those sent before the end of the copy
@@ -256,10 +257,10 @@ impl Pipeline {
         self.changes > 0 && self.entries.iter().any(Entry::is_of_unnamed)
     }
 
-    /// A change of the client's unnamed statement is undone: if a later batch has changed it again, its undoing goes back
-    /// further now. Gives the statement back if there is none.
+    /// Changes of the client's unnamed statement are undone: if what is left has changed it again, the first undoing there goes
+    /// back further now. Gives the statement back if there is none.
     pub fn hand_down_client(&mut self, previous: Option<Named>) -> Result<(), Option<Named>> {
-        for entry in self.behind_sync() {
+        for entry in self.changes() {
             match &mut entry.client_undo {
                 ClientUndo::Unnamed(later) => {
                     *later = previous;
@@ -277,7 +278,7 @@ impl Pipeline {
 
     /// The same for the server's. Says whether there was a later change.
     pub fn hand_down_server(&mut self, previous: Option<u64>) -> bool {
-        for entry in self.behind_sync() {
+        for entry in self.changes() {
             if let ServerUndo::Unnamed(later) = &mut entry.server_undo {
                 *later = previous;
                 return true;
@@ -338,13 +339,9 @@ impl Pipeline {
         self.entries.shrink_to(PIPELINE_KEPT_MAX);
     }
 
-    fn behind_sync(&mut self) -> impl Iterator<Item = &mut Entry> {
-        let is_worth_it = self.syncs > 0 && self.changes > 0;
-        let count = if is_worth_it { self.entries.len() } else { 0 };
-        self.entries
-            .iter_mut()
-            .take(count)
-            .skip_while(|entry| entry.kind != Kind::Sync)
+    fn changes(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let count = if self.changes > 0 { self.entries.len() } else { 0 };
+        self.entries.iter_mut().take(count)
     }
 
     fn take(&mut self, index: usize) -> Option<Entry> {

@@ -69,6 +69,14 @@ impl ServerState {
         }
     }
 
+    /// The server has another value for all sessions that have none of their own.
+    pub fn rebase(&mut self, name: &str, value: &str) {
+        self.reported.set(name, value);
+        if self.base.value(name) != Some(value) {
+            Arc::make_mut(&mut self.base).set(name, value);
+        }
+    }
+
     /// After a confirmed `DISCARD ALL`: nothing of the last client is left.
     pub fn on_discarded(&mut self) {
         self.applied = Arc::default();

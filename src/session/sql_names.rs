@@ -296,17 +296,7 @@ impl Iterator for Statements<'_> {
 
 /// A keyword or a name. A name of no characters is an error.
 fn is_name(token: &Token<'_>) -> bool {
-    match token.kind {
-        Kind::Word => true,
-        Kind::QuotedName => token.text.len() > 2,
-        Kind::CodedName
-        | Kind::Comment
-        | Kind::String(_)
-        | Kind::Number
-        | Kind::Parameter
-        | Kind::Operator
-        | Kind::Punctuation => false,
-    }
+    token.bare().is_some_and(|name| !name.is_empty())
 }
 
 /// A name as the server reads it: folded unless quoted, and cut.

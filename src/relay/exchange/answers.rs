@@ -72,6 +72,9 @@ impl Exchange {
         if self.flow.take_altered() {
             client.pool.shared.accounts().database.on_altered();
         }
+        if self.flow.take_relabelled() {
+            client.show_application_name();
+        }
         let heard = match heard {
             Ok(heard) => heard,
             Err(error) => {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::protocol::body::{self, ErrorFields};
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
-use crate::session::client::{Batch, parameter_status};
+use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::inquiry::Letters;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
 use crate::session::server::{Definitions, Memory};
-use crate::session::settings::{self, Cause, News};
+use crate::session::settings::Cause;
 
 use super::copy::Copy;
 use super::requests::Message;
@@ -426,8 +426,7 @@ impl Flow {
             Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
         };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
-            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(message.input));
-            settings::on_all_reset(parties.client, parties.server, tell);
+            self.on_all_reset(message, out, parties);
         }
         self.cause = Cause::Set;
         self.schema_at_ready(state, parties);
@@ -454,40 +453,6 @@ impl Flow {
             self.tally.transactions += 1;
         }
         Ok(verdict)
-    }
-
-    fn on_parameter(
-        &mut self,
-        message: &Message<'_>,
-        out: &mut Outbox,
-        parties: &mut Parties<'_>,
-        verdict: Verdict,
-    ) -> Result<Verdict, SessionError> {
-        if message.body.len() < message.head.body {
-            return if message.head.body > PARAMETER_LEN_MAX {
-                Err(SessionError::Server("a parameter status that is too long"))
-            } else {
-                Ok(Verdict::Cut)
-            };
-        }
-        let Some((name, value)) = body::parameter_status(message.body) else {
-            return Ok(verdict);
-        };
-        if verdict == Verdict::Drop {
-            // The client's own settings, applied by us: it has them already, perhaps in other words.
-            parties.server.reported.set(name, value);
-            return Ok(verdict);
-        }
-        match settings::on_reported(parties.client, parties.server, name, value, self.cause) {
-            News::AsReported => Ok(verdict),
-            News::None => Ok(Verdict::Drop),
-            News::OfStartup => {
-                if let Some(own) = parties.client.startup.value(name) {
-                    parameter_status(name, own, out.make(message.input));
-                }
-                Ok(Verdict::Done)
-            }
-        }
     }
 
     #[inline]
@@ -579,5 +544,3 @@ pub(super) const ERROR_HEAD_MAX: usize = 8 * 1024;
 const COMMAND_TAG_MAX: usize = 64;
 /// The value of a setting that is read back; a client with a longer one keeps its connection.
 const FINDING_LEN_MAX: usize = 64 * 1024;
-/// A reported value: a search path can be long, but not this long.
-const PARAMETER_LEN_MAX: usize = 64 * 1024;

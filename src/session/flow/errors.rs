@@ -8,6 +8,7 @@ use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
+use crate::session::statement::Named;
 
 use super::answers::{ERROR_HEAD_MAX, Verdict, head_kind};
 use super::copy::Copy;
@@ -171,15 +172,15 @@ impl Flow {
     fn fail(&mut self, parties: &mut Parties<'_>) {
         let skips = !parties.server.pipeline.has_sync();
         let mut is_query_skipped = false;
-        while let Some(entry) = parties.server.pipeline.pop_skipped() {
+        let mut unnamed = Unnamed::default();
+        for left in (0..parties.server.pipeline.put_skipped_last()).rev() {
+            let Some(entry) = parties.server.pipeline.pop_latest() else {
+                break;
+            };
             is_query_skipped |= entry.kind == Kind::Query;
-            let is_failed = !parties
-                .server
-                .pipeline
-                .head()
-                .is_some_and(|head| head.kind != Kind::Sync);
-            undo(entry, is_failed, parties);
+            unnamed.undo(entry, left == 0, parties);
         }
+        unnamed.put_back(parties);
         if is_query_skipped {
             // If the Sync behind it is ours, its answer is the query's.
             parties.server.pipeline.show_own_sync();
@@ -209,35 +210,47 @@ fn fail_query(parties: &mut Parties<'_>) {
     }
 }
 
-/// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
-/// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
-fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
-    let Parties { client, server, .. } = parties;
-    match entry.client_undo {
-        ClientUndo::Unnamed(previous) => {
-            let previous = if is_failed { None } else { previous };
-            if let Err(previous) = server.pipeline.hand_down_client(previous) {
-                client.undo(ClientUndo::Unnamed(previous));
+/// What the unnamed statements were before requests that were not carried out, if those have changed them. They are put back at
+/// the end, once: what stands behind may have changed them again, and is searched for that.
+#[derive(Default)]
+struct Unnamed {
+    client: Option<Option<Named>>,
+    server: Option<Option<u64>>,
+}
+
+impl Unnamed {
+    /// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
+    /// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
+    fn undo(&mut self, entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
+        let Parties { client, server, .. } = parties;
+        match entry.client_undo {
+            ClientUndo::Unnamed(previous) => self.client = Some(if is_failed { None } else { previous }),
+            ClientUndo::Query(query) => {
+                client.rename_back(query.renamings);
+                self.client = Some(query.unnamed);
             }
+            other @ (ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_)) => client.undo(other),
         }
-        ClientUndo::Query(query) => {
-            client.rename_back(query.renamings);
-            if let Err(previous) = server.pipeline.hand_down_client(query.unnamed) {
-                client.undo(ClientUndo::Unnamed(previous));
-            }
+        match entry.server_undo {
+            ServerUndo::None => {}
+            ServerUndo::Unknown => server.statements.doubt(),
+            ServerUndo::Prepared(id) => server.statements.remove(id),
+            ServerUndo::Closed(id) => server.statements.insert(id),
+            ServerUndo::Unnamed(previous) => self.server = Some(if is_failed { None } else { previous }),
         }
-        other @ (ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_)) => client.undo(other),
     }
-    match entry.server_undo {
-        ServerUndo::None => {}
-        ServerUndo::Unknown => server.statements.doubt(),
-        ServerUndo::Prepared(id) => server.statements.remove(id),
-        ServerUndo::Closed(id) => server.statements.insert(id),
-        ServerUndo::Unnamed(previous) => {
-            let previous = if is_failed { None } else { previous };
-            if !server.pipeline.hand_down_server(previous) {
-                server.statements.replace_unnamed(previous);
-            }
+
+    fn put_back(self, parties: &mut Parties<'_>) {
+        let Parties { client, server, .. } = parties;
+        if let Some(previous) = self.client
+            && let Err(previous) = server.pipeline.hand_down_client(previous)
+        {
+            client.undo(ClientUndo::Unnamed(previous));
+        }
+        if let Some(previous) = self.server
+            && !server.pipeline.hand_down_server(previous)
+        {
+            server.statements.replace_unnamed(previous);
         }
     }
 }

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::write::{self, Frame};
-use crate::protocol::{Report, SqlState, tag};
+use crate::protocol::{Report, SqlState, TransactionState};
 use crate::session::client::Batch;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Move, Moves, ServerUndo};
-use crate::session::screen::{NameEffect, PinReason, Pins};
+use crate::session::screen::{LiteralEffect, NameEffect, PinReason, Pins};
 use crate::session::sql_names::Verb;
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
 use super::listening::Heed;
 use super::prepared::{refusal, unknown_name};
 use super::requests::{Message, Taken};
-use super::{Flow, Parties, Stakes};
+use super::{Flow, Parties, Stakes, aside};
 
 /// What a statement means now, to this client on this server connection.
 #[derive(Debug)]
@@ -174,16 +173,23 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) {
         let server_undo = ServerUndo::Prepared(statement.id);
-        let made = out.make(message.input);
         let Some(definition) = statement.definition() else {
-            statement.parse(ServerName::Numbered(statement.id), made);
+            statement.parse(ServerName::Numbered(statement.id), out.make(message.input));
             let entry = Entry {
                 server_undo,
                 ..Entry::skip(Kind::Parse)
             };
             return self.push(entry, parties);
         };
-        prepare_by_sql(statement.id, definition, made);
+        let sql = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"PREPARE ");
+            ServerName::Numbered(statement.id).write_bare(out);
+            out.extend_from_slice(definition);
+        };
+        // Its statement is the unnamed one, its portal is not: the client may be about to execute its own.
+        let made = out.make(message.input);
+        aside::parse(ServerName::Unnamed, sql, made);
+        aside::run(ServerName::Unnamed, made);
         let unnamed = ServerUndo::Unnamed(parties.server.statements.unnamed.take());
         let entry = Entry {
             server_undo: unnamed,
@@ -223,7 +229,13 @@ impl Flow {
         if let Some(sql) = &mut self.sql {
             sql.acts.retain(|(bound, _)| **bound != *portal);
         }
-        let forgets = (statement.effects.names == NameEffect::Forgets).then_some(Act::Forget);
+        // A portal does not outlive its block, in which DISCARD ALL is refused.
+        let is_refused = statement.effects.literals != LiteralEffect::None
+            && self
+                .certain_state(parties)
+                .is_some_and(|state| state != TransactionState::Idle);
+        let is_forgetting = statement.effects.names == NameEffect::Forgets && !is_refused;
+        let forgets = is_forgetting.then_some(Act::Forget);
         if let Some(act) = run.act.or(forgets) {
             let acts = &mut self.sql.get_or_insert_default().acts;
             if acts.len() >= ACTS_MAX {
@@ -350,30 +362,6 @@ pub(super) fn characters(text: &[u8]) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Appends an SQL `PREPARE` as extended messages. Its statement is the unnamed one, its portal is not: the client may be about
-/// to execute its own.
-fn prepare_by_sql(id: u64, definition: &[u8], out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::PARSE);
-    out.push(0);
-    out.extend_from_slice(b"PREPARE ");
-    ServerName::Numbered(id).write_bare(out);
-    write::cstr(out, definition);
-    out.extend_from_slice(&[0; 2]);
-    frame.end(out);
-    let frame = Frame::begin(out, tag::BIND);
-    write::cstr(out, PORTAL);
-    out.extend_from_slice(&[0; 7]);
-    frame.end(out);
-    let frame = Frame::begin(out, tag::EXECUTE);
-    write::cstr(out, PORTAL);
-    out.extend_from_slice(&[0; 4]);
-    frame.end(out);
-    let frame = Frame::begin(out, tag::CLOSE);
-    out.push(tag::TARGET_PORTAL);
-    write::cstr(out, PORTAL);
-    frame.end(out);
-}
-
 /// The error that a name stands for a statement whose text has a name in it.
 pub(super) fn nested() -> Report {
     Report::error(
@@ -388,6 +376,5 @@ pub(super) const NOTHING: &[u8] = b"UNLISTEN pgweir_none";
 const NOTHING_BODY: &[u8] = b"UNLISTEN pgweir_none\0\0\0";
 pub(super) const PREPARE_TAG: &str = "PREPARE";
 pub(super) const DEALLOCATE_TAG: &str = "DEALLOCATE";
-pub(super) const PORTAL: &[u8] = b"pgweir_sql";
 /// Portals bound to statements that do something about names, and not bound to others since: clients have one or a few.
 const ACTS_MAX: usize = 64;

@@ -5,6 +5,7 @@
 //! (a cut head, a cut message that must be seen whole) is given again with what came after it.
 
 pub mod answers;
+mod aside;
 mod begin;
 mod copy;
 mod described;
@@ -16,6 +17,7 @@ mod meaning;
 mod prepared;
 mod reading;
 mod refusals;
+mod reports;
 mod requests;
 mod rewrite;
 mod schema;
@@ -26,6 +28,7 @@ mod tests;
 
 use crate::protocol::{Report, SqlState, TransactionState};
 
+use super::basis::is_of_literals;
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
@@ -41,6 +44,7 @@ use copy::Copy;
 use described::Check;
 use listening::{Listening, Said};
 use meaning::Act;
+use reports::Label;
 use schema::Schema;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
@@ -78,6 +82,7 @@ pub struct Flow {
     listening: Listening,
     /// What was said of channels. In a box, since it is rare.
     said: Option<Box<Said>>,
+    label: Label,
     pub tally: Tally,
 }
 
@@ -268,6 +273,7 @@ impl Flow {
             certainty: Certainty::Known,
             listening: Listening::Own,
             said: None,
+            label: Label::AsShown,
             schema: Schema::default(),
             check: Check::None,
             own_error: None,
@@ -382,6 +388,13 @@ impl Flow {
         self.stakes == Stakes::Commit
     }
 
+    /// The state of the transaction that the next request of this batch meets, where nothing in flight can change it but by
+    /// failing.
+    fn certain_state(&self, parties: &Parties<'_>) -> Option<TransactionState> {
+        let is_certain = self.stakes == Stakes::Nothing && !parties.server.pipeline.has_earlier_batch();
+        is_certain.then_some(parties.server.transaction)
+    }
+
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
     pub fn on_statement_timeout(&mut self) {
         self.overtime = Overtime::Statement;
@@ -461,8 +474,10 @@ impl Flow {
         if effects.settings != SettingEffect::None {
             self.certainty = self.certainty.max(Certainty::Unsure);
         }
-        // What resets everything changes little for a client that has set nothing: at the most what the same text reports.
-        let has_nothing = client.settings.is_empty() && effects.sets.is_empty();
+        // What resets everything changes little for a client that has set nothing of the kind: at the most what the same text
+        // reports.
+        let has_nothing = !client.settings.iter().any(|(name, _)| is_of_literals(name))
+            && !effects.sets.iter().any(|name| is_of_literals(name));
         let by_literals = match (effects.literals, effects.settings) {
             _ if effects.pins.contains(PinReason::Setting) => Certainty::Misread,
             (LiteralEffect::MayChange, SettingEffect::None) if has_nothing => Certainty::Known,

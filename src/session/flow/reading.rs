@@ -7,15 +7,12 @@
 
 use std::sync::Arc;
 
-use crate::protocol::tag;
-use crate::protocol::write::{self, Frame};
+use crate::protocol::TransactionState;
 use crate::session::basis::{OF_LITERALS, reads_alike};
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Entry, Kind};
 use crate::session::settings::quote_literal;
-use crate::session::statement::{Named, Owner, Reading, ServerName, Statement};
+use crate::session::statement::{Named, Owner, Reading, Statement};
 
-use super::meaning::PORTAL;
 use super::requests::Message;
 use super::{Certainty, Flow, Parties};
 
@@ -62,6 +59,10 @@ impl Flow {
     pub(super) fn own(&self, statement: Named, name: &[u8], parties: &mut Parties<'_>) -> Named {
         if statement.reading() == Reading::Fixed || !statement.is_shared() || self.reads(&statement, parties)
         {
+            return statement;
+        }
+        if self.certain_state(parties) == Some(TransactionState::Failed) {
+            // It is refused by its name: its literals are not read again.
             return statement;
         }
         let own = Named {
@@ -142,42 +143,6 @@ impl Flow {
             );
         }
         self.run_aside(&sql, message, out, parties);
-    }
-
-    /// Runs a statement of our own in the client's batch. It has names of its own, since the client may use the unnamed
-    /// statement and portal right behind it; one that an error has left behind is closed first.
-    fn run_aside(&mut self, sql: &str, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
-        let made = out.make(message.input);
-        ServerName::Aside.close(made);
-        let frame = Frame::begin(made, tag::PARSE);
-        ServerName::Aside.write(made);
-        write::cstr(made, sql.as_bytes());
-        made.extend_from_slice(&[0; 2]);
-        frame.end(made);
-        let frame = Frame::begin(made, tag::BIND);
-        write::cstr(made, PORTAL);
-        ServerName::Aside.write(made);
-        made.extend_from_slice(&[0; 6]);
-        frame.end(made);
-        let frame = Frame::begin(made, tag::EXECUTE);
-        write::cstr(made, PORTAL);
-        made.extend_from_slice(&[0; 4]);
-        frame.end(made);
-        let frame = Frame::begin(made, tag::CLOSE);
-        made.push(tag::TARGET_PORTAL);
-        write::cstr(made, PORTAL);
-        frame.end(made);
-        ServerName::Aside.close(made);
-        for kind in [
-            Kind::Close,
-            Kind::Parse,
-            Kind::Bind,
-            Kind::Execute,
-            Kind::Close,
-            Kind::Close,
-        ] {
-            self.push(Entry::skip(kind), parties);
-        }
     }
 }
 

@@ -5,13 +5,14 @@
 mod body;
 mod database;
 mod doing;
+mod dynamic;
 mod pieces;
 mod pins;
 mod sequence;
 mod set;
 mod words;
 
-use crate::sql;
+use crate::sql::{self, Lexer, Strings};
 
 use words::Words;
 
@@ -315,22 +316,44 @@ fn without_end(text: &[u8]) -> &[u8] {
 
 /// Looks at the statements behind the first, and at what is called.
 fn further(text: &[u8], effects: &mut Effects) {
-    let mut rest = text;
-    let mut count = 0;
-    while let Some(at) = memchr::memchr(b';', rest) {
-        rest = rest.get(at + 1..).unwrap_or_default();
-        count += 1;
-        if count > STATEMENTS_MAX {
-            effects.on_unknown();
-            return;
-        }
-        if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
-            break;
-        }
-        effects.block = BlockEffect::MayCommit;
-        effects.on_statement(rest);
+    if memchr::memchr(b';', text).is_some() && !statements_behind(text, effects) {
+        return;
     }
     inside(text, effects);
+}
+
+/// Looks at the statements behind the first. False: there are too many.
+fn statements_behind(text: &[u8], effects: &mut Effects) -> bool {
+    let mut tokens = Lexer::new(text, Strings::Unknown);
+    let (mut count, mut at) = (0, 0);
+    for token in tokens.by_ref() {
+        if token.is_sign(b";") && !statement_at(text, token.end(), &mut count, effects) {
+            return false;
+        }
+        at = token.start;
+    }
+    if tokens.is_sure() {
+        return true;
+    }
+    // What reaches to the end may have its own end before: then any semicolon in it may be one.
+    let rest = text.get(at..).unwrap_or_default();
+    memchr::memchr_iter(b';', rest).all(|found| statement_at(text, at + found + 1, &mut count, effects))
+}
+
+/// Looks at the statement that begins at a place behind a semicolon, if one does. False: it is one too many.
+fn statement_at(text: &[u8], at: usize, count: &mut usize, effects: &mut Effects) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+        return true;
+    }
+    *count += 1;
+    if *count > STATEMENTS_MAX {
+        effects.on_unknown();
+        return false;
+    }
+    effects.block = BlockEffect::MayCommit;
+    effects.on_statement(rest);
+    true
 }
 
 fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {

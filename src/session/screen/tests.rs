@@ -28,6 +28,9 @@ fn statements_that_change_nothing_pass() {
         "ALTER ROLE a SET work_mem = 1",
         "SELECT attempt, contempt, temp_c FROM m",
         "RESET TimeZone",
+        "SELECT 'a; SET x = 1'; SELECT $$; LISTEN a$$, \"; LOAD 'x'\"; SELECT 2 -- ; RESET a",
+        "INSERT INTO t VALUES (E'\\'; SET x = 1'), ('\\s; SET x = 1')",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; LISTEN a; END $$",
         "DO $$ BEGIN PERFORM 1; END $$",
     ] {
         assert!(screen(text.as_bytes()).pins.is_empty(), "{text}");

@@ -4,6 +4,7 @@ use super::super::{Attention, Naming};
 use super::rig::Rig;
 use super::tag;
 use super::wire::*;
+use crate::session::inquiry::Findings;
 use crate::session::screen::PinReason;
 use crate::session::{Hygiene, SessionError, settings};
 
@@ -120,6 +121,9 @@ fn a_setting_that_is_rolled_back_does_not_travel() {
 #[test]
 fn a_clients_own_settings_are_applied_without_a_word_to_it() {
     let mut rig = Rig::new();
+    let mut settings = crate::protocol::Parameters::new();
+    settings.set("TimeZone", "utc");
+    rig.client = crate::session::ClientSession::new(settings);
     let mut out = Vec::new();
     rig.flow.inject_query(
         "SELECT set_config('TimeZone', 'utc', false)",
@@ -142,6 +146,43 @@ fn a_clients_own_settings_are_applied_without_a_word_to_it() {
             .is_empty()
     );
     assert_eq!(rig.flow.take_own_error().unwrap().message, "unrecognized");
+}
+
+#[test]
+fn a_value_that_nobody_has_set_is_the_servers_own_and_is_told() {
+    let mut rig = Rig::new();
+    let mut out = Vec::new();
+    rig.flow.inject_query("UNLISTEN *", &mut rig.server, &mut out);
+    let answer = [
+        complete("UNLISTEN"),
+        parameter("TimeZone", "Asia/Tokyo"),
+        ready(b'I'),
+    ];
+    assert_eq!(rig.server(&answer), ["Parameter TimeZone = Asia/Tokyo"]);
+    assert_eq!(rig.server.base.value("TimeZone"), Some("Asia/Tokyo"));
+    assert!(rig.client.settings.is_empty());
+    // Behind a request of the client's, the server is asked.
+    rig.client(&[query("SELECT 1")]);
+    let answer = [
+        complete("SELECT 1"),
+        parameter("TimeZone", "Europe/Berlin"),
+        ready(b'I'),
+    ];
+    assert_eq!(rig.server(&answer)[1], "Parameter TimeZone = Europe/Berlin");
+    let asked = rig.client.inquiry.take().unwrap().sql();
+    assert!(asked.contains("current_setting(E'timezone',true)") && asked.contains("pg_settings"));
+    let findings = Findings {
+        values: vec![("timezone".into(), Some("Europe/Berlin".into()))],
+        defaults: vec!["TimeZone".into()],
+        ..Findings::default()
+    };
+    rig.client.on_found(&mut rig.server, &findings);
+    assert!(rig.client.settings.is_empty() && rig.server.applied.is_empty());
+    assert_eq!(rig.server.base.value("TimeZone"), Some("Europe/Berlin"));
+    // What was said to set something is not asked for.
+    rig.client(&[query("SET TimeZone = 'UTC'")]);
+    rig.server(&[complete("SET"), parameter("TimeZone", "UTC"), ready(b'I')]);
+    assert!(rig.client.inquiry.is_none());
 }
 
 #[test]
