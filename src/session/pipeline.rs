@@ -167,13 +167,13 @@ impl Pipeline {
         self.entries.iter()
     }
 
-    /// Whether something behind the head may still do a thing of its own: more than `Sync`s.
+    /// Whether something of the client's behind the head may still do a thing of its own: more than `Sync`s.
     #[must_use]
     pub fn is_followed(&self) -> bool {
         self.entries
             .iter()
             .skip(1)
-            .any(|entry| !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
+            .any(|entry| !entry.is_own() && !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
     }
 
     /// Whether what a name or a statement means hangs on a request of an earlier batch that is not answered yet. If that one

@@ -38,8 +38,12 @@ pub(super) struct Run {
 /// What the execution of a portal does to names.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
-    /// Forgets all.
-    Forget,
+    /// Forgets all, and may reset what its client has started with: that is set behind it.
+    Forget {
+        restoring: Option<Box<str>>,
+    },
+    /// Resets that without forgetting names.
+    Restore(Box<str>),
     Prepare {
         name: Box<[u8]>,
         statement: Arc<Statement>,
@@ -223,8 +227,14 @@ impl Flow {
         if let Some(sql) = &mut self.sql {
             sql.acts.retain(|(bound, _)| **bound != *portal);
         }
-        let forgets = (statement.effects.names == NameEffect::Forgets).then_some(Act::Forget);
-        if let Some(act) = run.act.or(forgets) {
+        let text = statement.text().unwrap_or_default();
+        let restoring = Self::restoring(text, &statement.effects, parties);
+        let own = if statement.effects.names == NameEffect::Forgets {
+            Some(Act::Forget { restoring })
+        } else {
+            restoring.map(Act::Restore)
+        };
+        if let Some(act) = run.act.or(own) {
             let acts = &mut self.sql.get_or_insert_default().acts;
             if acts.len() >= ACTS_MAX {
                 acts.remove(0);
@@ -267,7 +277,8 @@ impl Flow {
         };
         let taken = self.act(&act, message, out, parties);
         // A portal that gives or takes a name is run once.
-        if matches!(taken, Taken::Held) || matches!(act, Act::Forget | Act::Run(_)) {
+        let is_lasting = matches!(act, Act::Forget { .. } | Act::Restore(_) | Act::Run(_));
+        if matches!(taken, Taken::Held) || is_lasting {
             self.sql.get_or_insert_default().acts.push((bound, act));
         }
         taken
@@ -283,7 +294,7 @@ impl Flow {
     ) -> Taken {
         let mut entry = Entry::forward(Kind::Execute);
         match act {
-            Act::Forget => {
+            Act::Forget { .. } => {
                 if parties.server.pipeline.is_any_unsettled() {
                     return Taken::Held;
                 }
@@ -292,6 +303,7 @@ impl Flow {
                 parties.server.statements.clear_except(&[]);
                 entry.server_undo = ServerUndo::Unknown;
             }
+            Act::Restore(_) => {}
             Act::Run(moved) => entry.answer = Answer::Moved(Moves::One(*moved)),
             Act::Prepare {
                 name,
@@ -329,7 +341,18 @@ impl Flow {
             }
         }
         self.push(entry, parties);
-        Taken::Kept
+        let (Act::Forget {
+            restoring: Some(restoring),
+        }
+        | Act::Restore(restoring)) = act
+        else {
+            return Taken::Kept;
+        };
+        let frame = Frame::begin(out.make(message.input), tag::EXECUTE);
+        out.make(message.input).extend_from_slice(message.body);
+        frame.end(out.make(message.input));
+        self.run_aside(restoring, message, out, parties);
+        Taken::Swallowed
     }
 }
 

@@ -16,6 +16,7 @@ mod prepared;
 mod reading;
 mod refusals;
 mod requests;
+mod resets;
 mod rewrite;
 mod schema;
 mod sequences;

@@ -148,7 +148,13 @@ impl Flow {
 
     /// Runs a statement of our own in the client's batch. It has names of its own, since the client may use the unnamed
     /// statement and portal right behind it; one that an error has left behind is closed first.
-    fn run_aside(&mut self, sql: &str, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
+    pub(super) fn run_aside(
+        &mut self,
+        sql: &str,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
         let made = out.make(message.input);
         ServerName::Aside.close(made);
         let frame = Frame::begin(made, tag::PARSE);

@@ -272,6 +272,9 @@ impl Flow {
         {
             return taken;
         }
+        if let Some(taken) = self.on_reset_query(message, &effects, out, parties) {
+            return taken;
+        }
         if !message.is_whole() {
             Self::taint(parties.server);
         }

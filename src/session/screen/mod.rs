@@ -7,6 +7,7 @@ mod database;
 mod doing;
 mod pieces;
 mod pins;
+mod reset;
 mod sequence;
 mod set;
 mod words;
@@ -18,6 +19,7 @@ use words::Words;
 pub use body::{Remains, judge};
 pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
+pub use reset::{Reset, Span, reset};
 pub use sequence::SequenceEffect;
 
 /// Why a client keeps its server connection beyond a transaction.
