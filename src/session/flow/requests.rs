@@ -312,7 +312,8 @@ impl Flow {
             return;
         }
         self.note(effects, parties.client);
-        if effects.settings >= SettingEffect::Reset {
+        // What it discards is gone at once; what is set behind it goes with what fails in its batch.
+        if effects.settings >= SettingEffect::Reset || effects.names == NameEffect::Forgets {
             self.await_reset(parties);
         }
         if effects.settings == SettingEffect::ResetAll {

@@ -182,7 +182,11 @@ fn discard_all_goes_back_to_the_settings_of_the_start() {
     answer.push(ready(b'I'));
     assert_eq!(
         rig.server(&answer),
-        ["Complete DISCARD ALL", "Parameter TimeZone = Asia/Tokyo", "Ready I"]
+        [
+            "Complete DISCARD ALL",
+            "Parameter TimeZone = Asia/Tokyo",
+            "Ready I"
+        ]
     );
     assert_eq!(rig.client.pinned(), None);
     assert_eq!(rig.client.settings.value("TimeZone"), Some("Asia/Tokyo"));
