@@ -413,7 +413,7 @@ impl Entry {
     pub fn is_own(&self) -> bool {
         matches!(
             self.answer,
-            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin
+            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin | Answer::Looked(_) | Answer::Notices
         )
     }
 
@@ -515,6 +515,10 @@ pub enum Answer {
     Complete(&'static str),
     /// Names in its text were replaced: an error's position is put right.
     Moved(Moves),
+    /// The same of what the client is told nothing of but an error.
+    Looked(Moves),
+    /// It is ours, and the notices that come with it are the client's.
+    Notices,
 }
 
 /// What to undo in the client's names when the request was not carried out.

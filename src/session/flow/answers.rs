@@ -257,6 +257,7 @@ impl Flow {
             }
             // It answers nothing, whatever stands at the head.
             tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, Verdict::Pass)),
+            tag::NOTICE_RESPONSE if is_heard(parties) => Ok(Verdict::Pass),
             tag::NOTICE_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
@@ -520,6 +521,12 @@ fn on_own_row(message: &Message<'_>, parties: &mut Parties<'_>) -> Verdict {
 /// Whether an error is the last of the connection.
 fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
     ErrorFields::read(message.error_head()).ends_connection() || Flow::is_block_refused(parties)
+}
+
+/// Whether the notices of our own request are the client's.
+fn is_heard(parties: &Parties<'_>) -> bool {
+    let head = parties.server.pipeline.head();
+    head.is_some_and(|entry| matches!(entry.answer, Answer::Notices))
 }
 
 fn is_forwarded(parties: &Parties<'_>) -> bool {

@@ -311,6 +311,12 @@ impl Flow {
                 sends,
             } => {
                 if let Some(report) = refusal(name, parties) {
+                    if let Sends::Prepare(moved) = sends
+                        && !parties.server.statements.touch(statement.id)
+                    {
+                        let portal = split_cstr(message.body).map_or(&b""[..], |(portal, _)| portal);
+                        self.look_at_prepare(statement.id, portal, *moved, message, out, parties);
+                    }
                     self.refuse_in_place(message, report, out, parties);
                     return Taken::Swallowed;
                 }

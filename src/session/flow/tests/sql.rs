@@ -179,15 +179,33 @@ fn what_cannot_be_prepared_elsewhere_fails_with_the_servers_reason_once() {
 #[test]
 fn a_name_taken_and_a_name_unknown_are_refused_in_their_place() {
     let mut rig = prepared();
+    let none = error("26000", "prepared statement \"pgweir_none\" does not exist");
+    let taken = ["ERROR 42P05: prepared statement \"a\" already exists", "Ready E"];
+    // The server looks at the statement first.
+    assert_eq!(
+        rig.client(&[query("PREPARE a AS SELECT 2")]),
+        [
+            "Parse : PREPARE pgweir_3 AS SELECT 2",
+            "Bind  ",
+            "Execute ",
+            "Describe Spgweir_none",
+            "Sync"
+        ]
+    );
+    let looked = [
+        bare(PARSE_COMPLETE),
+        bare(BIND_COMPLETE),
+        complete("PREPARE"),
+        none.clone(),
+        ready(b'E'),
+    ];
+    assert_eq!(rig.server(&looked), taken);
+    // What it has is right.
     assert_eq!(
         rig.client(&[query("PREPARE a AS SELECT 2")]),
         ["Query EXECUTE pgweir_none"]
     );
-    let none = error("26000", "prepared statement \"pgweir_none\" does not exist");
-    assert_eq!(
-        rig.server(&[none.clone(), ready(b'E')]),
-        ["ERROR 42P05: prepared statement \"a\" already exists", "Ready E"]
-    );
+    assert_eq!(rig.server(&[none.clone(), ready(b'E')]), taken);
     // Whether the server has it under this name, it knows itself; but not by a name like ours.
     for text in ["EXECUTE x", "DEALLOCATE x"] {
         assert_eq!(rig.client(&[query(text)]), [format!("Query {text}")]);
@@ -201,6 +219,46 @@ fn a_name_taken_and_a_name_unknown_are_refused_in_their_place() {
         );
     }
     assert_eq!(rig.client.pinned(), None);
+}
+
+#[test]
+fn what_is_wrong_with_a_statement_is_told_before_its_name_is_taken() {
+    let mut rig = prepared();
+    rig.client(&[query("PREPARE a AS SELECT b")]);
+    let mut wrong = error("42703", "column \"b\" does not exist");
+    let position = b"P0000028\0";
+    wrong.splice(wrong.len() - 1..wrong.len() - 1, position.iter().copied());
+    let len = u32::try_from(wrong.len() - 1).unwrap();
+    wrong[1..5].copy_from_slice(&len.to_be_bytes());
+    let answer = [bare(PARSE_COMPLETE), bare(BIND_COMPLETE), wrong, ready(b'I')];
+    let got = rig.server_bytes(&answer.concat()).unwrap();
+    // In the client's text the name is seven bytes shorter.
+    assert!(got.windows(4).any(|window| window == b"P21\0"), "{got:?}");
+    assert!(rig.is_at_rest());
+    assert_eq!(rig.server.statements.len(), 1);
+}
+
+#[test]
+fn a_name_that_is_cut_is_read_by_the_server_for_its_notice() {
+    let mut rig = Rig::new();
+    let name = "a".repeat(64);
+    let text = format!("PREPARE {name} AS SELECT 1");
+    let sent = rig.client(&[query(&text)]);
+    assert_eq!(sent[1], format!("Parse pgweir_aside: ROLLBACK TO {name}"));
+    assert_eq!(sent[3..], ["Sync", "Query PREPARE pgweir_2 AS SELECT 1"]);
+    let notice = message(NOTICE_RESPONSE, b"SNOTICE\0\0");
+    let answer = [
+        bare(CLOSE_COMPLETE),
+        notice.clone(),
+        bare(PARSE_COMPLETE),
+        bare(CLOSE_COMPLETE),
+        ready(b'I'),
+        complete("PREPARE"),
+        ready(b'I'),
+    ];
+    let got = rig.server_bytes(&answer.concat()).unwrap();
+    assert_eq!(got, [notice, complete("PREPARE"), ready(b'I')].concat());
+    assert!(rig.is_at_rest());
 }
 
 #[test]
@@ -476,10 +534,11 @@ fn a_batch_that_fails_takes_back_what_its_portals_did_to_names() {
     rig.server(&[complete("SELECT 1"), ready(b'I')]);
     // A name that is taken is refused when the portal is executed.
     let sent = rig.client(&[run("PREPARE a AS SELECT 3"), sync()]);
-    assert_eq!(sent[2..], ["Describe Spgweir_none", "Sync"]);
+    assert_eq!(sent[2..], ["Execute ", "Describe Spgweir_none", "Sync"]);
     let got = rig.server(&[
         bare(PARSE_COMPLETE),
         bare(BIND_COMPLETE),
+        complete("PREPARE"),
         error("26000", "none"),
         ready(b'I'),
     ]);
