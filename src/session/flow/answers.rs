@@ -16,6 +16,7 @@ use crate::session::settings::{self, Cause, News};
 
 use super::copy::Copy;
 use super::requests::Message;
+use super::schema::Rows;
 use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
@@ -190,7 +191,7 @@ impl Flow {
             | (tag::ROW_DESCRIPTION, Kind::Describe) => true,
             (tag::COMMAND_COMPLETE, kind)
                 if body.len() == head.body
-                    && is_of_rows(body)
+                    && self.is_of_rows(kind, body)
                     && matches!(entry.answer, Answer::Forward)
                     && self.copy == Copy::None
                     && self.settling != Settling::Begin =>
@@ -198,6 +199,7 @@ impl Flow {
                 self.tally.steps += 1;
                 self.tally.queries += u32::from(kind == Kind::Execute);
                 self.early_syncs = 0;
+                self.schema.on_rows(Rows::None);
                 kind == Kind::Execute
             }
             _ => return false,
@@ -227,8 +229,10 @@ impl Flow {
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
             tag::ROW_DESCRIPTION | tag::NO_DATA => {
-                if head_kind(parties) == Some(Kind::Describe) {
-                    self.pop(parties);
+                match head_kind(parties) {
+                    Some(Kind::Describe) => self.pop(parties),
+                    Some(Kind::Query) => self.schema.on_rows(Rows::Described),
+                    _ => {}
                 }
                 Ok(verdict)
             }
@@ -295,7 +299,7 @@ impl Flow {
             // Streaming replication may go on with another CommandComplete before it is ready.
             return verdict;
         }
-        self.note_altered(message.body, parties.client);
+        self.note_altered(message.body, parties);
         let defined = defined(message.body, parties.client.pins);
         parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
@@ -532,15 +536,6 @@ fn is_heard(parties: &Parties<'_>) -> bool {
 fn is_forwarded(parties: &Parties<'_>) -> bool {
     let head = parties.server.pipeline.head();
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
-}
-
-/// Whether a command has read or changed rows, and nothing else.
-#[inline]
-fn is_of_rows(tag: &[u8]) -> bool {
-    matches!(
-        tag.first_chunk(),
-        Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ")
-    )
 }
 
 /// What the command with this tag has done to functions and what uses them.

@@ -130,7 +130,7 @@ pub enum CatalogEffect {
 }
 
 /// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SchemaEffect {
     #[default]
     None,
@@ -295,6 +295,23 @@ pub fn screen(text: &[u8]) -> Effects {
         effects.schema = SchemaEffect::None;
     }
     effects
+}
+
+/// The same of a text that is prepared, and looked at once for all its uses: whether it is a `SELECT INTO`, too. Of a simple
+/// query that is told by its answer.
+#[must_use]
+pub fn screen_prepared(text: &[u8]) -> Effects {
+    let mut effects = screen(text);
+    let is_temporary = effects.pins.contains(PinReason::TemporaryTable);
+    if !is_temporary && starts(text.trim_ascii_start(), "select") && has_into(text) {
+        effects.schema = SchemaEffect::Alters;
+    }
+    effects
+}
+
+fn has_into(text: &[u8]) -> bool {
+    sql::words(text).any(|word| is(word, "into"))
+        && sql::Lexer::new(text, sql::Strings::Unknown).any(|token| token.is("into"))
 }
 
 /// The same where the names of prepared statements in it are followed: those pin nobody.
