@@ -332,7 +332,7 @@ impl Flow {
             }
             b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
             b"NOTIFY\0" => self.on_notified(parties),
-            b"LISTEN\0" => self.on_said(true, parties),
+            b"LISTEN\0" if verdict == Verdict::Pass => self.on_said(true, parties),
             // Not one that stands for something else.
             b"UNLISTEN\0" if verdict == Verdict::Pass && is_forwarded(parties) => {
                 self.on_said(false, parties)

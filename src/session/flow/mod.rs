@@ -20,6 +20,7 @@ mod resets;
 mod rewrite;
 mod schema;
 mod sequences;
+mod shown;
 mod sql;
 #[cfg(test)]
 mod tests;

@@ -193,6 +193,11 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Result<Taken, SessionError> {
         let mapped = matches!(self.naming, Naming::Mapped { .. });
+        if parties.client.channels.is_some()
+            && let Some(taken) = self.show_channels(message, out, parties)
+        {
+            return Ok(taken);
+        }
         match message.head.tag {
             tag::QUERY => Ok(self.on_query(message, out, parties)),
             tag::SYNC => Ok(self.on_sync(parties)),
