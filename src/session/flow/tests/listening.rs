@@ -239,7 +239,7 @@ fn who_asks_for_channels_is_shown_its_own() {
     let mut rig = Rig::new();
     rig.flow.share_listening();
     let ask = query("select pg_listening_channels()");
-    assert_eq!(rig.client(&[ask.clone()]).len(), 1);
+    assert_eq!(rig.client(std::slice::from_ref(&ask)).len(), 1);
     rig.server(&[row_description(), complete("SELECT 0"), ready(b'I')]);
     let channels = [b"a".as_slice(), b"B\"c"].map(Arc::from);
     rig.client.channels = Some(Box::new(channels.into()));
