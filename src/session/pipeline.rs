@@ -171,13 +171,13 @@ impl Pipeline {
         self.entries.iter()
     }
 
-    /// Whether something behind the head may still do a thing of its own: more than `Sync`s.
+    /// Whether something of the client's behind the head may still do a thing of its own: more than `Sync`s.
     #[must_use]
     pub fn is_followed(&self) -> bool {
         self.entries
             .iter()
             .skip(1)
-            .any(|entry| !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
+            .any(|entry| !entry.is_own() && !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
     }
 
     /// Whether what a name or a statement means hangs on a request of an earlier batch that is not answered yet. If that one
@@ -422,7 +422,13 @@ impl Entry {
     pub fn is_own(&self) -> bool {
         matches!(
             self.answer,
-            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin | Answer::Checked(_)
+            Answer::Skip
+                | Answer::Ahead
+                | Answer::Read
+                | Answer::Begin
+                | Answer::Checked(_)
+                | Answer::Looked(_)
+                | Answer::Notices
         )
     }
 
@@ -530,6 +536,10 @@ pub enum Answer {
     Checked(Described),
     /// It tells the client of its parameters alone.
     Parameters,
+    /// The same of what the client is told nothing of but an error.
+    Looked(Moves),
+    /// It is ours, and the notices that come with it are the client's.
+    Notices,
 }
 
 /// Requests in flight on one connection: far above what drivers pipeline, a few megabytes at the most. A client that sends

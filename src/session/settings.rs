@@ -6,6 +6,7 @@ use crate::protocol::Parameters;
 
 use super::client::ClientSession;
 use super::inquiry::Findings;
+use super::screen::{Reset, Span};
 use super::server::ServerState;
 
 /// The statements that make the server's settings the client's; `None` when they are the same already.
@@ -19,18 +20,7 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         share(&mut client.settings, &mut server.applied);
         return None;
     }
-    // The server reads the text in the encoding of the last client: letters are written so that they are the same in any. Where
-    // the database has none, they are bytes.
-    let quotes = match server.base.value("server_encoding") {
-        Some("SQL_ASCII") => Quotes {
-            name: quote_identifier,
-            value: quote_literal,
-        },
-        _ => Quotes {
-            name: quote_identifier_letters,
-            value: quote_letters,
-        },
-    };
+    let quotes = quotes(server);
     let mut sql = String::new();
     let (given_up, kept): (Vec<_>, Vec<_>) = server
         .applied
@@ -58,21 +48,60 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         .iter()
         .filter_map(|name| client.settings.value(name).map(|value| (*name, value)));
     let others = client.settings.iter().filter(|(name, _)| !is_of_user(name));
-    let mut separator = "SELECT ";
-    for (name, value) in others.chain(of_user) {
+    let changed = others.chain(of_user).filter(|(name, value)| {
         let is_lost = is_user_changed && is_of_user(name);
-        if server.applied.value(name) == Some(value) && !is_lost {
-            continue;
+        is_lost || server.applied.value(name) != Some(value)
+    });
+    set(changed, Span::Session, server, &mut sql);
+    (!sql.is_empty()).then_some(sql)
+}
+
+/// The statement that sets what a client has started with, and what is reset by its own statement. The user goes with its
+/// role, and is not a part of all settings; with all else it is discarded.
+#[must_use]
+pub fn restoring(reset: &Reset, client: &ClientSession, server: &ServerState) -> Option<Box<str>> {
+    let is_user = |name: &str| SESSION_AUTHORIZATION.eq_ignore_ascii_case(name);
+    let is_reset = |name: &str| match reset {
+        Reset::One { name: reset, .. } => {
+            reset.eq_ignore_ascii_case(name) || is_user(reset) && is_of_user(name)
         }
+        Reset::All => !is_of_user(name),
+        Reset::Discard => true,
+    };
+    let span = match reset {
+        Reset::One { span, .. } => *span,
+        Reset::All | Reset::Discard => Span::Session,
+    };
+    let own = client.startup.iter().filter(|(name, _)| is_reset(name));
+    let (mut of_user, mut others): (Vec<_>, Vec<_>) = own.partition(|(name, _)| is_of_user(name));
+    of_user.sort_by_key(|(name, _)| !is_user(name));
+    others.append(&mut of_user);
+    let mut sql = String::new();
+    set(others.into_iter(), span, server, &mut sql);
+    (!sql.is_empty()).then(|| sql.into())
+}
+
+/// Appends the statement that sets these settings.
+fn set<'a>(
+    settings: impl Iterator<Item = (&'a str, &'a str)>,
+    span: Span,
+    server: &ServerState,
+    sql: &mut String,
+) {
+    let quote = quotes(server).value;
+    let mut separator = "SELECT ";
+    for (name, value) in settings {
         sql.push_str(separator);
         sql.push_str("pg_catalog.set_config(");
-        (quotes.value)(name, &mut sql);
+        quote(name, sql);
         sql.push(',');
-        (quotes.value)(value, &mut sql);
-        sql.push_str(",false)");
+        quote(value, sql);
+        sql.push_str(match span {
+            Span::Session => ",false)",
+            Span::Transaction => ",true)",
+        });
         separator = ",";
     }
-    (!sql.is_empty()).then_some(sql)
 }
 
 /// Of two sets that are equal one is kept, by both; always the same one, so that all who have equal settings come to share
@@ -98,6 +127,13 @@ pub fn on_found(client: &mut ClientSession, server: &mut ServerState, findings: 
     let mut settings = Parameters::clone(&client.settings);
     let mut applied = Parameters::clone(&server.applied);
     for (name, value) in &findings.values {
+        // As the client spells it: both sets are the same then.
+        let known = client.startup.iter().chain(client.settings.iter());
+        let known = known.map(|(known, _)| known);
+        let name = known
+            .filter(|known| known.eq_ignore_ascii_case(name))
+            .last()
+            .unwrap_or(name);
         let value = value.as_deref().filter(|_| !findings.is_default(name));
         let wanted = value.or_else(|| client.startup.value(name));
         put(&mut settings, name, wanted);
@@ -278,6 +314,21 @@ const OF_USER: [&str; 2] = [SESSION_AUTHORIZATION, "role"];
 struct Quotes {
     name: fn(&str, &mut String),
     value: fn(&str, &mut String),
+}
+
+/// The server reads a text in the encoding of the last client: letters are written so that they are the same in any. Where the
+/// database has none, they are bytes.
+fn quotes(server: &ServerState) -> Quotes {
+    match server.base.value("server_encoding") {
+        Some("SQL_ASCII") => Quotes {
+            name: quote_identifier,
+            value: quote_literal,
+        },
+        _ => Quotes {
+            name: quote_identifier_letters,
+            value: quote_letters,
+        },
+    }
 }
 
 fn quote_identifier(name: &str, out: &mut String) {

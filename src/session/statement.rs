@@ -15,7 +15,7 @@ use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
 use super::basis::Basis;
-use super::screen::{Effects, screen, screen_followed};
+use super::screen::{Effects, screen, screen_followed, screen_prepared};
 use super::sql_names::{self, Mention, Verb};
 
 mod client;
@@ -398,7 +398,7 @@ impl StatementCache {
 /// What a text may do when it is executed. Where it mentions a name, the statement of that name does the rest.
 fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
     match mention.map(|mention| mention.verb) {
-        None => screen(text),
+        None => screen_prepared(text),
         Some(Verb::Execute) => screen_followed(text),
         Some(Verb::Prepare | Verb::Deallocate) => Effects::default(),
     }

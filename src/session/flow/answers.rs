@@ -16,6 +16,7 @@ use crate::session::settings::Cause;
 
 use super::copy::Copy;
 use super::requests::Message;
+use super::schema::Rows;
 use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
@@ -189,7 +190,7 @@ impl Flow {
             (tag::ROW_DESCRIPTION, Kind::Describe) if matches!(entry.answer, Answer::Forward) => true,
             (tag::COMMAND_COMPLETE, kind)
                 if body.len() == head.body
-                    && is_of_rows(body)
+                    && self.is_of_rows(kind, body)
                     && matches!(entry.answer, Answer::Forward)
                     && self.copy == Copy::None
                     && self.settling != Settling::Begin =>
@@ -197,6 +198,7 @@ impl Flow {
                 self.tally.steps += 1;
                 self.tally.queries += u32::from(kind == Kind::Execute);
                 self.early_syncs = 0;
+                self.schema.on_rows(Rows::None);
                 kind == Kind::Execute
             }
             _ => return false,
@@ -225,7 +227,12 @@ impl Flow {
             tag::BIND_COMPLETE => self.on_end_of(Kind::Bind, parties, verdict),
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
-            tag::ROW_DESCRIPTION | tag::NO_DATA => Ok(self.on_description(message, parties, verdict)),
+            tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                if head_kind(parties) == Some(Kind::Query) {
+                    self.schema.on_rows(Rows::Described);
+                }
+                Ok(self.on_description(message, parties, verdict))
+            }
             tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => {
                 if head_kind(parties) == Some(Kind::Execute) {
                     self.tally.queries += 1;
@@ -251,6 +258,7 @@ impl Flow {
             }
             // It answers nothing, whatever stands at the head.
             tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, Verdict::Pass)),
+            tag::NOTICE_RESPONSE if is_heard(parties) => Ok(Verdict::Pass),
             tag::NOTICE_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
@@ -288,7 +296,7 @@ impl Flow {
             // Streaming replication may go on with another CommandComplete before it is ready.
             return verdict;
         }
-        self.note_altered(message.body, parties.client);
+        self.note_altered(message.body, parties);
         let defined = defined(message.body, parties.client.pins);
         parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
@@ -321,7 +329,7 @@ impl Flow {
             }
             b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
             b"NOTIFY\0" => self.on_notified(parties),
-            b"LISTEN\0" => self.on_said(true, parties),
+            b"LISTEN\0" if verdict == Verdict::Pass => self.on_said(true, parties),
             // Not one that stands for something else.
             b"UNLISTEN\0" if verdict == Verdict::Pass && is_forwarded(parties) => {
                 self.on_said(false, parties)
@@ -481,18 +489,15 @@ fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
     ErrorFields::read(message.error_head()).ends_connection() || Flow::is_block_refused(parties)
 }
 
+/// Whether the notices of our own request are the client's.
+fn is_heard(parties: &Parties<'_>) -> bool {
+    let head = parties.server.pipeline.head();
+    head.is_some_and(|entry| matches!(entry.answer, Answer::Notices))
+}
+
 fn is_forwarded(parties: &Parties<'_>) -> bool {
     let head = parties.server.pipeline.head();
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
-}
-
-/// Whether a command has read or changed rows, and nothing else.
-#[inline]
-fn is_of_rows(tag: &[u8]) -> bool {
-    matches!(
-        tag.first_chunk(),
-        Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ")
-    )
 }
 
 /// What the command with this tag has done to functions and what uses them.

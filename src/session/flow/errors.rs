@@ -80,7 +80,7 @@ impl Flow {
     fn on_contradiction(&self, kind: Kind, fields: &ErrorFields<'_>, parties: &mut Parties<'_>) {
         let answer = parties.server.pipeline.head().map(|entry| &entry.answer);
         let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe)
-            || matches!(answer, Some(Answer::Moved(_) | Answer::Ahead));
+            || matches!(answer, Some(Answer::Moved(_) | Answer::Looked(_) | Answer::Ahead));
         // What could not be sent ahead is not there: that is known.
         let is_ours = matches!(answer, Some(Answer::Replace(_)))
             || self.sql.as_ref().is_some_and(|sql| sql.ahead_error.is_some());
@@ -144,10 +144,10 @@ impl Flow {
             return verdict;
         };
         let place = match &entry.answer {
-            Answer::Moved(moves) => Place::Moved(moves.as_slice()),
+            Answer::Moved(moves) | Answer::Looked(moves) => Place::Moved(moves.as_slice()),
             // A text that the server looks at once more is the client's own.
             Answer::Skip if entry.kind == Kind::Parse => Place::Kept,
-            Answer::Skip | Answer::Complete(_) => Place::Unknown,
+            Answer::Skip | Answer::Notices | Answer::Complete(_) => Place::Unknown,
             Answer::Forward
             | Answer::Ahead
             | Answer::Begin

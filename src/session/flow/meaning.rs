@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::{Report, SqlState, TransactionState};
+use crate::protocol::write::Frame;
+use crate::protocol::{Report, SqlState, TransactionState, tag};
 use crate::session::client::Batch;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Move, Moves, ServerUndo};
@@ -37,8 +38,12 @@ pub(super) struct Run {
 /// What the execution of a portal does to names.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
-    /// Forgets all.
-    Forget,
+    /// Forgets all, and may reset what its client has started with: that is set behind it.
+    Forget {
+        restoring: Option<Box<str>>,
+    },
+    /// Resets that without forgetting names.
+    Restore(Box<str>),
     Prepare {
         name: Box<[u8]>,
         statement: Arc<Statement>,
@@ -234,9 +239,14 @@ impl Flow {
             && self
                 .certain_state(parties)
                 .is_some_and(|state| state != TransactionState::Idle);
-        let is_forgetting = statement.effects.names == NameEffect::Forgets && !is_refused;
-        let forgets = is_forgetting.then_some(Act::Forget);
-        if let Some(act) = run.act.or(forgets) {
+        let text = statement.text().unwrap_or_default();
+        let restoring = Self::restoring(text, &statement.effects, parties);
+        let own = match statement.effects.names {
+            NameEffect::Forgets if is_refused => None,
+            NameEffect::Forgets => Some(Act::Forget { restoring }),
+            _ => restoring.map(Act::Restore),
+        };
+        if let Some(act) = run.act.or(own) {
             let acts = &mut self.sql.get_or_insert_default().acts;
             if acts.len() >= ACTS_MAX {
                 acts.remove(0);
@@ -279,7 +289,8 @@ impl Flow {
         };
         let taken = self.act(&act, message, out, parties);
         // A portal that gives or takes a name is run once.
-        if matches!(taken, Taken::Held) || matches!(act, Act::Forget | Act::Run(_)) {
+        let is_lasting = matches!(act, Act::Forget { .. } | Act::Restore(_) | Act::Run(_));
+        if matches!(taken, Taken::Held) || is_lasting {
             self.sql.get_or_insert_default().acts.push((bound, act));
         }
         taken
@@ -295,7 +306,7 @@ impl Flow {
     ) -> Taken {
         let mut entry = Entry::forward(Kind::Execute);
         match act {
-            Act::Forget => {
+            Act::Forget { .. } => {
                 if parties.server.pipeline.is_any_unsettled() {
                     return Taken::Held;
                 }
@@ -304,6 +315,7 @@ impl Flow {
                 parties.server.statements.clear_except(&[]);
                 entry.server_undo = ServerUndo::Unknown;
             }
+            Act::Restore(_) => {}
             Act::Run(moved) => entry.answer = Answer::Moved(Moves::One(*moved)),
             Act::Prepare {
                 name,
@@ -311,6 +323,12 @@ impl Flow {
                 sends,
             } => {
                 if let Some(report) = refusal(name, parties) {
+                    if let Sends::Prepare(moved) = sends
+                        && !parties.server.statements.touch(statement.id)
+                    {
+                        let portal = split_cstr(message.body).map_or(&b""[..], |(portal, _)| portal);
+                        self.look_at_prepare(statement.id, portal, *moved, message, out, parties);
+                    }
                     self.refuse_in_place(message, report, out, parties);
                     return Taken::Swallowed;
                 }
@@ -341,7 +359,18 @@ impl Flow {
             }
         }
         self.push(entry, parties);
-        Taken::Kept
+        let (Act::Forget {
+            restoring: Some(restoring),
+        }
+        | Act::Restore(restoring)) = act
+        else {
+            return Taken::Kept;
+        };
+        let frame = Frame::begin(out.make(message.input), tag::EXECUTE);
+        out.make(message.input).extend_from_slice(message.body);
+        frame.end(out.make(message.input));
+        self.run_aside(restoring, message, out, parties);
+        Taken::Swallowed
     }
 }
 

@@ -19,9 +19,11 @@ mod reading;
 mod refusals;
 mod reports;
 mod requests;
+mod resets;
 mod rewrite;
 mod schema;
 mod sequences;
+mod shown;
 mod sql;
 #[cfg(test)]
 mod tests;

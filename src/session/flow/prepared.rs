@@ -77,6 +77,7 @@ impl Flow {
             // Nor is its text there when it is executed, to be searched for what it calls.
             Self::taint(parties.server);
         }
+        self.tell_of_renamed(&statement, &run.sent, message, out, parties);
         if let Some(needs) = &run.needs {
             self.ready(needs, message, out, parties);
         }

@@ -10,6 +10,7 @@ mod listening;
 mod losses;
 mod names;
 mod pieces;
+mod refusals;
 mod rig;
 mod sequences;
 mod simple;

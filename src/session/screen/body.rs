@@ -6,7 +6,9 @@ use crate::sql::{Lexer, Strings, words};
 
 use super::dynamic::{Joining, calls_unknown};
 use super::pieces::{Piece, Placed, pieces};
-use super::{Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, set};
+use super::{
+    Called, Effects, PinReason, Release, SETS_MAX, SchemaEffect, SettingEffect, UNDERSCORED, is, is_any, set,
+};
 
 /// Whether a text may leave something in its session of which nothing is known but that it is there: nobody else gets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,10 @@ pub fn judge(language: &[u8], body: &[u8]) -> Effects {
         // What stands there may be the name of something that lies elsewhere.
         _ => unknown(&mut effects),
     }
+    if effects.pins.contains(PinReason::TemporaryTable) {
+        // Nobody else sees the table.
+        effects.schema = SchemaEffect::None;
+    }
     effects
 }
 
@@ -47,7 +53,7 @@ impl Effects {
     pub fn take_in(&mut self, other: &Self) -> bool {
         let extent = |effects: &Self| {
             let flags = (effects.pins, effects.settings, effects.release, effects.literals);
-            (flags, effects.remains, effects.sets.len())
+            (flags, effects.remains, effects.schema, effects.sets.len())
         };
         let before = extent(self);
         self.pins = self.pins.union(other.pins);
@@ -55,6 +61,7 @@ impl Effects {
         self.release = self.release.max(other.release);
         self.remains = self.remains.max(other.remains);
         self.literals = self.literals.max(other.literals);
+        self.schema = self.schema.max(other.schema);
         if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
             for name in &other.sets {
                 if !self.sets.contains(name) {
@@ -266,6 +273,10 @@ impl<'e> Reader<'e> {
             _ if is_any(word, &["prepare", "deallocate"]) => self.effects.pins.insert(PinReason::Prepare),
             _ if is_any(word, &["close", "drop", "discard"]) => self.effects.release = Release::Maybe,
             _ => {}
+        }
+        // Not what makes one: a trigger may do so for each row, IF NOT EXISTS.
+        if is_any(word, &["alter", "drop"]) {
+            self.effects.schema = SchemaEffect::Alters;
         }
     }
 

@@ -8,6 +8,7 @@ mod doing;
 mod dynamic;
 mod pieces;
 mod pins;
+mod reset;
 mod sequence;
 mod set;
 mod words;
@@ -19,6 +20,7 @@ use words::Words;
 pub use body::{Remains, judge};
 pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
+pub use reset::{Reset, Span, reset};
 pub use sequence::SequenceEffect;
 
 /// Why a client keeps its server connection beyond a transaction.
@@ -129,7 +131,7 @@ pub enum CatalogEffect {
 }
 
 /// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SchemaEffect {
     #[default]
     None,
@@ -294,6 +296,23 @@ pub fn screen(text: &[u8]) -> Effects {
         effects.schema = SchemaEffect::None;
     }
     effects
+}
+
+/// The same of a text that is prepared, and looked at once for all its uses: whether it is a `SELECT INTO`, too. Of a simple
+/// query that is told by its answer.
+#[must_use]
+pub fn screen_prepared(text: &[u8]) -> Effects {
+    let mut effects = screen(text);
+    let is_temporary = effects.pins.contains(PinReason::TemporaryTable);
+    if !is_temporary && starts(text.trim_ascii_start(), "select") && has_into(text) {
+        effects.schema = SchemaEffect::Alters;
+    }
+    effects
+}
+
+fn has_into(text: &[u8]) -> bool {
+    sql::words(text).any(|word| is(word, "into"))
+        && Lexer::new(text, Strings::Unknown).any(|token| token.is("into"))
 }
 
 /// The same where the names of prepared statements in it are followed: those pin nobody.

@@ -243,3 +243,18 @@ fn what_forgets_prepared_statements_is_known() {
         assert_eq!(screen(text.as_bytes()).names, effect, "{text}");
     }
 }
+
+#[test]
+fn a_select_that_fills_a_table_alters_where_it_is_prepared() {
+    let alters = |text: &str| screen_prepared(text.as_bytes()).schema == SchemaEffect::Alters;
+    assert!(alters("SELECT 1 AS a INTO t"));
+    assert!(alters(" select 1 as a into t"));
+    for text in [
+        "SELECT 1 AS a INTO TEMP t",
+        "SELECT 'into' AS a",
+        "SELECT \"into\" FROM a -- into",
+        "WITH a AS (INSERT INTO t VALUES (1)) SELECT 1",
+    ] {
+        assert!(!alters(text), "{text}");
+    }
+}

@@ -312,3 +312,19 @@ fn a_function_of_the_servers_under_another_name_is_told_by_its_own() {
     assert!(judge(b"internal", b"array_agg_transfn").are_none());
     assert_eq!(judge(b"builtin", b"pg_advisory_unlock").release, Release::Maybe);
 }
+
+#[test]
+fn a_body_that_alters_what_texts_name_is_one_for_all() {
+    let altering = |body: &str| judge(b"plpgsql", body.as_bytes()).schema == SchemaEffect::Alters;
+    assert!(altering("BEGIN ALTER TABLE t ADD b int; END"));
+    assert!(altering(
+        "BEGIN IF a THEN EXECUTE format('DROP TABLE %I', b); END IF; END"
+    ));
+    for body in [
+        "BEGIN CREATE TABLE IF NOT EXISTS t (a int); END",
+        "BEGIN DROP TABLE IF EXISTS t; CREATE TEMP TABLE t (a int); END",
+        "BEGIN INSERT INTO notes VALUES ('alter'); END",
+    ] {
+        assert!(!altering(body), "{body}");
+    }
+}
