@@ -66,6 +66,7 @@ def parse_arguments():
     parser.add_argument("--targets", type=words(TARGETS), default=list(TARGETS[:3]))
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--pgweir", type=Path, default=target / "release" / "pgweir", help="the program to measure")
+    parser.add_argument("--pgbouncer", type=Path, help="the PgBouncer to compare with; the package's")
     parser.add_argument("--json", type=Path, help="write every single run there too")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds < 1:
@@ -181,7 +182,7 @@ url = "{url(postgres_port)}"
             self.endpoints[name, protocol] = (port, process.pid)
 
     def start_pgbouncers(self, postgres_port):
-        program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+        program = self.options.pgbouncer or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
         if program is None:
             raise SystemExit("bench: there is no pgbouncer; install the package")
         version = re.search(r"(\d+)\.(\d+)\.(\d+)", run([program, "--version"]))

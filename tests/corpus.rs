@@ -73,6 +73,16 @@ fn a_comment_is_one_however_it_is_cut() {
     session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-comment-cut-behind-its-first-byte"));
 }
 
+#[test]
+fn a_begin_goes_ahead_of_a_listen_that_waits_for_its_answer() {
+    session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-begin-ahead-of-a-listen-that-waits"));
+}
+
+#[test]
+fn what_stands_behind_a_long_text_may_wait_if_that_is_cut() {
+    session::flow::fuzz::fuzz_flow(include_bytes!("data/flow-long-text-before-what-cannot-be-read"));
+}
+
 fn places_of_mistakes(rules: &str) -> Vec<(usize, usize)> {
     let errors = auth::Hba::parse(rules).unwrap_err();
     errors.iter().map(|error| (error.line, error.column)).collect()

@@ -40,7 +40,7 @@ fn a_statement_that_a_client_holds_costs_less_than_150_bytes() {
         for (number, body) in bodies.iter().enumerate() {
             let statement = workers.get_mut(worker).unwrap().intern(body);
             let name = format!("__asyncpg_stmt_{number:x}__");
-            client.statements.replace(name.as_bytes(), Some(statement));
+            client.statements.replace(name.as_bytes(), Some(statement.into()));
         }
     }
     let each = (in_use() - before) / (CLIENTS * STATEMENTS);

@@ -208,7 +208,7 @@ fn clients(worker: &Worker) -> Vec<ClientRow> {
             id: seat.id,
             user: Arc::clone(&seat.user),
             database: Arc::clone(&seat.database),
-            application_name: Arc::clone(&seat.application_name),
+            application_name: Arc::clone(&seat.application_name.borrow()),
             address: seat.address,
             local: seat.local,
             state: match phase {
@@ -250,7 +250,7 @@ fn servers(worker: &Rc<Worker>) -> Vec<ServerRow> {
             row.client = Some(seat.id);
             row.replication = seat.replication;
             row.close_needed = is_old(info);
-            row.application_name = Arc::clone(&seat.application_name);
+            row.application_name = Arc::clone(&seat.application_name.borrow());
             rows.push(row);
         }
     }

@@ -55,11 +55,11 @@ impl Catalog {
     /// A definition was changed: what is known is old.
     pub fn on_changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
-        self.on_altered();
+        self.on_made();
     }
 
     /// Something was altered that may run functions: whatever connection comes back looks first.
-    pub fn on_altered(&self) {
+    pub fn on_made(&self) {
         self.alterations.fetch_add(1, Ordering::AcqRel);
         if self.due_at.load(Ordering::Acquire) != 0 {
             self.due_at.store(AT_ONCE, Ordering::Release);

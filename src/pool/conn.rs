@@ -93,10 +93,7 @@ impl ServerConn {
             match head.tag {
                 tag::PARAMETER_STATUS => {
                     if let Some((name, value)) = body::parameter_status(body) {
-                        self.state.reported.set(name, value);
-                        let mut base = (*self.state.base).clone();
-                        base.set(name, value);
-                        self.state.base = Arc::new(base);
+                        self.state.rebase(name, value);
                     }
                 }
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}

@@ -99,6 +99,10 @@ async fn discard(conn: &mut ServerConn, shared: &PoolShared) -> Option<Discarded
         // Gone with everything else; a new connection has it.
         converse::query(conn, sql).await.ok()?;
     }
+    // Some of it may be of files that were read again.
+    if *conn.state.base != conn.state.reported {
+        conn.state.base = Arc::new(conn.state.reported.clone());
+    }
     Some(Discarded::All)
 }
 

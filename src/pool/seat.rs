@@ -19,7 +19,8 @@ pub struct Seat {
     pub key: CancelKey,
     pub database: Arc<str>,
     pub user: Arc<str>,
-    pub application_name: Arc<str>,
+    /// As it has set it last.
+    pub application_name: RefCell<Arc<str>>,
     pub address: ClientAddr,
     /// Our end of its connection; none over a Unix socket.
     pub local: Option<SocketAddr>,
@@ -119,7 +120,7 @@ impl Seat {
             key: occupant.key,
             database: occupant.database,
             user: occupant.user,
-            application_name: occupant.application_name,
+            application_name: RefCell::new(occupant.application_name),
             address: occupant.address,
             local: occupant.local,
             is_tls: occupant.is_tls,

@@ -15,6 +15,7 @@ pub struct Report {
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
+    pub raiser: Raiser,
     pub fate: Fate,
 }
 
@@ -50,6 +51,7 @@ impl Report {
             message: message.into(),
             detail: None,
             hint: None,
+            raiser: Raiser::Pgweir,
             fate,
         }
     }
@@ -63,6 +65,13 @@ impl Report {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same as if PostgreSQL had raised it: drivers look for the name of its function.
+    #[must_use]
+    pub fn raised_by(mut self, raiser: Raiser) -> Self {
+        self.raiser = raiser;
         self
     }
 
@@ -92,6 +101,11 @@ impl Report {
         if let Some(hint) = &self.hint {
             field(out, b'H', hint.as_bytes());
         }
+        if self.raiser == Raiser::PlanCache {
+            // The line is another in each version, and is left out.
+            field(out, b'F', b"plancache.c");
+            field(out, b'R', STALE_PLAN.as_bytes());
+        }
         out.push(0);
         frame.end(out);
     }
@@ -108,6 +122,18 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
+
+/// Whose function raises a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raiser {
+    Pgweir,
+    /// PostgreSQL's, of a plan that is out of date.
+    PlanCache,
+}
+
+/// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
+/// the same in every language.
+pub const STALE_PLAN: &str = "RevalidateCachedQuery";
 
 /// Severities as PostgreSQL names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use crate::pool::settings::{PoolMode, PoolSettings};
 use crate::pool::worker::Worker;
 use crate::protocol::{Report, SqlState, TransactionState, tag};
 use crate::session::client::{Begins, Block, Wants, ready_for_query};
+use crate::session::settings::APPLICATION_NAME;
 use crate::session::{ClientSession, Outbox, question};
 use crate::topology::Why;
 
@@ -582,6 +583,12 @@ impl Client {
             clock::deadline(now, settings.client_idle_timeout)
         };
         self.seat.deadline.set(deadline);
+    }
+
+    /// What others see of it is its `application_name` of now.
+    pub(super) fn show_application_name(&self) {
+        let name = self.session.settings.value(APPLICATION_NAME);
+        *self.seat.application_name.borrow_mut() = name.unwrap_or_default().into();
     }
 
     /// The client is told an error.

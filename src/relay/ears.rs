@@ -22,8 +22,38 @@ pub struct Ears {
     shared: Arc<PoolShared>,
     /// Every channel that the pool's desk may know this client for.
     entered: Channels,
-    /// The question that is not answered yet.
-    asked: Option<Vec<Channel>>,
+    question: Question,
+}
+
+/// What is asked of the desk, one question at a time.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Question {
+    #[default]
+    None,
+    /// For these channels.
+    Open(Vec<Channel>),
+    /// Who has asked has given up. Its answer is still to come, and is no answer to whatever is asked next: what was notified
+    /// meanwhile may have come behind it.
+    Abandoned,
+}
+
+impl Question {
+    /// The answer has come. Whether it is one to a question for these channels.
+    fn is_answered(&mut self, wanted: &[Channel]) -> bool {
+        match std::mem::take(self) {
+            Self::Open(asked) => asked == wanted,
+            Self::None | Self::Abandoned => false,
+        }
+    }
+
+    /// Nobody waits for the answer any more, which may have come.
+    fn abandon(&mut self, is_answered: bool) {
+        if is_answered {
+            *self = Self::None;
+        } else if *self != Self::None {
+            *self = Self::Abandoned;
+        }
+    }
 }
 
 impl Drop for Ears {
@@ -38,13 +68,13 @@ impl Ears {
             inbox: Arc::new(Inbox::new(client.seat.key.process_id)),
             shared: Arc::clone(&client.pool.shared),
             entered: Channels::new(),
-            asked: None,
+            question: Question::None,
         })
     }
 
     fn ask(&mut self, client: &Client, channels: Vec<Channel>) {
         self.entered.extend(channels.iter().map(Arc::clone));
-        self.asked = Some(channels.clone());
+        self.question = Question::Open(channels.clone());
         let inbox = Arc::clone(&self.inbox);
         if self.shared.desk.ask(Ask { inbox, channels }) == Start::Needed {
             listener::spawn(Stand {
@@ -63,13 +93,13 @@ pub(super) fn poll_channels(flow: &mut Flow, client: &mut Client, cx: &TaskConte
     let mut ears = client.ears.take().unwrap_or_else(|| Ears::new(client));
     ears.inbox.register(cx);
     let mut answer = None;
-    if ears.asked.is_none() {
+    if ears.question == Question::None {
         ears.ask(client, wanted.to_vec());
     } else if let Some(reply) = ears.inbox.take_reply() {
-        match ears.asked.take() {
-            Some(asked) if asked == wanted => answer = Some(reply.is_ok()),
-            // Of a request that has come to nothing.
-            _ => ears.ask(client, wanted.to_vec()),
+        if ears.question.is_answered(wanted) {
+            answer = Some(reply.is_ok());
+        } else {
+            ears.ask(client, wanted.to_vec());
         }
     }
     let is_own = wanted.is_empty();
@@ -98,7 +128,8 @@ pub(super) fn settle(client: &mut Client) {
     let Some(channels) = &client.session.channels else {
         return;
     };
-    if ears.asked.is_none() {
+    ears.question.abandon(ears.inbox.take_reply().is_some());
+    if ears.question == Question::None {
         let is_over = |channel: &&Channel| !channels.contains(*channel);
         let over: Vec<Channel> = ears.entered.iter().filter(is_over).map(Arc::clone).collect();
         if !over.is_empty() {
@@ -146,3 +177,27 @@ pub(super) fn hear(client: &mut Client, may_be_told: bool, cx: &TaskContext<'_>)
 
 /// What is taken out of an inbox at a time: what is owed to a client that does not read stays small.
 const TOLD_LEN_MAX: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_a_question_that_was_given_up_answers_no_other() {
+        let channels: [Channel; 1] = [b"news".as_slice().into()];
+        for wanted in [&channels[..], &[]] {
+            let mut question = Question::Open(wanted.to_vec());
+            question.abandon(false);
+            // The same is asked again, by another request.
+            assert!(!question.is_answered(wanted));
+            question = Question::Open(wanted.to_vec());
+            assert!(question.is_answered(wanted));
+            assert_eq!(question, Question::None);
+        }
+        let mut other = Question::Open(channels.to_vec());
+        assert!(!other.is_answered(&[]));
+        let mut answered = Question::Open(channels.to_vec());
+        answered.abandon(true);
+        assert_eq!(answered, Question::None);
+    }
+}

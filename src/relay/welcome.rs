@@ -16,6 +16,7 @@ use crate::protocol::startup::{ProtocolVersion, Replication};
 use crate::protocol::{Parameters, Report, SqlState};
 use crate::session::flow::{Flow, Naming};
 use crate::session::login::ServerSecret;
+use crate::session::settings::APPLICATION_NAME;
 use crate::session::startup::{ClientLogin, Evidence};
 use crate::session::{ClientSession, Hygiene, settings};
 
@@ -386,7 +387,6 @@ impl Greetings {
 }
 
 const IN_HOT_STANDBY: &str = "in_hot_standby";
-const APPLICATION_NAME: &str = "application_name";
 /// `NAMEDATALEN` of PostgreSQL, less the zero at the end.
 const NAME_LEN_MAX: usize = 63;
 /// As PostgreSQL 18 has it (`MAX_CANCEL_KEY_LENGTH` allows 256).

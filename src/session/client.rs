@@ -138,6 +138,14 @@ impl ClientSession {
         }
     }
 
+    /// A value was reported that no statement was known to change. The server is asked whose it is: it may have read its files
+    /// again.
+    pub fn on_unexpected(&mut self, name: &str) {
+        if settings::is_settable(name) {
+            self.inquiry.get_or_insert_default().ask_whether_set(name);
+        }
+    }
+
     /// What a statement has named may not have come about.
     pub fn doubt(&mut self) {
         if let Some(inquiry) = &mut self.inquiry {

@@ -65,6 +65,12 @@ impl Inquiry {
         self.resets |= effects.settings >= SettingEffect::Reset || forgets;
     }
 
+    /// Asks for a setting, and whether it has the connection's own value.
+    pub fn ask_whether_set(&mut self, name: &str) {
+        self.add(name);
+        self.resets = true;
+    }
+
     /// Something was rolled back, or failed: settings may have the connection's own value all along.
     pub fn doubt(&mut self) {
         self.resets = true;

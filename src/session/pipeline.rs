@@ -1,15 +1,18 @@
 //! What is in flight on a server connection, and whose answer each is.
 
+mod described;
 mod moves;
+mod undo;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::protocol::Report;
 
-use super::statement::{Forgotten, Statement, key};
+use super::statement::{Named, key};
 
+pub use described::{Described, Slot};
 pub use moves::{Move, Moves};
+pub use undo::{ClientUndo, QueryUndo, Renaming, ServerUndo};
 
 /// The requests sent and not yet answered, oldest first. The queue is the protocol state.
 #[derive(Debug, Default)]
@@ -107,15 +110,16 @@ impl Pipeline {
         is_begin && self.pop_latest().is_some()
     }
 
-    /// Takes back the last entry of the tail that the server will skip after an error: everything before the next `Sync`.
-    /// Call until `None`; entries come latest first, so that their changes can be undone in that order.
-    pub fn pop_skipped(&mut self) -> Option<Entry> {
-        let sync = if self.syncs == 0 {
-            self.entries.len()
-        } else {
-            self.entries.iter().position(|entry| entry.kind == Kind::Sync)?
-        };
-        self.take(sync.checked_sub(1)?)
+    /// Moves what the server skips after an error, everything before the next `Sync`, behind the rest. Says how many entries
+    /// those are. They are to be taken out, latest first, so that their changes can be undone in that order.
+    pub fn put_skipped_last(&mut self) -> usize {
+        if self.syncs == 0 {
+            return self.entries.len();
+        }
+        let is_sync = |entry: &Entry| entry.kind == Kind::Sync;
+        let count = self.entries.iter().position(is_sync).unwrap_or(0);
+        self.entries.rotate_left(count);
+        count
     }
 
     /// Takes out the `Sync`s that a server in copy-in mode ignores: those sent before the end of the copy
@@ -167,13 +171,13 @@ impl Pipeline {
         self.entries.iter()
     }
 
-    /// Whether something behind the head may still do a thing of its own: more than `Sync`s.
+    /// Whether something of the client's behind the head may still do a thing of its own: more than `Sync`s.
     #[must_use]
     pub fn is_followed(&self) -> bool {
         self.entries
             .iter()
             .skip(1)
-            .any(|entry| !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
+            .any(|entry| !entry.is_own() && !matches!(entry.kind, Kind::Sync | Kind::CopyEnd))
     }
 
     /// Whether what a name or a statement means hangs on a request of an earlier batch that is not answered yet. If that one
@@ -241,13 +245,22 @@ impl Pipeline {
         self.changes > 0 && self.entries.iter().any(|entry| entry.touches(b"", Some(id)))
     }
 
-    /// A change of the client's unnamed statement is undone: if a later batch has changed it again, its undoing goes back
-    /// further now. Gives the statement back if there is none.
-    pub fn hand_down_client(
-        &mut self,
-        previous: Option<Arc<Statement>>,
-    ) -> Result<(), Option<Arc<Statement>>> {
-        for entry in self.behind_sync() {
+    /// Whether something in flight gives a name another meaning.
+    #[must_use]
+    pub fn changes_name(&self, name: &[u8]) -> bool {
+        self.changes > 0 && self.entries.iter().any(|entry| entry.touches(name, None))
+    }
+
+    /// Whether something in flight changes what the unnamed statement is.
+    #[must_use]
+    pub fn changes_unnamed(&self) -> bool {
+        self.changes > 0 && self.entries.iter().any(Entry::is_of_unnamed)
+    }
+
+    /// Changes of the client's unnamed statement are undone: if what is left has changed it again, the first undoing there goes
+    /// back further now. Gives the statement back if there is none.
+    pub fn hand_down_client(&mut self, previous: Option<Named>) -> Result<(), Option<Named>> {
+        for entry in self.changes() {
             match &mut entry.client_undo {
                 ClientUndo::Unnamed(later) => {
                     *later = previous;
@@ -265,7 +278,7 @@ impl Pipeline {
 
     /// The same for the server's. Says whether there was a later change.
     pub fn hand_down_server(&mut self, previous: Option<u64>) -> bool {
-        for entry in self.behind_sync() {
+        for entry in self.changes() {
             if let ServerUndo::Unnamed(later) = &mut entry.server_undo {
                 *later = previous;
                 return true;
@@ -326,13 +339,9 @@ impl Pipeline {
         self.entries.shrink_to(PIPELINE_KEPT_MAX);
     }
 
-    fn behind_sync(&mut self) -> impl Iterator<Item = &mut Entry> {
-        let is_worth_it = self.syncs > 0 && self.changes > 0;
-        let count = if is_worth_it { self.entries.len() } else { 0 };
-        self.entries
-            .iter_mut()
-            .take(count)
-            .skip_while(|entry| entry.kind != Kind::Sync)
+    fn changes(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let count = if self.changes > 0 { self.entries.len() } else { 0 };
+        self.entries.iter_mut().take(count)
     }
 
     fn take(&mut self, index: usize) -> Option<Entry> {
@@ -413,7 +422,13 @@ impl Entry {
     pub fn is_own(&self) -> bool {
         matches!(
             self.answer,
-            Answer::Skip | Answer::Ahead | Answer::Read | Answer::Begin
+            Answer::Skip
+                | Answer::Ahead
+                | Answer::Read
+                | Answer::Begin
+                | Answer::Checked(_)
+                | Answer::Looked(_)
+                | Answer::Notices
         )
     }
 
@@ -515,63 +530,16 @@ pub enum Answer {
     Complete(&'static str),
     /// Names in its text were replaced: an error's position is put right.
     Moved(Moves),
-}
-
-/// What to undo in the client's names when the request was not carried out.
-#[derive(Debug, Default)]
-pub enum ClientUndo {
-    #[default]
-    None,
-    Named(Box<Renaming>),
-    Unnamed(Option<Arc<Statement>>),
-    /// All names were forgotten.
-    All(Forgotten),
-    /// A simple query that gives or takes names.
-    Query(Box<QueryUndo>),
-}
-
-/// What a simple query changes in the client's names.
-#[derive(Debug)]
-pub struct QueryUndo {
-    /// In the order in which the query makes them.
-    pub renamings: Vec<Renaming>,
-    pub unnamed: Option<Arc<Statement>>,
-}
-
-impl ClientUndo {
-    #[must_use]
-    pub fn named(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self::Named(Box::new(Renaming::new(name, previous)))
-    }
-}
-
-/// A name that was given or taken away, and what it meant before.
-#[derive(Debug)]
-pub struct Renaming {
-    pub name: Box<[u8]>,
-    pub previous: Option<Arc<Statement>>,
-}
-
-impl Renaming {
-    #[must_use]
-    pub fn new(name: &[u8], previous: Option<Arc<Statement>>) -> Self {
-        Self {
-            name: key(name).into(),
-            previous,
-        }
-    }
-}
-
-/// What to undo in the server's statements when the request was not carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerUndo {
-    #[default]
-    None,
-    Prepared(u64),
-    Closed(u64),
-    Unnamed(Option<u64>),
-    /// All were forgotten. Which there were is found out again.
-    Unknown,
+    /// The description of a statement: what the client is told is remembered.
+    Told(Described),
+    /// The same of a question of ours.
+    Checked(Described),
+    /// It tells the client of its parameters alone.
+    Parameters,
+    /// The same of what the client is told nothing of but an error.
+    Looked(Moves),
+    /// It is ours, and the notices that come with it are the client's.
+    Notices,
 }
 
 /// Requests in flight on one connection: far above what drivers pipeline, a few megabytes at the most. A client that sends

@@ -40,9 +40,9 @@ pub enum Definitions {
     AsKnown,
     /// Perhaps, in a transaction that has not ended: a table was made, whose defaults may call something. Mostly they
     /// do not, so nothing is cleaned for it until a look says that they do.
-    Altering,
+    Making,
     /// The same for everybody.
-    Altered,
+    Made,
     /// In a transaction that has not ended.
     Changing,
     /// For everybody.
@@ -69,6 +69,14 @@ impl ServerState {
         }
     }
 
+    /// The server has another value for all sessions that have none of their own.
+    pub fn rebase(&mut self, name: &str, value: &str) {
+        self.reported.set(name, value);
+        if self.base.value(name) != Some(value) {
+            Arc::make_mut(&mut self.base).set(name, value);
+        }
+    }
+
     /// After a confirmed `DISCARD ALL`: nothing of the last client is left.
     pub fn on_discarded(&mut self) {
         self.applied = Arc::default();
@@ -85,7 +93,7 @@ impl Definitions {
     pub fn ended(self) -> Self {
         match self {
             Self::AsKnown => Self::AsKnown,
-            Self::Altering | Self::Altered => Self::Altered,
+            Self::Making | Self::Made => Self::Made,
             Self::Changing | Self::Changed => Self::Changed,
         }
     }

@@ -6,6 +6,7 @@ use crate::protocol::Parameters;
 
 use super::client::ClientSession;
 use super::inquiry::Findings;
+use super::screen::{Reset, Span};
 use super::server::ServerState;
 
 /// The statements that make the server's settings the client's; `None` when they are the same already.
@@ -19,6 +20,7 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         share(&mut client.settings, &mut server.applied);
         return None;
     }
+    let quotes = quotes(server);
     let mut sql = String::new();
     let (given_up, kept): (Vec<_>, Vec<_>) = server
         .applied
@@ -36,7 +38,7 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
     // Back to the user who has logged in first: what others have set, they may not be allowed to reset.
     for name in given_up.into_iter().chain(kept).filter(is_left) {
         sql.push_str("RESET ");
-        quote_identifier(name, &mut sql);
+        (quotes.name)(name, &mut sql);
         sql.push(';');
     }
     let is_user_changed =
@@ -46,27 +48,60 @@ pub fn difference(client: &mut ClientSession, server: &mut ServerState) -> Optio
         .iter()
         .filter_map(|name| client.settings.value(name).map(|value| (*name, value)));
     let others = client.settings.iter().filter(|(name, _)| !is_of_user(name));
-    // The server reads the text in the encoding of the last client: letters are written so that they are the same in any. Where
-    // the database has none, they are bytes.
-    let quote = match server.base.value("server_encoding") {
-        Some("SQL_ASCII") => quote_literal,
-        _ => quote_letters,
-    };
-    let mut separator = "SELECT ";
-    for (name, value) in others.chain(of_user) {
+    let changed = others.chain(of_user).filter(|(name, value)| {
         let is_lost = is_user_changed && is_of_user(name);
-        if server.applied.value(name) == Some(value) && !is_lost {
-            continue;
+        is_lost || server.applied.value(name) != Some(value)
+    });
+    set(changed, Span::Session, server, &mut sql);
+    (!sql.is_empty()).then_some(sql)
+}
+
+/// The statement that sets what a client has started with, and what is reset by its own statement. The user goes with its
+/// role, and is not a part of all settings; with all else it is discarded.
+#[must_use]
+pub fn restoring(reset: &Reset, client: &ClientSession, server: &ServerState) -> Option<Box<str>> {
+    let is_user = |name: &str| SESSION_AUTHORIZATION.eq_ignore_ascii_case(name);
+    let is_reset = |name: &str| match reset {
+        Reset::One { name: reset, .. } => {
+            reset.eq_ignore_ascii_case(name) || is_user(reset) && is_of_user(name)
         }
+        Reset::All => !is_of_user(name),
+        Reset::Discard => true,
+    };
+    let span = match reset {
+        Reset::One { span, .. } => *span,
+        Reset::All | Reset::Discard => Span::Session,
+    };
+    let own = client.startup.iter().filter(|(name, _)| is_reset(name));
+    let (mut of_user, mut others): (Vec<_>, Vec<_>) = own.partition(|(name, _)| is_of_user(name));
+    of_user.sort_by_key(|(name, _)| !is_user(name));
+    others.append(&mut of_user);
+    let mut sql = String::new();
+    set(others.into_iter(), span, server, &mut sql);
+    (!sql.is_empty()).then(|| sql.into())
+}
+
+/// Appends the statement that sets these settings.
+fn set<'a>(
+    settings: impl Iterator<Item = (&'a str, &'a str)>,
+    span: Span,
+    server: &ServerState,
+    sql: &mut String,
+) {
+    let quote = quotes(server).value;
+    let mut separator = "SELECT ";
+    for (name, value) in settings {
         sql.push_str(separator);
         sql.push_str("pg_catalog.set_config(");
-        quote(name, &mut sql);
+        quote(name, sql);
         sql.push(',');
-        quote(value, &mut sql);
-        sql.push_str(",false)");
+        quote(value, sql);
+        sql.push_str(match span {
+            Span::Session => ",false)",
+            Span::Transaction => ",true)",
+        });
         separator = ",";
     }
-    (!sql.is_empty()).then_some(sql)
 }
 
 /// Of two sets that are equal one is kept, by both; always the same one, so that all who have equal settings come to share
@@ -92,10 +127,22 @@ pub fn on_found(client: &mut ClientSession, server: &mut ServerState, findings: 
     let mut settings = Parameters::clone(&client.settings);
     let mut applied = Parameters::clone(&server.applied);
     for (name, value) in &findings.values {
+        // As the client spells it: both sets are the same then.
+        let known = client.startup.iter().chain(client.settings.iter());
+        let known = known.map(|(known, _)| known);
+        let name = known
+            .filter(|known| known.eq_ignore_ascii_case(name))
+            .last()
+            .unwrap_or(name);
         let value = value.as_deref().filter(|_| !findings.is_default(name));
         let wanted = value.or_else(|| client.startup.value(name));
         put(&mut settings, name, wanted);
         put(&mut applied, name, value);
+        if value.is_none()
+            && let Some(own) = server.reported.value(name).map(str::to_owned)
+        {
+            server.rebase(name, &own);
+        }
     }
     settings.shrink();
     client.settings = Arc::new(settings);
@@ -234,6 +281,13 @@ fn changed(settings: &Parameters, name: &str, value: Option<&str>) -> Option<Par
     Some(settings)
 }
 
+/// Whether a setting is neither the client's nor that of the one before.
+#[must_use]
+pub fn is_of_nobody(client: &ClientSession, server: &ServerState, name: &str) -> bool {
+    let is_set = client.settings.value(name).is_some() || server.applied.value(name).is_some();
+    !is_set && is_settable(name)
+}
+
 /// Reported parameters that describe the server or the transaction, and that no session sets for itself.
 #[must_use]
 pub fn is_settable(name: &str) -> bool {
@@ -250,10 +304,32 @@ const READ_ONLY: [&str; 6] = [
     "session_authorization",
 ];
 
+pub const APPLICATION_NAME: &str = "application_name";
 pub(super) const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const SESSION_AUTHORIZATION: &str = "session_authorization";
 /// Who the session acts as, in the order in which it is set.
 const OF_USER: [&str; 2] = [SESSION_AUTHORIZATION, "role"];
+
+/// How names and strings are written.
+struct Quotes {
+    name: fn(&str, &mut String),
+    value: fn(&str, &mut String),
+}
+
+/// The server reads a text in the encoding of the last client: letters are written so that they are the same in any. Where the
+/// database has none, they are bytes.
+fn quotes(server: &ServerState) -> Quotes {
+    match server.base.value("server_encoding") {
+        Some("SQL_ASCII") => Quotes {
+            name: quote_identifier,
+            value: quote_literal,
+        },
+        _ => Quotes {
+            name: quote_identifier_letters,
+            value: quote_letters,
+        },
+    }
+}
 
 fn quote_identifier(name: &str, out: &mut String) {
     // A custom setting's name has dots that part it (`app.tenant`): each part is quoted for itself.
@@ -263,6 +339,24 @@ fn quote_identifier(name: &str, out: &mut String) {
         }
         out.push('"');
         out.push_str(&part.replace('"', "\"\""));
+        out.push('"');
+    }
+}
+
+/// The same without a letter that is not ASCII.
+fn quote_identifier_letters(name: &str, out: &mut String) {
+    if name.is_ascii() {
+        return quote_identifier(name, out);
+    }
+    for (index, part) in name.split('.').enumerate() {
+        out.push_str(if index > 0 { ".U&\"" } else { "U&\"" });
+        for char in part.chars() {
+            match char {
+                '"' | '\\' => out.extend([char, char]),
+                _ if char.is_ascii() => out.push(char),
+                _ => out.push_str(&format!("\\+{:06X}", u32::from(char))),
+            }
+        }
         out.push('"');
     }
 }
@@ -378,6 +472,19 @@ mod tests {
         base.set("server_encoding", "SQL_ASCII");
         server.base = Arc::new(base);
         assert!(difference(&mut one, &mut server).unwrap().contains("\u{e9}''"));
+    }
+
+    #[test]
+    fn letters_of_names_are_said_in_no_encoding_either() {
+        let mut server = server();
+        on_applied(&client(&[("app.gr\u{f6}\"\u{1f600}", "1")]), &mut server);
+        let reset = difference(&mut client(&[]), &mut server).unwrap();
+        assert_eq!(reset, r#"RESET U&"app".U&"gr\+0000F6""\+01F600";"#);
+        let mut base = Parameters::clone(&server.base);
+        base.set("server_encoding", "SQL_ASCII");
+        server.base = Arc::new(base);
+        let reset = difference(&mut client(&[]), &mut server).unwrap();
+        assert_eq!(reset, "RESET \"app\".\"gr\u{f6}\"\"\u{1f600}\";");
     }
 
     #[test]

@@ -34,6 +34,15 @@ impl Mention {
         read(text.get(self.name.clone()).unwrap_or_default())
     }
 
+    /// Whether the name is longer than the server lets names be: it says so when it reads the text.
+    #[must_use]
+    pub fn is_cut(&self, text: &[u8]) -> bool {
+        let written = text.get(self.name.clone()).unwrap_or_default();
+        let whole = |token: Token<'_>| name_of(&token).map_or(0, |name| name.len());
+        let token = Lexer::new(written, Strings::Unknown).next();
+        token.map_or(0, whole) > self.name(text).len()
+    }
+
     /// What follows on the name: parameter types and body.
     #[must_use]
     pub fn definition<'a>(&self, text: &'a [u8]) -> &'a [u8] {
@@ -296,17 +305,7 @@ impl Iterator for Statements<'_> {
 
 /// A keyword or a name. A name of no characters is an error.
 fn is_name(token: &Token<'_>) -> bool {
-    match token.kind {
-        Kind::Word => true,
-        Kind::QuotedName => token.text.len() > 2,
-        Kind::CodedName
-        | Kind::Comment
-        | Kind::String(_)
-        | Kind::Number
-        | Kind::Parameter
-        | Kind::Operator
-        | Kind::Punctuation => false,
-    }
+    token.bare().is_some_and(|name| !name.is_empty())
 }
 
 /// A name as the server reads it: folded unless quoted, and cut.

@@ -3,7 +3,6 @@
 //! A statement's identity is its whole `Parse` body, text and parameter types, compared byte for byte, and the settings that
 //! change what the text means.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -11,21 +10,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
-use indexmap::IndexMap;
 
 use crate::protocol::tag;
 use crate::protocol::write::Frame;
 
 use super::basis::Basis;
-use super::screen::{Effects, screen, screen_followed};
+use super::screen::{Effects, screen, screen_followed, screen_prepared};
 use super::sql_names::{self, Mention, Verb};
 
+mod client;
 mod prepared;
 mod reading;
+mod rows;
 mod server_name;
 
+pub(super) use client::key;
+pub use client::{ClientStatements, Forgotten, Named};
 pub use prepared::ServerStatements;
 pub use reading::Reading;
+pub use rows::Rows;
 pub(super) use server_name::SERVER_NAME_PREFIX;
 pub use server_name::ServerName;
 
@@ -91,6 +94,12 @@ impl Statement {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.owner == Owner::Everybody
+    }
+
+    /// How often tables had been altered when it was prepared.
+    #[must_use]
+    pub fn schema(&self) -> u64 {
+        self.schema
     }
 
     /// The settings that it rests on.
@@ -386,151 +395,10 @@ impl StatementCache {
     }
 }
 
-/// The names one client has given, and its unnamed statement.
-#[derive(Debug, Default)]
-pub struct ClientStatements {
-    /// Boxed: most clients never name a statement.
-    named: Option<Box<Names>>,
-    /// Where in `named` the last name was found: one message asks for the same name several times.
-    recent: Cell<usize>,
-    pub unnamed: Option<Arc<Statement>>,
-    /// How many of the named statements live on the present server connection alone.
-    unmovable: usize,
-}
-
-/// The names that a client had.
-#[derive(Debug, Default)]
-pub struct Forgotten(Option<Box<Names>>);
-
-type Names = IndexMap<Box<[u8]>, Arc<Statement>, RandomState>;
-
-impl ClientStatements {
-    #[must_use]
-    pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        let named = self.named.as_ref()?;
-        let name = key(name);
-        if let Some((known, statement)) = named.get_index(self.recent.get())
-            && **known == *name
-        {
-            return Some(statement);
-        }
-        let (place, _, statement) = named.get_full(name)?;
-        self.recent.set(place);
-        Some(statement)
-    }
-
-    /// Gives or takes away a name; what it meant before comes back.
-    pub fn replace(&mut self, name: &[u8], statement: Option<Arc<Statement>>) -> Option<Arc<Statement>> {
-        let count = |statement: &Option<Arc<Statement>>| {
-            usize::from(
-                statement
-                    .as_ref()
-                    .is_some_and(|statement| !statement.is_movable()),
-            )
-        };
-        self.unmovable += count(&statement);
-        let previous = match statement {
-            Some(statement) => self
-                .named
-                .get_or_insert_default()
-                .insert(key(name).into(), statement),
-            None => self.named.as_mut().and_then(|named| named.swap_remove(key(name))),
-        };
-        self.unmovable -= count(&previous);
-        previous
-    }
-
-    /// What a name means, the empty one included.
-    #[must_use]
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        if name.is_empty() {
-            self.unnamed.as_ref()
-        } else {
-            self.named(name)
-        }
-    }
-
-    /// The first of the names that a statement has.
-    #[must_use]
-    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
-        let named = self.named.iter().flat_map(|named| named.iter());
-        let names = named
-            .filter(|(_, statement)| statement.id == id)
-            .map(|(name, _)| &**name);
-        names.min()
-    }
-
-    /// Forgets every name, for the time being or for good.
-    pub fn forget(&mut self) -> Forgotten {
-        self.unmovable = 0;
-        Forgotten(self.named.take())
-    }
-
-    /// Nothing was forgotten after all.
-    pub fn restore(&mut self, forgotten: Forgotten) {
-        self.named = forgotten.0;
-        self.count_unmovable();
-    }
-
-    fn count_unmovable(&mut self) {
-        let named = self.named.iter().flat_map(|named| named.values());
-        self.unmovable = named.filter(|statement| !statement.is_movable()).count();
-    }
-
-    /// Forgets every name but the given ones.
-    pub fn clear_except(&mut self, kept: &[&[u8]]) {
-        if let Some(named) = &mut self.named {
-            named.retain(|name, _| kept.contains(&&**name));
-        }
-        self.count_unmovable();
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.named.as_ref().map_or(0, |named| named.len())
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The server connection is gone: what lived on it alone is forgotten.
-    pub fn forget_unmovable(&mut self) {
-        if self
-            .unnamed
-            .as_ref()
-            .is_some_and(|statement| !statement.is_movable())
-        {
-            self.unnamed = None;
-        }
-        if let Some(named) = &mut self.named {
-            named.retain(|_, statement| statement.is_movable());
-        }
-        self.unmovable = 0;
-    }
-
-    /// Whether some statement lives on the present server connection alone.
-    #[must_use]
-    pub fn is_pinned(&self) -> bool {
-        self.unmovable > 0
-            || self
-                .unnamed
-                .as_ref()
-                .is_some_and(|statement| !statement.is_movable())
-    }
-}
-
-/// PostgreSQL tells statement names apart by their first 63 bytes: its hash table's keys are `NAMEDATALEN` long
-/// (`src/backend/commands/prepare.c`).
-pub(super) fn key(name: &[u8]) -> &[u8] {
-    name.get(..NAME_LEN).unwrap_or(name)
-}
-
 /// What a text may do when it is executed. Where it mentions a name, the statement of that name does the rest.
 fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
     match mention.map(|mention| mention.verb) {
-        None => screen(text),
+        None => screen_prepared(text),
         Some(Verb::Execute) => screen_followed(text),
         Some(Verb::Prepare | Verb::Deallocate) => Effects::default(),
     }
@@ -540,9 +408,6 @@ fn effects(text: &[u8], mention: Option<&Mention>) -> Effects {
 fn text_len(body: &[u8]) -> usize {
     memchr::memchr(0, body).unwrap_or(body.len())
 }
-
-/// `NAMEDATALEN - 1`.
-const NAME_LEN: usize = 63;
 
 /// Spreads small numbers over a hash: 2 to the 64th, divided by the golden ratio.
 const SCHEMA_SALT: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -55,7 +55,23 @@ pub struct Token<'a> {
     pub start: usize,
 }
 
-impl Token<'_> {
+impl<'a> Token<'a> {
+    /// A keyword or a name as it is written, without the quotes around it.
+    #[must_use]
+    pub fn bare(&self) -> Option<&'a [u8]> {
+        match self.kind {
+            Kind::Word => Some(self.text),
+            Kind::QuotedName => self.text.get(1..self.text.len().saturating_sub(1)),
+            Kind::CodedName
+            | Kind::Comment
+            | Kind::String(_)
+            | Kind::Number
+            | Kind::Parameter
+            | Kind::Operator
+            | Kind::Punctuation => None,
+        }
+    }
+
     #[must_use]
     pub fn end(&self) -> usize {
         self.start + self.text.len()

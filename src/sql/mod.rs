@@ -9,7 +9,7 @@ mod value;
 
 pub use byte::is_word;
 pub use lexer::{Kind, Lexer, Quoting, Strings, Token, words};
-pub use value::{name_of, string_of};
+pub use value::{name_of, string_of, string_with};
 
 #[cfg(test)]
 mod tests;

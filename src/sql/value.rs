@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::extent::{Escapes, continuation_len, quoted_name_len, string_end, tag};
-use super::lexer::{Kind, Quoting, Token};
+use super::lexer::{Kind, Quoting, Strings, Token};
 
 /// A name as the server reads it, but for its cutting to 63 bytes: folded, or what stands between the quotes. None: it is no
 /// name, has no end, or is written in code points.
@@ -46,6 +46,18 @@ pub fn string_of<'a>(token: &Token<'a>) -> Option<Cow<'a, [u8]>> {
             Some(Cow::Borrowed(body.strip_suffix(tag).unwrap_or(body)))
         }
         Quoting::Coded => None,
+    }
+}
+
+/// The same where it is known what a backslash does in other strings. Where it is not, it is a character.
+#[must_use]
+pub fn string_with<'a>(token: &Token<'a>, strings: Strings) -> Option<Cow<'a, [u8]>> {
+    match (token.kind, strings) {
+        (Kind::String(Quoting::Plain), Strings::Backslash) => Some(quoted(token.text, 1, Escapes::Backslash)),
+        (Kind::String(Quoting::National), Strings::Backslash) => {
+            Some(quoted(token.text, 2, Escapes::Backslash))
+        }
+        _ => string_of(token),
     }
 }
 

@@ -106,6 +106,7 @@ macro_rules! topics {
 topics! {
     prepared_statements_of_the_protocol_are_as_direct: "statements",
     prepared_statements_of_sql_are_as_direct: "sql_statements",
+    statements_whose_rows_become_others_are_as_direct: "stale",
     settings_are_as_direct: "settings",
     roles_and_startup_parameters_are_as_direct: "roles",
     what_a_session_keeps_is_as_direct: "session",

@@ -8,22 +8,24 @@ use crate::harness::wire::Frame;
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) text: String,
-    /// Where in PostgreSQL's source an error was raised; none if somebody else raised it.
-    origin: Option<String>,
+    /// File, line and function of PostgreSQL's source where an error was raised; none if somebody else raised it, who may
+    /// know the function and not the line.
+    origin: [Option<String>; 3],
 }
 
 impl Line {
     pub(crate) fn note(text: &str) -> Self {
         Self {
             text: text.to_owned(),
-            origin: None,
+            origin: [None, None, None],
         }
     }
 
     /// An error of the pooler's own must say the same, from wherever.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let origins = self.origin.as_ref().zip(other.origin.as_ref());
-        self.text == other.text && origins.is_none_or(|(one, two)| one == two)
+        let mut origins = self.origin.iter().zip(&other.origin);
+        let is_same = |(one, two): (&Option<_>, &Option<_>)| one.is_none() || two.is_none() || one == two;
+        self.text == other.text && origins.all(is_same)
     }
 
     pub(crate) fn of(frame: &Frame) -> Self {
@@ -70,10 +72,9 @@ fn report(kind: &str, frame: &Frame) -> Line {
             .filter_map(|name| Some(format!("{name}={}", frame.field(name)?)))
             .collect()
     };
-    let origin = fields("FLR").join(" ");
     Line {
         text: format!("{kind} {}", fields("SVCMDHPpqWstcdn").join(" ")),
-        origin: (!origin.is_empty()).then_some(origin),
+        origin: ['F', 'L', 'R'].map(|name| frame.field(name)),
     }
 }
 

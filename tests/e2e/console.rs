@@ -141,6 +141,36 @@ fn every_table_is_shown_to_psql_under_both_names() {
 }
 
 #[test]
+fn a_client_is_shown_with_the_name_that_it_has_set_last() {
+    let postgres = Postgres::start();
+    let pgweir = start(&postgres, "");
+    let mut wire = Wire::connect(pgweir.port());
+    wire.startup(&[
+        ("user", "postgres"),
+        ("database", "app"),
+        ("application_name", "at first"),
+    ]);
+    wire.authenticate("postgres", "");
+    let mut console = console(&pgweir);
+    let mut shown = || {
+        let row = row(&mut console, "CLIENTS", "database", "app");
+        value(&row, "application_name").to_owned()
+    };
+    assert_eq!(shown(), "at first");
+    for (sql, name) in [
+        ("SET application_name = 'later'", "later"),
+        ("BEGIN; SET application_name = 'taken back'", "taken back"),
+        ("ROLLBACK", "later"),
+        ("RESET application_name", "at first"),
+        ("SELECT set_config('application_name', 'last', false)", "last"),
+        ("DISCARD ALL", "at first"),
+    ] {
+        wire.query(sql);
+        assert_eq!(shown(), name, "{sql}");
+    }
+}
+
+#[test]
 fn the_greeting_is_that_of_the_console() {
     let postgres = Postgres::start();
     let pgweir = start(&postgres, "");

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::harness::crowd::eventually;
 use super::harness::wire::Frame;
 use super::harness::{PATIENCE, Pgweir, Postgres, Wire};
 
@@ -358,4 +359,32 @@ fn what_pins_a_client_ends_with_its_reason() {
         pinned.query(harmless);
         assert!(are_free(&mut pinned, &mut other), "{harmless}");
     }
+}
+
+#[test]
+fn a_value_that_the_server_has_read_again_is_nobodys_own() {
+    let postgres = Postgres::start();
+    let pgweir = Pgweir::before_with(&postgres, "pool_size = 1");
+    let mut clients = [(); 2].map(|()| Wire::log_in(pgweir.port(), "postgres", "app", None));
+    for zone in ["Asia/Tokyo", "Europe/Berlin", "America/New_York"] {
+        postgres.sql(&format!("ALTER SYSTEM SET TimeZone = '{zone}'"));
+        postgres.sql("SELECT pg_reload_conf()");
+        eventually("the server has read its files", || {
+            clients[0].value("SHOW TimeZone") == zone
+        });
+        for client in [1, 0, 1] {
+            assert_eq!(clients[client].value("SHOW TimeZone"), zone);
+        }
+        clients.reverse();
+    }
+    // What one has set itself stays.
+    clients[0].query("SET TimeZone = 'Asia/Kolkata'");
+    postgres.sql("ALTER SYSTEM SET TimeZone = 'Asia/Tokyo'");
+    postgres.sql("SELECT pg_reload_conf()");
+    eventually("the server has read its files", || {
+        clients[1].value("SHOW TimeZone") == "Asia/Tokyo"
+    });
+    assert_eq!(clients[0].value("SHOW TimeZone"), "Asia/Kolkata");
+    clients[0].query("RESET TimeZone");
+    assert_eq!(clients[0].value("SHOW TimeZone"), "Asia/Tokyo");
 }

@@ -33,7 +33,6 @@ pub struct Client {
     pub consumed: usize,
     received: Vec<u8>,
     said: u32,
-    has_own_settings: bool,
     last: Last,
 }
 
@@ -85,7 +84,6 @@ impl Client {
             consumed: 0,
             received: Vec::new(),
             said: 0,
-            has_own_settings: !own.is_empty(),
             last: Last::Ordinary,
         }
     }
@@ -180,9 +178,9 @@ impl Client {
             21 => format!("SET search_path TO '{mark}'"),
             28 => format!("SET work_mem TO '{mark}'"),
             29 => "RESET search_path".into(),
-            30 if !self.has_own_settings => "RESET work_mem".into(),
+            30 => "RESET work_mem".into(),
             22 if random.below(2) == 0 => "DEALLOCATE ALL".into(),
-            23 if random.below(2) == 0 => self.forget_all(),
+            23 if random.below(2) == 0 => "DISCARD ALL".into(),
             _ => format!("COPY OUT {mark}"),
         }
     }
@@ -197,16 +195,6 @@ impl Client {
             4 => format!("DEALLOCATE {name}"),
             _ => format!("EXECUTE {name}"),
         }
-    }
-
-    /// Settings of the start are applied again when the connection is at rest: not for what stands in the same batch.
-    fn forget_all(&self) -> String {
-        let text = if self.has_own_settings {
-            "DEALLOCATE ALL"
-        } else {
-            "DISCARD ALL"
-        };
-        text.into()
     }
 
     fn simple(&mut self, random: &mut Random) -> Vec<u8> {

@@ -445,14 +445,14 @@ impl Model {
     }
 
     fn prepare(&mut self, name: &str, text: &str) -> Result<(), Trouble> {
+        if text.starts_with("BAD") {
+            return Err(Trouble("42601", format!("syntax error: {text}")));
+        }
         if self.named.contains_key(name) {
             return Err(Trouble(
                 "42P05",
                 format!("prepared statement \"{name}\" already exists"),
             ));
-        }
-        if text.starts_with("BAD") {
-            return Err(Trouble("42601", format!("syntax error: {text}")));
         }
         self.named.insert(name.into(), text.into());
         Ok(())

@@ -81,6 +81,9 @@ impl Exchange {
                 routing.on_altered();
             }
         }
+        if self.flow.take_relabelled() {
+            client.show_application_name();
+        }
         let heard = match heard {
             Ok(heard) => heard,
             Err(error) => {
@@ -145,15 +148,15 @@ impl Exchange {
     fn tell_of_definitions(&mut self, client: &Client) {
         let state = &mut self.lease.conn().state;
         match state.definitions {
-            Definitions::AsKnown | Definitions::Altering | Definitions::Changing => {}
-            Definitions::Altered => {
+            Definitions::AsKnown | Definitions::Making | Definitions::Changing => {}
+            Definitions::Made => {
                 state.definitions = Definitions::AsKnown;
                 match &client.routing {
                     Some(routing) => {
                         routing.on_altered();
-                        routing.catalogs().for_each(Catalog::on_altered);
+                        routing.catalogs().for_each(Catalog::on_made);
                     }
-                    None => client.pool.shared.catalog.on_altered(),
+                    None => client.pool.shared.catalog.on_made(),
                 }
             }
             Definitions::Changed => {

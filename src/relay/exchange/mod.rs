@@ -291,6 +291,7 @@ impl Exchange {
         let farewell = lost::tell(client, &self.flow, self.lease.conn(), is_kept, words);
         drop(self.lease);
         client.session.on_server_gone();
+        client.show_application_name();
         farewell
     }
 

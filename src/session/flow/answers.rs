@@ -5,17 +5,18 @@ use std::sync::Arc;
 use crate::protocol::body::{self, ErrorFields};
 use crate::protocol::write::{self, Frame};
 use crate::protocol::{HEAD_LEN, Head, Report, Severity, TransactionState, tag};
-use crate::session::client::{Batch, parameter_status};
+use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::inquiry::Letters;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::screen::{PinReason, Pins, SettingEffect};
 use crate::session::server::{Definitions, Memory};
-use crate::session::settings::{self, Cause, News};
+use crate::session::settings::Cause;
 
 use super::copy::Copy;
 use super::requests::Message;
+use super::schema::Rows;
 use super::{Body, Certainty, Doing, Flow, Overtime, Parties, Settling, Stakes};
 
 /// What a pass over a server's input came to.
@@ -185,12 +186,11 @@ impl Flow {
         };
         let ends = match (head.tag, entry.kind) {
             (tag::DATA_ROW, _) => false,
-            (tag::PARSE_COMPLETE, Kind::Parse)
-            | (tag::BIND_COMPLETE, Kind::Bind)
-            | (tag::ROW_DESCRIPTION, Kind::Describe) => true,
+            (tag::PARSE_COMPLETE, Kind::Parse) | (tag::BIND_COMPLETE, Kind::Bind) => true,
+            (tag::ROW_DESCRIPTION, Kind::Describe) if matches!(entry.answer, Answer::Forward) => true,
             (tag::COMMAND_COMPLETE, kind)
                 if body.len() == head.body
-                    && is_of_rows(body)
+                    && self.is_of_rows(kind, body)
                     && matches!(entry.answer, Answer::Forward)
                     && self.copy == Copy::None
                     && self.settling != Settling::Begin =>
@@ -198,6 +198,7 @@ impl Flow {
                 self.tally.steps += 1;
                 self.tally.queries += u32::from(kind == Kind::Execute);
                 self.early_syncs = 0;
+                self.schema.on_rows(Rows::None);
                 kind == Kind::Execute
             }
             _ => return false,
@@ -227,10 +228,10 @@ impl Flow {
             tag::PARSE_COMPLETE => self.on_end_of(Kind::Parse, parties, verdict),
             tag::CLOSE_COMPLETE => self.on_end_of(Kind::Close, parties, verdict),
             tag::ROW_DESCRIPTION | tag::NO_DATA => {
-                if head_kind(parties) == Some(Kind::Describe) {
-                    self.pop(parties);
+                if head_kind(parties) == Some(Kind::Query) {
+                    self.schema.on_rows(Rows::Described);
                 }
-                Ok(verdict)
+                Ok(self.on_description(message, parties, verdict))
             }
             tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => {
                 if head_kind(parties) == Some(Kind::Execute) {
@@ -257,6 +258,7 @@ impl Flow {
             }
             // It answers nothing, whatever stands at the head.
             tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, Verdict::Pass)),
+            tag::NOTICE_RESPONSE if is_heard(parties) => Ok(Verdict::Pass),
             tag::NOTICE_RESPONSE
             | tag::PARAMETER_DESCRIPTION
             | tag::FUNCTION_CALL_RESPONSE
@@ -294,7 +296,7 @@ impl Flow {
             // Streaming replication may go on with another CommandComplete before it is ready.
             return verdict;
         }
-        self.note_altered(message.body, parties.client);
+        self.note_altered(message.body, parties);
         let defined = defined(message.body, parties.client.pins);
         parties.server.definitions = parties.server.definitions.max(defined);
         match message.body {
@@ -327,7 +329,7 @@ impl Flow {
             }
             b"SAVEPOINT\0" | b"RELEASE\0" => self.on_savepoint(parties),
             b"NOTIFY\0" => self.on_notified(parties),
-            b"LISTEN\0" => self.on_said(true, parties),
+            b"LISTEN\0" if verdict == Verdict::Pass => self.on_said(true, parties),
             // Not one that stands for something else.
             b"UNLISTEN\0" if verdict == Verdict::Pass && is_forwarded(parties) => {
                 self.on_said(false, parties)
@@ -432,8 +434,7 @@ impl Flow {
             Overtime::None | Overtime::Statement | Overtime::Behind => Overtime::None,
         };
         if self.cause == Cause::ResetAll && state == TransactionState::Idle {
-            let tell = |name: &str, value: &str| parameter_status(name, value, out.make(message.input));
-            settings::on_all_reset(parties.client, parties.server, tell);
+            self.on_all_reset(message, out, parties);
         }
         self.cause = Cause::Set;
         self.schema_at_ready(state, parties);
@@ -462,42 +463,8 @@ impl Flow {
         Ok(verdict)
     }
 
-    fn on_parameter(
-        &mut self,
-        message: &Message<'_>,
-        out: &mut Outbox,
-        parties: &mut Parties<'_>,
-        verdict: Verdict,
-    ) -> Result<Verdict, SessionError> {
-        if message.body.len() < message.head.body {
-            return if message.head.body > PARAMETER_LEN_MAX {
-                Err(SessionError::Server("a parameter status that is too long"))
-            } else {
-                Ok(Verdict::Cut)
-            };
-        }
-        let Some((name, value)) = body::parameter_status(message.body) else {
-            return Ok(verdict);
-        };
-        if verdict == Verdict::Drop {
-            // The client's own settings, applied by us: it has them already, perhaps in other words.
-            parties.server.reported.set(name, value);
-            return Ok(verdict);
-        }
-        match settings::on_reported(parties.client, parties.server, name, value, self.cause) {
-            News::AsReported => Ok(verdict),
-            News::None => Ok(Verdict::Drop),
-            News::OfStartup => {
-                if let Some(own) = parties.client.startup.value(name) {
-                    parameter_status(name, own, out.make(message.input));
-                }
-                Ok(Verdict::Done)
-            }
-        }
-    }
-
     #[inline]
-    fn pop(&mut self, parties: &mut Parties<'_>) {
+    pub(super) fn pop(&mut self, parties: &mut Parties<'_>) {
         self.tally.steps += 1;
         parties.server.pipeline.pop();
     }
@@ -522,18 +489,15 @@ fn is_end(message: &Message<'_>, parties: &mut Parties<'_>) -> bool {
     ErrorFields::read(message.error_head()).ends_connection() || Flow::is_block_refused(parties)
 }
 
+/// Whether the notices of our own request are the client's.
+fn is_heard(parties: &Parties<'_>) -> bool {
+    let head = parties.server.pipeline.head();
+    head.is_some_and(|entry| matches!(entry.answer, Answer::Notices))
+}
+
 fn is_forwarded(parties: &Parties<'_>) -> bool {
     let head = parties.server.pipeline.head();
     head.is_some_and(|entry| matches!(entry.answer, Answer::Forward))
-}
-
-/// Whether a command has read or changed rows, and nothing else.
-#[inline]
-fn is_of_rows(tag: &[u8]) -> bool {
-    matches!(
-        tag.first_chunk(),
-        Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ")
-    )
 }
 
 /// What the command with this tag has done to functions and what uses them.
@@ -548,9 +512,9 @@ fn defined(tag: &[u8], pins: Pins) -> Definitions {
         Some(kind) if DEFINITIONS.contains(&kind) => Definitions::Changing,
         // Nobody else sees a temporary one.
         Some(b"TABLE\0") if pins.contains(PinReason::TemporaryTable) => Definitions::AsKnown,
-        // To look has connections cleaned that went by something else, which would hide from drivers that a statement of theirs
-        // is from before an ALTER (0A000): what that has done is found by the next look that is due.
-        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Altering,
+        // To look has connections cleaned that went by something else, which would hide from clients that have never asked for a
+        // description that a statement of theirs is from before an ALTER (0A000): what that has done is found by the next look.
+        Some(b"TABLE\0" | b"FOREIGN TABLE\0" | b"TYPE\0") if tag.starts_with(b"C") => Definitions::Making,
         Some(_) => Definitions::AsKnown,
     }
 }
@@ -585,5 +549,3 @@ pub(super) const ERROR_HEAD_MAX: usize = 8 * 1024;
 const COMMAND_TAG_MAX: usize = 64;
 /// The value of a setting that is read back; a client with a longer one keeps its connection.
 const FINDING_LEN_MAX: usize = 64 * 1024;
-/// A reported value: a search path can be long, but not this long.
-const PARAMETER_LEN_MAX: usize = 64 * 1024;

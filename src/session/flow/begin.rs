@@ -4,14 +4,15 @@
 //! does not know), then it passes over everything up to a `Sync`, so that nothing is carried out outside of the block that
 //! the client believes to be in. For that, nothing goes behind a `Sync` of the client's before the `BEGIN` is answered.
 
-use crate::protocol::write::{self, Frame};
-use crate::protocol::{TransactionState, tag};
+use crate::protocol::TransactionState;
 use crate::session::begin::Modes;
 use crate::session::client::Block;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, Entry, Kind};
 use crate::session::screen::Pins;
+use crate::session::statement::ServerName;
 
+use super::aside;
 use super::{Flow, Naming, Parties, Settling};
 
 impl Flow {
@@ -22,16 +23,16 @@ impl Flow {
         };
         parties.client.block = Block::None;
         let out = out.make(&[]);
-        parse(modes, out);
-        bind(out);
-        execute(out);
+        aside::parse(ServerName::Unnamed, |out| modes.write(out), out);
+        aside::bind(b"", ServerName::Unnamed, out);
+        aside::execute(b"", out);
         let mut push = |kind| parties.server.pipeline.push(Entry::begin(kind));
         push(Kind::Parse);
         push(Kind::Bind);
         push(Kind::Execute);
         if self.naming == Naming::Verbatim {
             // The client may name the unnamed statement, and must not find this one.
-            close(out);
+            ServerName::Unnamed.close(out);
             push(Kind::Close);
         }
         // As every simple query does.
@@ -65,33 +66,4 @@ impl Flow {
         }
         is_refused
     }
-}
-
-fn parse(modes: Modes, out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::PARSE);
-    write::cstr(out, b"");
-    modes.write(out);
-    // The end of the text, and no types.
-    out.extend_from_slice(&[0, 0, 0]);
-    frame.end(out);
-}
-
-fn bind(out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::BIND);
-    // Two empty names; no formats, no values, no formats of results.
-    out.extend_from_slice(&[0; 8]);
-    frame.end(out);
-}
-
-fn execute(out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::EXECUTE);
-    // An empty name; all rows.
-    out.extend_from_slice(&[0; 5]);
-    frame.end(out);
-}
-
-fn close(out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::CLOSE);
-    out.extend_from_slice(&[tag::TARGET_STATEMENT, 0]);
-    frame.end(out);
 }

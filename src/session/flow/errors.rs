@@ -8,6 +8,7 @@ use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, ServerUndo};
 use crate::session::settings::Cause;
+use crate::session::statement::Named;
 
 use super::answers::{ERROR_HEAD_MAX, Verdict, head_kind};
 use super::copy::Copy;
@@ -71,6 +72,7 @@ impl Flow {
         } else {
             fail_query(parties);
         }
+        self.on_check_failed(parties);
         Ok(verdict)
     }
 
@@ -78,7 +80,7 @@ impl Flow {
     fn on_contradiction(&self, kind: Kind, fields: &ErrorFields<'_>, parties: &mut Parties<'_>) {
         let answer = parties.server.pipeline.head().map(|entry| &entry.answer);
         let is_about_statement = matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe)
-            || matches!(answer, Some(Answer::Moved(_) | Answer::Ahead));
+            || matches!(answer, Some(Answer::Moved(_) | Answer::Looked(_) | Answer::Ahead));
         // What could not be sent ahead is not there: that is known.
         let is_ours = matches!(answer, Some(Answer::Replace(_)))
             || self.sql.as_ref().is_some_and(|sql| sql.ahead_error.is_some());
@@ -142,15 +144,18 @@ impl Flow {
             return verdict;
         };
         let place = match &entry.answer {
-            Answer::Moved(moves) => Place::Moved(moves.as_slice()),
+            Answer::Moved(moves) | Answer::Looked(moves) => Place::Moved(moves.as_slice()),
             // A text that the server looks at once more is the client's own.
             Answer::Skip if entry.kind == Kind::Parse => Place::Kept,
-            Answer::Skip | Answer::Complete(_) => Place::Unknown,
+            Answer::Skip | Answer::Notices | Answer::Complete(_) => Place::Unknown,
             Answer::Forward
             | Answer::Ahead
             | Answer::Begin
             | Answer::Read
             | Answer::Fake
+            | Answer::Told(_)
+            | Answer::Checked(_)
+            | Answer::Parameters
             | Answer::Replace(_) => Place::Kept,
         };
         if matches!(place, Place::Kept) && !rewrite::shows_a_name(message.body) {
@@ -167,15 +172,15 @@ impl Flow {
     fn fail(&mut self, parties: &mut Parties<'_>) {
         let skips = !parties.server.pipeline.has_sync();
         let mut is_query_skipped = false;
-        while let Some(entry) = parties.server.pipeline.pop_skipped() {
+        let mut unnamed = Unnamed::default();
+        for left in (0..parties.server.pipeline.put_skipped_last()).rev() {
+            let Some(entry) = parties.server.pipeline.pop_latest() else {
+                break;
+            };
             is_query_skipped |= entry.kind == Kind::Query;
-            let is_failed = !parties
-                .server
-                .pipeline
-                .head()
-                .is_some_and(|head| head.kind != Kind::Sync);
-            undo(entry, is_failed, parties);
+            unnamed.undo(entry, left == 0, parties);
         }
+        unnamed.put_back(parties);
         if is_query_skipped {
             // If the Sync behind it is ours, its answer is the query's.
             parties.server.pipeline.show_own_sync();
@@ -205,35 +210,47 @@ fn fail_query(parties: &mut Parties<'_>) {
     }
 }
 
-/// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
-/// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
-fn undo(entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
-    let Parties { client, server, .. } = parties;
-    match entry.client_undo {
-        ClientUndo::Unnamed(previous) => {
-            let previous = if is_failed { None } else { previous };
-            if let Err(previous) = server.pipeline.hand_down_client(previous) {
-                client.undo(ClientUndo::Unnamed(previous));
+/// What the unnamed statements were before requests that were not carried out, if those have changed them. They are put back at
+/// the end, once: what stands behind may have changed them again, and is searched for that.
+#[derive(Default)]
+struct Unnamed {
+    client: Option<Option<Named>>,
+    server: Option<Option<u64>>,
+}
+
+impl Unnamed {
+    /// Takes back what a request was going to change. A failed unnamed `Parse` leaves no unnamed statement behind: the old one is
+    /// dropped before the new one is looked at (`exec_parse_message` in `src/backend/tcop/postgres.c`).
+    fn undo(&mut self, entry: Entry, is_failed: bool, parties: &mut Parties<'_>) {
+        let Parties { client, server, .. } = parties;
+        match entry.client_undo {
+            ClientUndo::Unnamed(previous) => self.client = Some(if is_failed { None } else { previous }),
+            ClientUndo::Query(query) => {
+                client.rename_back(query.renamings);
+                self.client = Some(query.unnamed);
             }
+            other @ (ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_)) => client.undo(other),
         }
-        ClientUndo::Query(query) => {
-            client.rename_back(query.renamings);
-            if let Err(previous) = server.pipeline.hand_down_client(query.unnamed) {
-                client.undo(ClientUndo::Unnamed(previous));
-            }
+        match entry.server_undo {
+            ServerUndo::None => {}
+            ServerUndo::Unknown => server.statements.doubt(),
+            ServerUndo::Prepared(id) => server.statements.remove(id),
+            ServerUndo::Closed(id) => server.statements.insert(id),
+            ServerUndo::Unnamed(previous) => self.server = Some(if is_failed { None } else { previous }),
         }
-        other @ (ClientUndo::None | ClientUndo::Named(_) | ClientUndo::All(_)) => client.undo(other),
     }
-    match entry.server_undo {
-        ServerUndo::None => {}
-        ServerUndo::Unknown => server.statements.doubt(),
-        ServerUndo::Prepared(id) => server.statements.remove(id),
-        ServerUndo::Closed(id) => server.statements.insert(id),
-        ServerUndo::Unnamed(previous) => {
-            let previous = if is_failed { None } else { previous };
-            if !server.pipeline.hand_down_server(previous) {
-                server.statements.unnamed = previous;
-            }
+
+    fn put_back(self, parties: &mut Parties<'_>) {
+        let Parties { client, server, .. } = parties;
+        if let Some(previous) = self.client
+            && let Err(previous) = server.pipeline.hand_down_client(previous)
+        {
+            client.undo(ClientUndo::Unnamed(previous));
+        }
+        if let Some(previous) = self.server
+            && !server.pipeline.hand_down_server(previous)
+        {
+            server.statements.replace_unnamed(previous);
         }
     }
 }

@@ -38,12 +38,18 @@ pub fn fuzz_flow(data: &[u8]) {
         // How much of a long text had come when it was looked at decides whether it pins, and a client that is pinned is told
         // by its own connection, too.
         is_same_pin &= whole.client.pins == cut.client.pins || listening == Listening::Own;
+        if whole.server.hygiene != cut.server.hygiene {
+            // One has seen a long text whole, and for the other it may do anything: names wait for its answer, and what
+            // stands behind it waits with them.
+            break;
+        }
         assert_eq!(whole.end, cut.end, "cutting {event:?} changes how it ends");
         budget = budget.saturating_sub(event.len());
         if whole.end != End::Open || budget == 0 {
             break;
         }
     }
+    is_same_pin &= whole.server.hygiene == cut.server.hygiene;
     // What a failed pass had already written is lost with it.
     assert!(
         !is_same_pin || cut.to_client.sent.starts_with(&whole.to_client.sent),
@@ -170,7 +176,9 @@ impl Exchange {
                 sent.is_empty(),
                 "a block is begun with a request"
             );
-            assert_eq!(sent.is_empty(), consumed.is_empty());
+            // It goes ahead alone only if its answer is what the request waits for.
+            assert!(consumed.is_empty() || !sent.is_empty());
+            assert!(!consumed.is_empty() || sent.is_empty() || self.flow.is_held());
         }
         if self.naming == Naming::Verbatim {
             assert!(sent.ends_with(consumed), "a client's bytes were changed");

@@ -319,6 +319,11 @@ impl Flow {
         self.on_request_done();
     }
 
+    /// The server connection listens to what its client wants of another.
+    pub(super) fn on_left_listening(&mut self) {
+        self.said.get_or_insert_default().leftover = Leftover::Listens;
+    }
+
     /// NOTIFY was carried out.
     pub(super) fn on_notified(&mut self, parties: &Parties<'_>) {
         if self.listening == Listening::Shared && (parties.client.channels.is_some() || self.is_saying()) {

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::write::{self, Frame};
-use crate::protocol::{Report, SqlState, tag};
+use crate::protocol::write::Frame;
+use crate::protocol::{Report, SqlState, TransactionState, tag};
 use crate::session::client::Batch;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Move, Moves, ServerUndo};
-use crate::session::screen::{NameEffect, PinReason, Pins};
+use crate::session::screen::{LiteralEffect, NameEffect, PinReason, Pins};
 use crate::session::sql_names::Verb;
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
 use super::listening::Heed;
 use super::prepared::{refusal, unknown_name};
 use super::requests::{Message, Taken};
-use super::{Flow, Parties, Stakes};
+use super::{Flow, Parties, Stakes, aside};
 
 /// What a statement means now, to this client on this server connection.
 #[derive(Debug)]
@@ -38,8 +38,12 @@ pub(super) struct Run {
 /// What the execution of a portal does to names.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
-    /// Forgets all.
-    Forget,
+    /// Forgets all, and may reset what its client has started with: that is set behind it.
+    Forget {
+        restoring: Option<Box<str>>,
+    },
+    /// Resets that without forgetting names.
+    Restore(Box<str>),
     Prepare {
         name: Box<[u8]>,
         statement: Arc<Statement>,
@@ -174,16 +178,23 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) {
         let server_undo = ServerUndo::Prepared(statement.id);
-        let made = out.make(message.input);
         let Some(definition) = statement.definition() else {
-            statement.parse(ServerName::Numbered(statement.id), made);
+            statement.parse(ServerName::Numbered(statement.id), out.make(message.input));
             let entry = Entry {
                 server_undo,
                 ..Entry::skip(Kind::Parse)
             };
             return self.push(entry, parties);
         };
-        prepare_by_sql(statement.id, definition, made);
+        let sql = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"PREPARE ");
+            ServerName::Numbered(statement.id).write_bare(out);
+            out.extend_from_slice(definition);
+        };
+        // Its statement is the unnamed one, its portal is not: the client may be about to execute its own.
+        let made = out.make(message.input);
+        aside::parse(ServerName::Unnamed, sql, made);
+        aside::run(ServerName::Unnamed, made);
         let unnamed = ServerUndo::Unnamed(parties.server.statements.unnamed.take());
         let entry = Entry {
             server_undo: unnamed,
@@ -223,8 +234,19 @@ impl Flow {
         if let Some(sql) = &mut self.sql {
             sql.acts.retain(|(bound, _)| **bound != *portal);
         }
-        let forgets = (statement.effects.names == NameEffect::Forgets).then_some(Act::Forget);
-        if let Some(act) = run.act.or(forgets) {
+        // A portal does not outlive its block, in which DISCARD ALL is refused.
+        let is_refused = statement.effects.literals != LiteralEffect::None
+            && self
+                .certain_state(parties)
+                .is_some_and(|state| state != TransactionState::Idle);
+        let text = statement.text().unwrap_or_default();
+        let restoring = Self::restoring(text, &statement.effects, parties);
+        let own = match statement.effects.names {
+            NameEffect::Forgets if is_refused => None,
+            NameEffect::Forgets => Some(Act::Forget { restoring }),
+            _ => restoring.map(Act::Restore),
+        };
+        if let Some(act) = run.act.or(own) {
             let acts = &mut self.sql.get_or_insert_default().acts;
             if acts.len() >= ACTS_MAX {
                 acts.remove(0);
@@ -267,7 +289,8 @@ impl Flow {
         };
         let taken = self.act(&act, message, out, parties);
         // A portal that gives or takes a name is run once.
-        if matches!(taken, Taken::Held) || matches!(act, Act::Forget | Act::Run(_)) {
+        let is_lasting = matches!(act, Act::Forget { .. } | Act::Restore(_) | Act::Run(_));
+        if matches!(taken, Taken::Held) || is_lasting {
             self.sql.get_or_insert_default().acts.push((bound, act));
         }
         taken
@@ -283,7 +306,7 @@ impl Flow {
     ) -> Taken {
         let mut entry = Entry::forward(Kind::Execute);
         match act {
-            Act::Forget => {
+            Act::Forget { .. } => {
                 if parties.server.pipeline.is_any_unsettled() {
                     return Taken::Held;
                 }
@@ -292,6 +315,7 @@ impl Flow {
                 parties.server.statements.clear_except(&[]);
                 entry.server_undo = ServerUndo::Unknown;
             }
+            Act::Restore(_) => {}
             Act::Run(moved) => entry.answer = Answer::Moved(Moves::One(*moved)),
             Act::Prepare {
                 name,
@@ -299,12 +323,18 @@ impl Flow {
                 sends,
             } => {
                 if let Some(report) = refusal(name, parties) {
+                    if let Sends::Prepare(moved) = sends
+                        && !parties.server.statements.touch(statement.id)
+                    {
+                        let portal = split_cstr(message.body).map_or(&b""[..], |(portal, _)| portal);
+                        self.look_at_prepare(statement.id, portal, *moved, message, out, parties);
+                    }
                     self.refuse_in_place(message, report, out, parties);
                     return Taken::Swallowed;
                 }
                 self.tally.client_parses += 1;
                 let id = statement.id;
-                let prepared = Some(Arc::clone(statement));
+                let prepared = Some(Arc::clone(statement).into());
                 let previous = parties.client.statements.replace(name, prepared);
                 entry.client_undo = ClientUndo::named(name, previous);
                 entry.answer = Answer::Complete(PREPARE_TAG);
@@ -329,7 +359,18 @@ impl Flow {
             }
         }
         self.push(entry, parties);
-        Taken::Kept
+        let (Act::Forget {
+            restoring: Some(restoring),
+        }
+        | Act::Restore(restoring)) = act
+        else {
+            return Taken::Kept;
+        };
+        let frame = Frame::begin(out.make(message.input), tag::EXECUTE);
+        out.make(message.input).extend_from_slice(message.body);
+        frame.end(out.make(message.input));
+        self.run_aside(restoring, message, out, parties);
+        Taken::Swallowed
     }
 }
 
@@ -350,30 +391,6 @@ pub(super) fn characters(text: &[u8]) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Appends an SQL `PREPARE` as extended messages. Its statement is the unnamed one, its portal is not: the client may be about
-/// to execute its own.
-fn prepare_by_sql(id: u64, definition: &[u8], out: &mut Vec<u8>) {
-    let frame = Frame::begin(out, tag::PARSE);
-    out.push(0);
-    out.extend_from_slice(b"PREPARE ");
-    ServerName::Numbered(id).write_bare(out);
-    write::cstr(out, definition);
-    out.extend_from_slice(&[0; 2]);
-    frame.end(out);
-    let frame = Frame::begin(out, tag::BIND);
-    write::cstr(out, PORTAL);
-    out.extend_from_slice(&[0; 7]);
-    frame.end(out);
-    let frame = Frame::begin(out, tag::EXECUTE);
-    write::cstr(out, PORTAL);
-    out.extend_from_slice(&[0; 4]);
-    frame.end(out);
-    let frame = Frame::begin(out, tag::CLOSE);
-    out.push(tag::TARGET_PORTAL);
-    write::cstr(out, PORTAL);
-    frame.end(out);
-}
-
 /// The error that a name stands for a statement whose text has a name in it.
 pub(super) fn nested() -> Report {
     Report::error(
@@ -388,6 +405,5 @@ pub(super) const NOTHING: &[u8] = b"UNLISTEN pgweir_none";
 const NOTHING_BODY: &[u8] = b"UNLISTEN pgweir_none\0\0\0";
 pub(super) const PREPARE_TAG: &str = "PREPARE";
 pub(super) const DEALLOCATE_TAG: &str = "DEALLOCATE";
-pub(super) const PORTAL: &[u8] = b"pgweir_sql";
 /// Portals bound to statements that do something about names, and not bound to others since: clients have one or a few.
 const ACTS_MAX: usize = 64;

@@ -5,8 +5,10 @@
 //! (a cut head, a cut message that must be seen whole) is given again with what came after it.
 
 pub mod answers;
+mod aside;
 mod begin;
 mod copy;
+mod described;
 mod errors;
 #[doc(hidden)]
 pub mod fuzz;
@@ -15,16 +17,20 @@ mod meaning;
 mod prepared;
 mod reading;
 mod refusals;
+mod reports;
 mod requests;
+mod resets;
 mod rewrite;
 mod schema;
 mod sequences;
+mod shown;
 mod sql;
 #[cfg(test)]
 mod tests;
 
 use crate::protocol::{Report, SqlState, TransactionState};
 
+use super::basis::is_of_literals;
 use super::client::{Batch, ClientSession, Lost};
 use super::inquiry::{Findings, Inquiry};
 use super::pipeline::Kind;
@@ -37,8 +43,10 @@ use super::settings::Cause;
 use super::statement::{Sharing, Statement, StatementCache};
 
 use copy::Copy;
+use described::Check;
 use listening::{Listening, Said};
 use meaning::Act;
+use reports::Label;
 use schema::Schema;
 
 /// The state of one exchange. What outlives it is in the `ClientSession` and the `ServerState`.
@@ -63,6 +71,7 @@ pub struct Flow {
     /// Boxed: most exchanges have nothing to do with names in SQL.
     sql: Option<Box<Sql>>,
     schema: Schema,
+    check: Check,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -75,6 +84,7 @@ pub struct Flow {
     listening: Listening,
     /// What was said of channels. In a box, since it is rare.
     said: Option<Box<Said>>,
+    label: Label,
     pub tally: Tally,
 }
 
@@ -265,7 +275,9 @@ impl Flow {
             certainty: Certainty::Known,
             listening: Listening::Own,
             said: None,
+            label: Label::AsShown,
             schema: Schema::default(),
+            check: Check::None,
             own_error: None,
             stakes: Stakes::Nothing,
             overtime: Overtime::None,
@@ -384,6 +396,13 @@ impl Flow {
         self.stakes == Stakes::Commit
     }
 
+    /// The state of the transaction that the next request of this batch meets, where nothing in flight can change it but by
+    /// failing.
+    fn certain_state(&self, parties: &Parties<'_>) -> Option<TransactionState> {
+        let is_certain = self.stakes == Stakes::Nothing && !parties.server.pipeline.has_earlier_batch();
+        is_certain.then_some(parties.server.transaction)
+    }
+
     /// The statement in flight is being cancelled because its time is over: the server's word for it is put right.
     pub fn on_statement_timeout(&mut self) {
         self.overtime = Overtime::Statement;
@@ -463,8 +482,10 @@ impl Flow {
         if effects.settings != SettingEffect::None {
             self.certainty = self.certainty.max(Certainty::Unsure);
         }
-        // What resets everything changes little for a client that has set nothing: at the most what the same text reports.
-        let has_nothing = client.settings.is_empty() && effects.sets.is_empty();
+        // What resets everything changes little for a client that has set nothing of the kind: at the most what the same text
+        // reports.
+        let has_nothing = !client.settings.iter().any(|(name, _)| is_of_literals(name))
+            && !effects.sets.iter().any(|name| is_of_literals(name));
         let by_literals = match (effects.literals, effects.settings) {
             _ if effects.pins.contains(PinReason::Setting) => Certainty::Misread,
             (LiteralEffect::MayChange, SettingEffect::None) if has_nothing => Certainty::Known,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::protocol::body::split_cstr;
-use crate::protocol::write::Frame;
 use crate::protocol::{HEAD_LEN, Report, SqlState, TransactionState, tag};
 use crate::session::client::Batch;
 use crate::session::error::SessionError;
@@ -12,6 +11,7 @@ use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Plain, ServerUnd
 use crate::session::screen::{SequenceEffect, screen};
 use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
 
+use super::described::Standing;
 use super::meaning::{Meaning, Run};
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
 use super::{Flow, Naming, Parties};
@@ -77,6 +77,7 @@ impl Flow {
             // Nor is its text there when it is executed, to be searched for what it calls.
             Self::taint(parties.server);
         }
+        self.tell_of_renamed(&statement, &run.sent, message, out, parties);
         if let Some(needs) = &run.needs {
             self.ready(needs, message, out, parties);
         }
@@ -116,7 +117,7 @@ impl Flow {
     ) -> Taken {
         let id = run.sent.id;
         let is_itself = id == statement.id;
-        let previous = parties.client.statements.replace(name, Some(statement));
+        let previous = parties.client.statements.replace(name, Some(statement.into()));
         let client_undo = ClientUndo::named(name, previous);
         if parties.server.statements.touch(id) {
             if !may_be_failed(id, parties) {
@@ -174,8 +175,8 @@ impl Flow {
         answer: Answer,
         parties: &mut Parties<'_>,
     ) {
-        let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed.replace(id));
-        let client_undo = ClientUndo::Unnamed(parties.client.statements.unnamed.replace(statement));
+        let server_undo = ServerUndo::Unnamed(parties.server.statements.replace_unnamed(Some(id)));
+        let client_undo = ClientUndo::Unnamed(parties.client.statements.unnamed.replace(statement.into()));
         self.tally.server_parses += 1;
         let entry = Entry {
             client_undo,
@@ -255,54 +256,19 @@ impl Flow {
         }
         let server_name = if name.is_empty() {
             let is_there = server.statements.unnamed == Some(statement.id);
-            (is_there && !server.pipeline.is_unnamed_unsettled()).then_some(ServerName::Unnamed)?
+            let is_as_told =
+                statement.rows.is_none() || server.statements.unnamed_rows(statement.id) == statement.rows;
+            (is_there && is_as_told && !server.pipeline.is_unnamed_unsettled())
+                .then_some(ServerName::Unnamed)?
         } else {
             let is_settled = !server.pipeline.has_changes();
-            (is_settled && server.statements.touch(statement.id))
+            (is_settled && server.statements.touch_as(statement.id, statement.rows))
                 .then_some(ServerName::Numbered(statement.id))?
         };
         self.tally.binds += 1;
         self.batch = Batch::Open;
         server.pipeline.push_plain(Plain::Bind);
         Some(server_name)
-    }
-
-    pub(super) fn on_describe(
-        &mut self,
-        message: &Message<'_>,
-        out: &mut Outbox,
-        parties: &mut Parties<'_>,
-    ) -> Result<Taken, SessionError> {
-        if !message.is_whole() {
-            return Ok(Taken::Cut);
-        }
-        let Some((target, name)) = target(message.body) else {
-            return Err(bad_message());
-        };
-        if target != tag::TARGET_STATEMENT || self.batch == Batch::Skipping {
-            return Ok(self.plain(Kind::Describe, parties));
-        }
-        self.flushed = false;
-        let found = match self.provide(message, name, out, parties) {
-            Provided::Held => return Ok(Taken::Held),
-            Provided::Refused => return Ok(Taken::Swallowed),
-            Provided::Foreign => return Ok(self.plain(Kind::Describe, parties)),
-            Provided::Found(found) => found,
-        };
-        let entry = Entry {
-            answer: found.run.answer(),
-            ..Entry::forward(Kind::Describe)
-        };
-        self.push(entry, parties);
-        if found.name == ServerName::Unnamed {
-            return Ok(Taken::Kept);
-        }
-        let made = out.make(message.input);
-        let frame = Frame::begin(made, tag::DESCRIBE);
-        made.push(tag::TARGET_STATEMENT);
-        found.name.write(made);
-        frame.end(made);
-        Ok(Taken::Swallowed)
     }
 
     pub(super) fn on_close(
@@ -376,7 +342,7 @@ impl Flow {
     }
 
     /// Sees to it that the server connection has the statement a client names.
-    fn provide(
+    pub(super) fn provide(
         &mut self,
         message: &Message<'_>,
         name: &[u8],
@@ -394,14 +360,15 @@ impl Flow {
         if is_unsettled {
             return Provided::Held;
         }
-        let Some(statement) = known.map(Arc::clone) else {
+        let Some(named) = known.cloned() else {
             if !parties.client.pins.is_empty() && !name.is_empty() && !name.starts_with(SERVER_NAME_PREFIX) {
                 return Provided::Foreign;
             }
             self.refuse_in_place(message, unknown_name(name), out, parties);
             return Provided::Refused;
         };
-        let statement = self.own(statement, name, parties);
+        let named = self.own(named, name, parties);
+        let statement = Arc::clone(&named);
         let run = match self.meaning(&statement, parties) {
             Meaning::Run(run) => run,
             Meaning::Held => return Provided::Held,
@@ -413,6 +380,14 @@ impl Flow {
         let id = run.sent.id;
         if id != statement.id && parties.server.pipeline.is_unsettled(b"", Some(id)) {
             return Provided::Held;
+        }
+        match self.standing(&named, name, message, out, parties) {
+            Standing::AsTold => {}
+            Standing::Asked => return Provided::Held,
+            Standing::Stale => {
+                self.refuse_stale(&named, name, message, out, parties);
+                return Provided::Refused;
+            }
         }
         if let Some(needs) = &run.needs {
             self.ready(needs, message, out, parties);
@@ -427,7 +402,7 @@ impl Flow {
         Provided::Found(Found { name, statement, run })
     }
 
-    fn ready_unnamed(
+    pub(super) fn ready_unnamed(
         &mut self,
         statement: &Statement,
         message: &Message<'_>,
@@ -438,8 +413,8 @@ impl Flow {
             return;
         }
         let turned = self.turn_reading(statement, message, out, parties);
-        let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed);
-        parties.server.statements.unnamed = Some(statement.id);
+        let previous = parties.server.statements.replace_unnamed(Some(statement.id));
+        let server_undo = ServerUndo::Unnamed(previous);
         statement.parse(ServerName::Unnamed, out.make(message.input));
         self.tally.server_parses += 1;
         let entry = Entry {
@@ -474,7 +449,13 @@ impl Flow {
         }
     }
 
-    fn close(&mut self, id: u64, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
+    pub(super) fn close(
+        &mut self,
+        id: u64,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
         parties.server.statements.remove(id);
         ServerName::Numbered(id).close(out.make(message.input));
         let entry = Entry {
@@ -486,7 +467,7 @@ impl Flow {
 }
 
 /// Whether the statement that a client names is on the server.
-enum Provided {
+pub(super) enum Provided {
     Found(Found),
     /// It is not known; the server may know it by this name from a text of several statements.
     Foreign,
@@ -496,11 +477,11 @@ enum Provided {
     Held,
 }
 
-struct Found {
+pub(super) struct Found {
     /// On the server.
-    name: ServerName,
-    statement: Arc<Statement>,
-    run: Run,
+    pub(super) name: ServerName,
+    pub(super) statement: Arc<Statement>,
+    pub(super) run: Run,
 }
 
 /// What becomes of a `Bind` whose statement has this name on the server.
@@ -573,12 +554,12 @@ pub(super) fn unknown_name(name: &[u8]) -> Report {
 }
 
 /// What `Describe` and `Close` aim at.
-fn target(body: &[u8]) -> Option<(u8, &[u8])> {
+pub(super) fn target(body: &[u8]) -> Option<(u8, &[u8])> {
     let (target, rest) = body.split_first()?;
     Some((*target, split_cstr(rest)?.0))
 }
 
-fn bad_message() -> SessionError {
+pub(super) fn bad_message() -> SessionError {
     SessionError::Client(Report::fatal(
         SqlState::PROTOCOL_VIOLATION,
         "invalid message format",

@@ -7,15 +7,12 @@
 
 use std::sync::Arc;
 
-use crate::protocol::tag;
-use crate::protocol::write::{self, Frame};
+use crate::protocol::TransactionState;
 use crate::session::basis::{OF_LITERALS, reads_alike};
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Entry, Kind};
 use crate::session::settings::quote_literal;
-use crate::session::statement::{Owner, Reading, ServerName, Statement};
+use crate::session::statement::{Named, Owner, Reading, Statement};
 
-use super::meaning::PORTAL;
 use super::requests::Message;
 use super::{Certainty, Flow, Parties};
 
@@ -53,27 +50,29 @@ impl Flow {
 
     /// What a name stands for that is about to be used.
     pub(super) fn known(&self, name: &[u8], parties: &mut Parties<'_>) -> Option<Arc<Statement>> {
-        let known = parties.client.statements.named(name).map(Arc::clone)?;
-        Some(self.own(known, name, parties))
+        let known = parties.client.statements.named(name)?.clone();
+        Some(self.own(known, name, parties).statement)
     }
 
     /// A client is about to use its statement: where its literals may be read otherwise now, it is the client's own.
     #[inline]
-    pub(super) fn own(
-        &self,
-        statement: Arc<Statement>,
-        name: &[u8],
-        parties: &mut Parties<'_>,
-    ) -> Arc<Statement> {
+    pub(super) fn own(&self, statement: Named, name: &[u8], parties: &mut Parties<'_>) -> Named {
         if statement.reading() == Reading::Fixed || !statement.is_shared() || self.reads(&statement, parties)
         {
             return statement;
         }
-        let own = parties.cache.own(&statement, Owner::Client);
+        if self.certain_state(parties) == Some(TransactionState::Failed) {
+            // It is refused by its name: its literals are not read again.
+            return statement;
+        }
+        let own = Named {
+            statement: parties.cache.own(&statement, Owner::Client),
+            rows: statement.rows,
+        };
         if name.is_empty() {
-            parties.client.statements.unnamed = Some(Arc::clone(&own));
+            parties.client.statements.unnamed = Some(own.clone());
         } else {
-            parties.client.statements.replace(name, Some(Arc::clone(&own)));
+            parties.client.statements.replace(name, Some(own.clone()));
         }
         own
     }
@@ -144,42 +143,6 @@ impl Flow {
             );
         }
         self.run_aside(&sql, message, out, parties);
-    }
-
-    /// Runs a statement of our own in the client's batch. It has names of its own, since the client may use the unnamed
-    /// statement and portal right behind it; one that an error has left behind is closed first.
-    fn run_aside(&mut self, sql: &str, message: &Message<'_>, out: &mut Outbox, parties: &mut Parties<'_>) {
-        let made = out.make(message.input);
-        ServerName::Aside.close(made);
-        let frame = Frame::begin(made, tag::PARSE);
-        ServerName::Aside.write(made);
-        write::cstr(made, sql.as_bytes());
-        made.extend_from_slice(&[0; 2]);
-        frame.end(made);
-        let frame = Frame::begin(made, tag::BIND);
-        write::cstr(made, PORTAL);
-        ServerName::Aside.write(made);
-        made.extend_from_slice(&[0; 6]);
-        frame.end(made);
-        let frame = Frame::begin(made, tag::EXECUTE);
-        write::cstr(made, PORTAL);
-        made.extend_from_slice(&[0; 4]);
-        frame.end(made);
-        let frame = Frame::begin(made, tag::CLOSE);
-        made.push(tag::TARGET_PORTAL);
-        write::cstr(made, PORTAL);
-        frame.end(made);
-        ServerName::Aside.close(made);
-        for kind in [
-            Kind::Close,
-            Kind::Parse,
-            Kind::Bind,
-            Kind::Execute,
-            Kind::Close,
-            Kind::Close,
-        ] {
-            self.push(Entry::skip(kind), parties);
-        }
     }
 }
 

@@ -200,6 +200,11 @@ impl Flow {
             // No server knows. Whoever does answers it in its turn.
             return Ok(Taken::Held);
         }
+        if parties.client.channels.is_some()
+            && let Some(taken) = self.show_channels(message, out, parties)
+        {
+            return Ok(taken);
+        }
         match message.head.tag {
             tag::QUERY => Ok(self.on_query(message, out, parties)),
             tag::SYNC => Ok(self.on_sync(parties)),
@@ -279,6 +284,9 @@ impl Flow {
         {
             return taken;
         }
+        if let Some(taken) = self.on_reset_query(message, &effects, out, parties) {
+            return taken;
+        }
         if !message.is_whole() {
             Self::taint(parties.server);
         }
@@ -316,7 +324,8 @@ impl Flow {
             return;
         }
         self.note(effects, parties.client);
-        if effects.settings >= SettingEffect::Reset {
+        // What it discards is gone at once; what is set behind it goes with what fails in its batch.
+        if effects.settings >= SettingEffect::Reset || effects.names == NameEffect::Forgets {
             self.await_reset(parties);
         }
         if effects.settings == SettingEffect::ResetAll {

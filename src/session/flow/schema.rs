@@ -6,9 +6,11 @@
 
 use crate::protocol::TransactionState;
 use crate::protocol::body::error_fields;
-use crate::session::client::ClientSession;
+use crate::protocol::report::STALE_PLAN;
+use crate::session::pipeline::Kind;
 use crate::session::screen::PinReason;
 
+use super::answers::head_kind;
 use super::{Certainty, Flow, Parties};
 
 /// What this exchange knows of tables that are altered.
@@ -16,6 +18,21 @@ use super::{Certainty, Flow, Parties};
 pub(super) struct Schema {
     transaction: Transaction,
     news: News,
+    rows: Rows,
+}
+
+/// Whether the simple query in flight has said what its rows are: a `SELECT` that says nothing of them fills a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rows {
+    #[default]
+    None,
+    Described,
+}
+
+impl Schema {
+    pub(super) fn on_rows(&mut self, rows: Rows) {
+        self.rows = rows;
+    }
 }
 
 /// Whether something in the present transaction alters tables, for it alone until it commits.
@@ -47,11 +64,14 @@ impl Flow {
     }
 
     /// A command was carried out: it may have altered tables, or have taken that back to a savepoint.
-    pub(super) fn note_altered(&mut self, command: &[u8], client: &ClientSession) {
-        let is_temporary = || client.pins.contains(PinReason::TemporaryTable);
+    pub(super) fn note_altered(&mut self, command: &[u8], parties: &Parties<'_>) {
+        let is_temporary = || parties.client.pins.contains(PinReason::TemporaryTable);
+        let is_query = || head_kind(parties) == Some(Kind::Query);
+        let rows = std::mem::take(&mut self.schema.rows);
         let alters = match command {
             // Nobody else sees a temporary one.
             b"CREATE TABLE\0" | b"CREATE INDEX\0" => !is_temporary(),
+            [b'S', b'E', b'L', ..] => rows == Rows::None && is_query() && !is_temporary(),
             b"ROLLBACK\0" => self.schema.transaction == Transaction::Alters,
             _ => VERBS.iter().any(|verb| command.starts_with(verb)),
         };
@@ -61,8 +81,19 @@ impl Flow {
         }
     }
 
+    /// Whether a command has read or changed rows, and nothing else.
+    #[inline]
+    pub(super) fn is_of_rows(&self, kind: Kind, command: &[u8]) -> bool {
+        match command.first_chunk() {
+            Some(b"INSERT " | b"UPDATE " | b"DELETE ") => true,
+            Some(b"SELECT ") => kind == Kind::Execute || self.schema.rows == Rows::Described,
+            _ => false,
+        }
+    }
+
     /// A transaction has ended, committed or not: what it has altered is in force, or is gone.
     pub(super) fn schema_at_ready(&mut self, state: TransactionState, parties: &Parties<'_>) {
+        self.schema.rows = Rows::None;
         if self.schema.transaction == Transaction::Reads || state != TransactionState::Idle {
             return;
         }
@@ -74,16 +105,18 @@ impl Flow {
 
     /// An error may say that tables were altered, by somebody who did not come this way.
     pub(super) fn is_of_altered(&mut self, body: &[u8]) -> bool {
-        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN));
+        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN.as_bytes()));
         if is_stale {
             self.schema.news = News::Altered;
         }
         is_stale
     }
+
+    /// The same where it shows in what a statement's rows are.
+    pub(super) fn note_stale(&mut self) {
+        self.schema.news = News::Altered;
+    }
 }
 
 /// What the tags of such commands begin with.
 const VERBS: [&[u8]; 3] = [b"CREATE ", b"ALTER ", b"DROP "];
-/// The function that raises `cached plan must not change result type` (`src/backend/utils/cache/plancache.c`): its name is
-/// the same in every language.
-const STALE_PLAN: &[u8] = b"RevalidateCachedQuery";

@@ -3,11 +3,10 @@
 //! Before such a question on a connection that others have used, the memory is discarded, and PostgreSQL itself says that
 //! there is no value yet. Once a pool has met such a question, its clients keep their connection from their first value on.
 
-use crate::protocol::write::{self, Frame};
-use crate::protocol::{Report, SqlState, TransactionState, tag};
+use crate::protocol::{Report, SqlState, TransactionState};
 use crate::session::client::{Batch, query};
 use crate::session::outbox::Outbox;
-use crate::session::pipeline::{Entry, Kind, ServerUndo};
+use crate::session::pipeline::{Entry, Kind};
 use crate::session::screen::{PinReason, SequenceEffect};
 use crate::session::server::{Memory, SequenceUse};
 use crate::session::sql_names::{self, Verb};
@@ -127,26 +126,7 @@ impl Flow {
             return None;
         }
         parties.server.sequences.memory = Memory::Discarding;
-        let out = out.make(message.input);
-        let frame = Frame::begin(out, tag::PARSE);
-        write::cstr(out, b"");
-        write::cstr(out, DISCARD.as_bytes());
-        out.extend_from_slice(&[0; 2]);
-        frame.end(out);
-        let frame = Frame::begin(out, tag::BIND);
-        out.extend_from_slice(&[0; 8]);
-        frame.end(out);
-        let frame = Frame::begin(out, tag::EXECUTE);
-        out.extend_from_slice(&[0; 5]);
-        frame.end(out);
-        let server_undo = ServerUndo::Unnamed(parties.server.statements.unnamed.take());
-        let parse = Entry {
-            server_undo,
-            ..Entry::skip(Kind::Parse)
-        };
-        self.push(parse, parties);
-        self.push(Entry::skip(Kind::Bind), parties);
-        self.push(Entry::skip(Kind::Execute), parties);
+        self.run_aside(DISCARD, message, out, parties);
         None
     }
 }

@@ -81,6 +81,7 @@ impl Flow {
                 if let Some(report) = obstacle(&known) {
                     return self.refuse_query(message, report, out, parties);
                 }
+                self.tell_of_cut_ahead(mention, message, out, parties);
                 self.ready_ahead(&known, message, out, parties);
                 self.on_effects(&screen_followed(message.body), parties);
                 self.on_deferred(&known.effects, parties);
@@ -95,6 +96,7 @@ impl Flow {
                 self.push_named(entry, message, out, parties)
             }
             (Verb::Deallocate, Some(_)) => {
+                self.tell_of_cut_ahead(mention, message, out, parties);
                 let previous = parties.client.statements.replace(&name, None);
                 let entry = Entry {
                     answer: Answer::Complete(DEALLOCATE_TAG),
@@ -136,10 +138,14 @@ impl Flow {
             return Taken::Held;
         }
         self.tally.client_parses += 1;
+        self.tell_of_cut_ahead(mention, message, out, parties);
         if let Some(report) = refusal(name, parties) {
-            return self.refuse_query(message, report, out, parties);
+            if parties.server.statements.touch(id) {
+                return self.refuse_query(message, report, out, parties);
+            }
+            return self.refuse_prepare(id, mention, message, report, out, parties);
         }
-        let previous = parties.client.statements.replace(name, Some(statement));
+        let previous = parties.client.statements.replace(name, Some(statement.into()));
         let client_undo = query_undo(vec![Renaming::new(name, previous)], parties);
         if parties.server.statements.touch(id) {
             query(NOTHING, out.make(message.input));
@@ -203,6 +209,7 @@ impl Flow {
                 renamings.extend(is_deallocated.then(|| Renaming::new(&name, None)));
                 continue;
             };
+            self.tell_of_cut_ahead(mention, message, out, parties);
             self.ready_ahead(&known, message, out, parties);
             text_out.replace(text, mention, ServerName::Numbered(known.id));
             self.on_deferred(&known.effects, parties);
@@ -258,6 +265,18 @@ impl Flow {
     ) {
         let before = (parties.server.pipeline.len(), self.batch);
         self.ready(statement, message, out, parties);
+        self.end_ahead(before, message, out, parties);
+    }
+
+    fn tell_of_cut_ahead(
+        &mut self,
+        mention: &Mention,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
+        let before = (parties.server.pipeline.len(), self.batch);
+        self.tell_of_cut(mention, message.body, message, out, parties);
         self.end_ahead(before, message, out, parties);
     }
 

@@ -13,10 +13,12 @@ fn filled(kinds: &[Kind]) -> Pipeline {
 #[test]
 fn what_an_error_skips_ends_at_the_sync() {
     let mut pipeline = filled(&[Kind::Parse, Kind::Bind, Kind::Sync, Kind::Bind]);
-    assert_eq!(pipeline.pop_skipped().unwrap().kind, Kind::Bind);
-    assert_eq!(pipeline.pop_skipped().unwrap().kind, Kind::Parse);
-    assert!(pipeline.pop_skipped().is_none());
+    assert_eq!(pipeline.put_skipped_last(), 2);
+    assert_eq!(pipeline.pop_latest().unwrap().kind, Kind::Bind);
+    assert_eq!(pipeline.pop_latest().unwrap().kind, Kind::Parse);
+    assert_eq!(pipeline.head().unwrap().kind, Kind::Sync);
     assert_eq!(pipeline.len(), 2);
+    assert_eq!(pipeline.put_skipped_last(), 0);
 }
 
 #[test]

@@ -4,8 +4,11 @@
 
 use crate::sql::{Lexer, Strings, words};
 
+use super::dynamic::{Joining, calls_unknown};
 use super::pieces::{Piece, Placed, pieces};
-use super::{Called, Effects, PinReason, Release, SETS_MAX, SettingEffect, UNDERSCORED, is, is_any, set};
+use super::{
+    Called, Effects, PinReason, Release, SETS_MAX, SchemaEffect, SettingEffect, UNDERSCORED, is, is_any, set,
+};
 
 /// Whether a text may leave something in its session of which nothing is known but that it is there: nobody else gets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,15 +24,28 @@ pub enum Remains {
 pub fn judge(language: &[u8], body: &[u8]) -> Effects {
     let mut effects = Effects::default();
     match language {
-        b"sql" => Reader::new(Language::Sql, &mut effects).text(body, Place::Statements),
-        b"plpgsql" => Reader::new(Language::Procedural, &mut effects).text(body, Place::Statements),
+        b"sql" => read(Language::Sql, body, &mut effects),
+        b"plpgsql" => read(Language::Procedural, body, &mut effects),
         _ if FOREIGN.iter().any(|known| language == known.as_bytes()) => foreign(body, &mut effects),
         b"c" => compiled(body, &mut effects),
         b"builtin" | b"internal" => builtin(body, &mut effects),
         // What stands there may be the name of something that lies elsewhere.
         _ => unknown(&mut effects),
     }
+    if effects.pins.contains(PinReason::TemporaryTable) {
+        // Nobody else sees the table.
+        effects.schema = SchemaEffect::None;
+    }
     effects
+}
+
+/// A body of statements. What a backslash does in it is for its function's settings to say, or for those of who calls it: where
+/// there is one, it does all that it may do either way.
+fn read(language: Language, body: &[u8], effects: &mut Effects) {
+    Reader::new(language, Strings::Conforming, effects).text(body, Place::Statements);
+    if memchr::memchr(b'\\', body).is_some() {
+        Reader::new(language, Strings::Backslash, effects).text(body, Place::Statements);
+    }
 }
 
 impl Effects {
@@ -37,7 +53,7 @@ impl Effects {
     pub fn take_in(&mut self, other: &Self) -> bool {
         let extent = |effects: &Self| {
             let flags = (effects.pins, effects.settings, effects.release, effects.literals);
-            (flags, effects.remains, effects.sets.len())
+            (flags, effects.remains, effects.schema, effects.sets.len())
         };
         let before = extent(self);
         self.pins = self.pins.union(other.pins);
@@ -45,6 +61,7 @@ impl Effects {
         self.release = self.release.max(other.release);
         self.remains = self.remains.max(other.remains);
         self.literals = self.literals.max(other.literals);
+        self.schema = self.schema.max(other.schema);
         if !self.pins.contains(PinReason::Setting) || self.sets.len() < SETS_MAX {
             for name in &other.sets {
                 if !self.sets.contains(name) {
@@ -162,14 +179,16 @@ enum Place {
 
 struct Reader<'e> {
     language: Language,
+    strings: Strings,
     effects: &'e mut Effects,
     depth: usize,
 }
 
 impl<'e> Reader<'e> {
-    fn new(language: Language, effects: &'e mut Effects) -> Self {
+    fn new(language: Language, strings: Strings, effects: &'e mut Effects) -> Self {
         Self {
             language,
+            strings,
             effects,
             depth: 0,
         }
@@ -180,7 +199,7 @@ impl<'e> Reader<'e> {
             return unknown(self.effects);
         }
         self.depth += 1;
-        let pieces = pieces(text);
+        let pieces = pieces(text, self.strings);
         for (at, placed) in pieces.iter().enumerate() {
             let before = at.checked_sub(1).and_then(|at| pieces.get(at));
             match &placed.piece {
@@ -235,11 +254,11 @@ impl<'e> Reader<'e> {
 
     fn statement(&mut self, word: &[u8], rest: &[u8], place: Place) {
         match word {
-            _ if is(word, "set") && (place == Place::Statements || names_whole(rest)) => {
+            _ if is(word, "set") && (place == Place::Statements || names_whole(rest, self.strings)) => {
                 self.effects.on_set(set::set(rest));
             }
             _ if is(word, "reset") && place == Place::Statements => {
-                let is_all = pieces(rest.get(..RESET_LEN_MAX).unwrap_or(rest))
+                let is_all = pieces(rest.get(..RESET_LEN_MAX).unwrap_or(rest), self.strings)
                     .first()
                     .is_some_and(|first| first.is_word("all"));
                 if is_all {
@@ -254,6 +273,10 @@ impl<'e> Reader<'e> {
             _ if is_any(word, &["prepare", "deallocate"]) => self.effects.pins.insert(PinReason::Prepare),
             _ if is_any(word, &["close", "drop", "discard"]) => self.effects.release = Release::Maybe,
             _ => {}
+        }
+        // Not what makes one: a trigger may do so for each row, IF NOT EXISTS.
+        if is_any(word, &["alter", "drop"]) {
+            self.effects.schema = SchemaEffect::Alters;
         }
     }
 
@@ -325,6 +348,15 @@ impl<'e> Reader<'e> {
         if !is_any(first, &HARMLESS) && !is_any(first, &TOLD) {
             return unknown(self.effects);
         }
+        let behind = pieces.get(start..at).unwrap_or_default();
+        let joining = if behind.iter().any(|placed| placed.is_word("format")) {
+            Joining::Format
+        } else {
+            Joining::Concatenation
+        };
+        if calls_unknown(pieces, at, joining) {
+            unknown(self.effects);
+        }
         self.text(value, Place::Pieces);
         for placed in pieces.iter().skip(at + 1) {
             match &placed.piece {
@@ -375,8 +407,8 @@ fn is_updated(pieces: &[Placed<'_>], at: usize) -> bool {
 }
 
 /// Whether what follows on `SET`, in a text that is put together, names the setting to its end.
-fn names_whole(rest: &[u8]) -> bool {
-    let pieces = pieces(rest);
+fn names_whole(rest: &[u8], strings: Strings) -> bool {
+    let pieces = pieces(rest, strings);
     let mut named = 0;
     for placed in &pieces {
         match placed.piece {

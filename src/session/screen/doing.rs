@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use crate::sql::{self, Kind, Lexer, Strings, Token, name_of, string_of};
 
 use super::{
-    CODE_DEPTH_MAX, CatalogEffect, Effects, PinReason, Words, body, inside, is, is_any, is_temporary_made,
-    set,
+    CODE_DEPTH_MAX, CatalogEffect, Effects, PinReason, SchemaEffect, Words, body, inside, is, is_any,
+    is_temporary_made, set,
 };
 
 /// The code of a `DO`, which is a string.
@@ -77,6 +77,9 @@ fn statements(effects: &mut Effects, code: &[u8], depth: usize) {
 fn word_of_code(effects: &mut Effects, token: &Token<'_>, rest: &[u8]) {
     if may_define(token.text) {
         effects.catalog = CatalogEffect::MayDefine;
+    }
+    if is_any(token.text, &["create", "alter", "drop"]) {
+        effects.schema = SchemaEffect::Alters;
     }
     match token.text {
         word if is(word, "set") => effects.on_set(set::set(rest)),

@@ -5,19 +5,22 @@
 mod body;
 mod database;
 mod doing;
+mod dynamic;
 mod pieces;
 mod pins;
+mod reset;
 mod sequence;
 mod set;
 mod words;
 
-use crate::sql;
+use crate::sql::{self, Lexer, Strings};
 
 use words::Words;
 
 pub use body::{Remains, judge};
 pub use database::{DatabaseEffect, vacated};
 pub use pins::Pins;
+pub use reset::{Reset, Span, reset};
 pub use sequence::SequenceEffect;
 
 /// Why a client keeps its server connection beyond a transaction.
@@ -128,7 +131,7 @@ pub enum CatalogEffect {
 }
 
 /// Whether a text alters what other texts name: `CREATE`, `ALTER`, `DROP`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SchemaEffect {
     #[default]
     None,
@@ -295,6 +298,23 @@ pub fn screen(text: &[u8]) -> Effects {
     effects
 }
 
+/// The same of a text that is prepared, and looked at once for all its uses: whether it is a `SELECT INTO`, too. Of a simple
+/// query that is told by its answer.
+#[must_use]
+pub fn screen_prepared(text: &[u8]) -> Effects {
+    let mut effects = screen(text);
+    let is_temporary = effects.pins.contains(PinReason::TemporaryTable);
+    if !is_temporary && starts(text.trim_ascii_start(), "select") && has_into(text) {
+        effects.schema = SchemaEffect::Alters;
+    }
+    effects
+}
+
+fn has_into(text: &[u8]) -> bool {
+    sql::words(text).any(|word| is(word, "into"))
+        && Lexer::new(text, Strings::Unknown).any(|token| token.is("into"))
+}
+
 /// The same where the names of prepared statements in it are followed: those pin nobody.
 #[must_use]
 pub fn screen_followed(text: &[u8]) -> Effects {
@@ -315,22 +335,44 @@ fn without_end(text: &[u8]) -> &[u8] {
 
 /// Looks at the statements behind the first, and at what is called.
 fn further(text: &[u8], effects: &mut Effects) {
-    let mut rest = text;
-    let mut count = 0;
-    while let Some(at) = memchr::memchr(b';', rest) {
-        rest = rest.get(at + 1..).unwrap_or_default();
-        count += 1;
-        if count > STATEMENTS_MAX {
-            effects.on_unknown();
-            return;
-        }
-        if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
-            break;
-        }
-        effects.block = BlockEffect::MayCommit;
-        effects.on_statement(rest);
+    if memchr::memchr(b';', text).is_some() && !statements_behind(text, effects) {
+        return;
     }
     inside(text, effects);
+}
+
+/// Looks at the statements behind the first. False: there are too many.
+fn statements_behind(text: &[u8], effects: &mut Effects) -> bool {
+    let mut tokens = Lexer::new(text, Strings::Unknown);
+    let (mut count, mut at) = (0, 0);
+    for token in tokens.by_ref() {
+        if token.is_sign(b";") && !statement_at(text, token.end(), &mut count, effects) {
+            return false;
+        }
+        at = token.start;
+    }
+    if tokens.is_sure() {
+        return true;
+    }
+    // What reaches to the end may have its own end before: then any semicolon in it may be one.
+    let rest = text.get(at..).unwrap_or_default();
+    memchr::memchr_iter(b';', rest).all(|found| statement_at(text, at + found + 1, &mut count, effects))
+}
+
+/// Looks at the statement that begins at a place behind a semicolon, if one does. False: it is one too many.
+fn statement_at(text: &[u8], at: usize, count: &mut usize, effects: &mut Effects) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+        return true;
+    }
+    *count += 1;
+    if *count > STATEMENTS_MAX {
+        effects.on_unknown();
+        return false;
+    }
+    effects.block = BlockEffect::MayCommit;
+    effects.on_statement(rest);
+    true
 }
 
 fn match_word(effects: &mut Effects, first: &[u8], words: &mut Words<'_>) {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::sql::{Kind, Lexer, Strings, name_of, string_of};
+use crate::sql::{Kind, Lexer, Strings, name_of, string_with};
 
 /// A piece of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +36,9 @@ impl Placed<'_> {
 }
 
 /// Cuts a text into its pieces. A literal without its end reaches to the end of the text.
-pub(super) fn pieces(text: &[u8]) -> Vec<Placed<'_>> {
+pub(super) fn pieces(text: &[u8], strings: Strings) -> Vec<Placed<'_>> {
     let mut found = Vec::new();
-    let mut tokens = Lexer::new(text, Strings::Conforming);
+    let mut tokens = Lexer::new(text, strings);
     while let Some(token) = tokens.next() {
         let piece = match token.kind {
             Kind::Word => Piece::Word(token.text),
@@ -47,7 +47,7 @@ pub(super) fn pieces(text: &[u8]) -> Vec<Placed<'_>> {
                 let open = || Cow::Borrowed(token.text.get(1..).unwrap_or_default());
                 Piece::Quoted(name_of(&token).unwrap_or_else(open))
             }
-            Kind::String(_) => string_of(&token).map_or(Piece::Coded, Piece::Literal),
+            Kind::String(_) => string_with(&token, strings).map_or(Piece::Coded, Piece::Literal),
             Kind::CodedName => Piece::Coded,
             Kind::Operator | Kind::Punctuation | Kind::Number | Kind::Parameter => Piece::Sign(token.text),
             Kind::Comment => continue,

@@ -178,7 +178,7 @@ pub(super) fn call(text: &[u8]) -> Set {
 }
 
 /// The tokens of a text, as far as it is looked at. What does not end there may have been meant to.
-fn tokens(text: &[u8]) -> Lexer<'_> {
+pub(super) fn tokens(text: &[u8]) -> Lexer<'_> {
     Lexer::new(text.get(..PATIENCE_MAX).unwrap_or(text), Strings::Unknown)
 }
 
@@ -191,7 +191,7 @@ fn is_sign(token: Option<Token<'_>>, known: &[u8]) -> bool {
 }
 
 /// A name of one part or more, which begins with this token.
-fn name<'a>(first: Option<Token<'a>>, tokens: &mut Lexer<'a>) -> Option<String> {
+pub(super) fn name<'a>(first: Option<Token<'a>>, tokens: &mut Lexer<'a>) -> Option<String> {
     let mut name = part(first)?;
     while is_sign(tokens.peek(), b".") {
         tokens.next();

@@ -28,6 +28,9 @@ fn statements_that_change_nothing_pass() {
         "ALTER ROLE a SET work_mem = 1",
         "SELECT attempt, contempt, temp_c FROM m",
         "RESET TimeZone",
+        "SELECT 'a; SET x = 1'; SELECT $$; LISTEN a$$, \"; LOAD 'x'\"; SELECT 2 -- ; RESET a",
+        "INSERT INTO t VALUES (E'\\'; SET x = 1'), ('\\s; SET x = 1')",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; LISTEN a; END $$",
         "DO $$ BEGIN PERFORM 1; END $$",
     ] {
         assert!(screen(text.as_bytes()).pins.is_empty(), "{text}");
@@ -238,5 +241,20 @@ fn what_forgets_prepared_statements_is_known() {
         ("DEALLOCATE a", NameEffect::None),
     ] {
         assert_eq!(screen(text.as_bytes()).names, effect, "{text}");
+    }
+}
+
+#[test]
+fn a_select_that_fills_a_table_alters_where_it_is_prepared() {
+    let alters = |text: &str| screen_prepared(text.as_bytes()).schema == SchemaEffect::Alters;
+    assert!(alters("SELECT 1 AS a INTO t"));
+    assert!(alters(" select 1 as a into t"));
+    for text in [
+        "SELECT 1 AS a INTO TEMP t",
+        "SELECT 'into' AS a",
+        "SELECT \"into\" FROM a -- into",
+        "WITH a AS (INSERT INTO t VALUES (1)) SELECT 1",
+    ] {
+        assert!(!alters(text), "{text}");
     }
 }

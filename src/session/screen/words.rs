@@ -1,6 +1,6 @@
 //! The words that a statement begins with.
 
-use crate::sql::{Kind, Lexer, Strings};
+use crate::sql::{Lexer, Strings};
 
 use super::PATIENCE_MAX;
 
@@ -49,19 +49,6 @@ impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let token = self.tokens.next()?;
-            match token.kind {
-                Kind::Word => return Some(token.text),
-                Kind::QuotedName => return token.text.get(1..token.text.len().saturating_sub(1)),
-                Kind::CodedName
-                | Kind::Comment
-                | Kind::String(_)
-                | Kind::Number
-                | Kind::Parameter
-                | Kind::Operator
-                | Kind::Punctuation => {}
-            }
-        }
+        self.tokens.find_map(|token| token.bare())
     }
 }

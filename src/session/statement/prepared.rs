@@ -3,17 +3,30 @@
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
+use super::Rows;
+
 /// What is prepared on one server connection.
 #[derive(Debug, Default)]
 pub struct ServerStatements {
-    /// Statement id to the time of its last use, by `clock`.
-    named: IndexMap<u64, u64, RandomState>,
+    /// By statement id.
+    named: IndexMap<u64, There, RandomState>,
     /// Where in `named` the last one used was found.
     recent: usize,
     clock: u64,
     /// The id of the unnamed statement, whoever parsed it.
     pub unnamed: Option<u64>,
+    /// What its rows are, as long as it is the same one.
+    unnamed_rows: Option<Rows>,
     trust: Trust,
+}
+
+/// A statement on the server.
+#[derive(Clone, Copy, Debug)]
+struct There {
+    /// The time of its last use, by `clock`.
+    used: u64,
+    /// What its rows are, if somebody has asked since it was prepared here.
+    rows: Option<Rows>,
 }
 
 /// Whether the list is known to be complete.
@@ -29,24 +42,66 @@ enum Trust {
 impl ServerStatements {
     /// Whether it is there; if so, it counts as used now.
     pub fn touch(&mut self, id: u64) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// The same, with rows that are what a client was told, if it was.
+    pub fn touch_as(&mut self, id: u64, told: Option<Rows>) -> bool {
+        let there = self.find(id);
+        there.is_some_and(|there| told.is_none() || there.rows == told)
+    }
+
+    fn find(&mut self, id: u64) -> Option<&mut There> {
         self.clock += 1;
-        if let Some((known, used)) = self.named.get_index_mut(self.recent)
-            && *known == id
-        {
-            *used = self.clock;
-            return true;
+        let clock = self.clock;
+        let is_recent = matches!(self.named.get_index(self.recent), Some((known, _)) if *known == id);
+        if !is_recent {
+            self.recent = self.named.get_index_of(&id)?;
         }
-        let Some((place, _, used)) = self.named.get_full_mut(&id) else {
-            return false;
-        };
-        *used = self.clock;
-        self.recent = place;
-        true
+        let (_, there) = self.named.get_index_mut(self.recent)?;
+        there.used = clock;
+        Some(there)
+    }
+
+    /// What the rows of a statement are, if that is known.
+    #[must_use]
+    pub fn rows(&self, id: u64) -> Option<Rows> {
+        self.named.get(&id)?.rows
+    }
+
+    /// The server has described a statement.
+    pub fn describe(&mut self, id: u64, rows: Option<Rows>) {
+        if let Some(there) = self.named.get_mut(&id) {
+            there.rows = rows;
+        }
+    }
+
+    /// What the rows of the unnamed statement are, if it is this one and that is known.
+    #[must_use]
+    pub fn unnamed_rows(&self, id: u64) -> Option<Rows> {
+        self.unnamed_rows.filter(|_| self.unnamed == Some(id))
+    }
+
+    /// The server has described the unnamed statement.
+    pub fn describe_unnamed(&mut self, id: u64, rows: Option<Rows>) {
+        if self.unnamed == Some(id) {
+            self.unnamed_rows = rows;
+        }
+    }
+
+    /// Another statement is the unnamed one, even if its text is the same.
+    pub fn replace_unnamed(&mut self, id: Option<u64>) -> Option<u64> {
+        self.unnamed_rows = None;
+        std::mem::replace(&mut self.unnamed, id)
     }
 
     pub fn insert(&mut self, id: u64) {
         self.clock += 1;
-        self.named.insert(id, self.clock);
+        let there = There {
+            used: self.clock,
+            rows: None,
+        };
+        self.named.insert(id, there);
     }
 
     pub fn remove(&mut self, id: u64) {
@@ -59,8 +114,8 @@ impl ServerStatements {
         if self.named.len() <= max {
             return None;
         }
-        let (id, used) = self.named.iter().min_by_key(|(_, used)| **used)?;
-        (*used <= batch).then_some(*id)
+        let (id, there) = self.named.iter().min_by_key(|(_, there)| there.used)?;
+        (there.used <= batch).then_some(*id)
     }
 
     /// The time of the last use so far: what is used later than this is used by the batch that begins here.

@@ -71,7 +71,7 @@ fn a_name_is_found_wherever_others_have_left_it() {
     let mut cache = StatementCache::new(0);
     let mut client = ClientStatements::default();
     for name in [b"a", b"b", b"c"] {
-        client.replace(name, Some(cache.intern(name)));
+        client.replace(name, Some(cache.intern(name).into()));
     }
     let id = |client: &ClientStatements, name: &[u8]| client.named(name).map(|found| found.id);
     let last = id(&client, b"c");

@@ -53,7 +53,7 @@ fn an_alteration_that_is_committed_later_counts_again() {
     rig.server(&[complete("ROLLBACK"), ready(b'I')]);
     assert!(rig.flow.take_altered());
     rig.client(&[query("select 1")]);
-    rig.server(&[complete("SELECT 1"), ready(b'I')]);
+    rig.server(&[row_description(), row("1"), complete("SELECT 1"), ready(b'I')]);
     assert!(!rig.flow.take_altered());
 }
 
@@ -108,4 +108,24 @@ fn an_error_names_a_statement_as_its_client_does() {
         got,
         [format!("ERROR 08P01: {}", said("mine")), "Ready I".to_owned()]
     );
+}
+
+#[test]
+fn a_simple_select_that_shows_no_rows_has_filled_a_table() {
+    let mut rig = prepared();
+    rig.client(&[query("select 1 as a into t")]);
+    rig.server(&[complete("SELECT 1"), ready(b'I')]);
+    assert!(rig.flow.take_altered());
+    rig.client(&[query("select 1; select 2")]);
+    let rows = [row_description(), row("1"), complete("SELECT 1")].concat();
+    rig.server(&[rows.clone(), rows.clone(), ready(b'I')]);
+    rig.client(&[bind("", "a"), execute(""), sync()]);
+    rig.server(&[bare(BIND_COMPLETE), row("1"), complete("SELECT 1"), ready(b'I')]);
+    assert!(!rig.flow.take_altered());
+    rig.client(&[query("select 1; select 2 into t")]);
+    rig.server(&[rows, complete("SELECT 1"), ready(b'I')]);
+    assert!(rig.flow.take_altered());
+    rig.client(&[query("select 1 into temp t")]);
+    rig.server(&[complete("SELECT 1"), ready(b'I')]);
+    assert!(!rig.flow.take_altered());
 }

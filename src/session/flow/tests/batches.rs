@@ -270,3 +270,47 @@ fn a_connection_is_not_cleaned_for_a_rollback_that_takes_no_reset_with_it() {
     rig.server(&[complete("BEGIN"), ready(b'T'), complete("ROLLBACK"), ready(b'I')]);
     assert_eq!(rig.server.hygiene, Hygiene::Clean);
 }
+
+#[test]
+fn a_batch_of_tens_of_thousands_is_undone_in_one_pass() {
+    let mut rig = Rig::new();
+    rig.client(&[parse("", "SELECT 0"), sync()]);
+    rig.server(&[bare(PARSE_COMPLETE), ready(b'I')]);
+    let before = (
+        rig.client.statements.unnamed.clone(),
+        rig.server.statements.unnamed,
+    );
+    let mut batch = vec![bind("", "missing")];
+    for number in 0..10_000 {
+        let sql = format!("SELECT {}", number % 7);
+        batch.extend([parse("", &sql), bind("", ""), execute("")]);
+    }
+    batch.push(sync());
+    rig.client(&batch);
+    assert_eq!(rig.server.pipeline.len(), batch.len());
+    rig.server(&[error("26000", "missing")]);
+    assert_eq!(rig.server.pipeline.len(), 1);
+    let after = (
+        rig.client.statements.unnamed.clone(),
+        rig.server.statements.unnamed,
+    );
+    assert_eq!(before.0.unwrap().id, after.0.unwrap().id);
+    assert_eq!(before.1, after.1);
+    // What a later batch goes back to, if it fails, is what this has gone back to.
+    rig.client(&[
+        sync(),
+        bind("", "missing"),
+        parse("", "SELECT 1"),
+        sync(),
+        parse("", "SELECT 2"),
+        sync(),
+    ]);
+    rig.server(&[
+        ready(b'I'),
+        ready(b'I'),
+        error("26000", "missing"),
+        ready(b'I'),
+        error("42601", "wrong"),
+    ]);
+    assert!(rig.client.statements.unnamed.is_none() && rig.server.statements.unnamed.is_none());
+}

@@ -233,3 +233,33 @@ fn a_copy_is_not_waited_for() {
     // Nonsense, and the server is to say so.
     assert_eq!(rig.client(&[query("COMMIT")]), ["Query COMMIT"]);
 }
+
+#[test]
+fn who_asks_for_channels_is_shown_its_own() {
+    let mut rig = Rig::new();
+    rig.flow.share_listening();
+    let ask = query("select pg_listening_channels()");
+    assert_eq!(rig.client(std::slice::from_ref(&ask)).len(), 1);
+    rig.server(&[row_description(), complete("SELECT 0"), ready(b'I')]);
+    let channels = [b"a".as_slice(), b"B\"c"].map(Arc::from);
+    rig.client.channels = Some(Box::new(channels.into()));
+    assert_eq!(
+        rig.client(&[ask.clone(), ask]),
+        [
+            "Query LISTEN \"B\"\"c\";LISTEN \"a\";",
+            "Query select pg_listening_channels()"
+        ]
+    );
+    let got = rig.server(&[
+        complete("LISTEN"),
+        complete("LISTEN"),
+        ready(b'I'),
+        row_description(),
+        row("a"),
+        complete("SELECT 1"),
+        ready(b'I'),
+    ]);
+    assert_eq!(got, ["RowDescription", "Row a", "Complete SELECT 1", "Ready I"]);
+    assert!(rig.flow.must_undo_listening());
+    assert!(rig.client.pinned().is_none());
+}

@@ -4,6 +4,7 @@ use super::super::{Attention, Naming};
 use super::rig::Rig;
 use super::tag;
 use super::wire::*;
+use crate::session::inquiry::Findings;
 use crate::session::screen::PinReason;
 use crate::session::{Hygiene, SessionError, settings};
 
@@ -120,6 +121,9 @@ fn a_setting_that_is_rolled_back_does_not_travel() {
 #[test]
 fn a_clients_own_settings_are_applied_without_a_word_to_it() {
     let mut rig = Rig::new();
+    let mut settings = crate::protocol::Parameters::new();
+    settings.set("TimeZone", "utc");
+    rig.client = crate::session::ClientSession::new(settings);
     let mut out = Vec::new();
     rig.flow.inject_query(
         "SELECT set_config('TimeZone', 'utc', false)",
@@ -145,6 +149,43 @@ fn a_clients_own_settings_are_applied_without_a_word_to_it() {
 }
 
 #[test]
+fn a_value_that_nobody_has_set_is_the_servers_own_and_is_told() {
+    let mut rig = Rig::new();
+    let mut out = Vec::new();
+    rig.flow.inject_query("UNLISTEN *", &mut rig.server, &mut out);
+    let answer = [
+        complete("UNLISTEN"),
+        parameter("TimeZone", "Asia/Tokyo"),
+        ready(b'I'),
+    ];
+    assert_eq!(rig.server(&answer), ["Parameter TimeZone = Asia/Tokyo"]);
+    assert_eq!(rig.server.base.value("TimeZone"), Some("Asia/Tokyo"));
+    assert!(rig.client.settings.is_empty());
+    // Behind a request of the client's, the server is asked.
+    rig.client(&[query("SELECT 1")]);
+    let answer = [
+        complete("SELECT 1"),
+        parameter("TimeZone", "Europe/Berlin"),
+        ready(b'I'),
+    ];
+    assert_eq!(rig.server(&answer)[1], "Parameter TimeZone = Europe/Berlin");
+    let asked = rig.client.inquiry.take().unwrap().sql();
+    assert!(asked.contains("current_setting(E'timezone',true)") && asked.contains("pg_settings"));
+    let findings = Findings {
+        values: vec![("timezone".into(), Some("Europe/Berlin".into()))],
+        defaults: vec!["TimeZone".into()],
+        ..Findings::default()
+    };
+    rig.client.on_found(&mut rig.server, &findings);
+    assert!(rig.client.settings.is_empty() && rig.server.applied.is_empty());
+    assert_eq!(rig.server.base.value("TimeZone"), Some("Europe/Berlin"));
+    // What was said to set something is not asked for.
+    rig.client(&[query("SET TimeZone = 'UTC'")]);
+    rig.server(&[complete("SET"), parameter("TimeZone", "UTC"), ready(b'I')]);
+    assert!(rig.client.inquiry.is_none());
+}
+
+#[test]
 fn discard_all_goes_back_to_the_settings_of_the_start() {
     let mut rig = Rig::new();
     rig.client = crate::session::ClientSession::new({
@@ -156,15 +197,41 @@ fn discard_all_goes_back_to_the_settings_of_the_start() {
     rig.client(&[query("create temp table a (b int)")]);
     rig.server(&[complete("CREATE TABLE"), ready(b'I')]);
     assert_eq!(rig.client.pinned(), Some(PinReason::TemporaryTable));
-    rig.client(&[query("discard all")]);
-    rig.server(&[complete("DISCARD ALL"), parameter("TimeZone", "UTC"), ready(b'I')]);
+    assert_eq!(
+        rig.client(&[query("discard all")]),
+        [
+            "Parse : discard all",
+            "Bind  ",
+            "Execute ",
+            "Close S",
+            "Close Spgweir_aside",
+            "Parse pgweir_aside: SELECT pg_catalog.set_config(E'TimeZone',E'Asia/Tokyo',false)",
+            "Bind pgweir_sql pgweir_aside",
+            "Execute pgweir_sql",
+            "Close Ppgweir_sql",
+            "Close Spgweir_aside",
+            "Sync"
+        ]
+    );
+    let mut answer = vec![
+        bare(tag::PARSE_COMPLETE),
+        bare(tag::BIND_COMPLETE),
+        complete("DISCARD ALL"),
+    ];
+    answer.extend(set_aside());
+    answer.push(parameter("TimeZone", "Asia/Tokyo"));
+    answer.push(ready(b'I'));
+    assert_eq!(
+        rig.server(&answer),
+        [
+            "Complete DISCARD ALL",
+            "Parameter TimeZone = Asia/Tokyo",
+            "Ready I"
+        ]
+    );
     assert_eq!(rig.client.pinned(), None);
     assert_eq!(rig.client.settings.value("TimeZone"), Some("Asia/Tokyo"));
-    assert!(
-        settings::difference(&mut rig.client, &mut rig.server)
-            .unwrap()
-            .contains("Asia/Tokyo")
-    );
+    assert_eq!(settings::difference(&mut rig.client, &mut rig.server), None);
 }
 
 #[test]
@@ -361,16 +428,86 @@ fn a_notification_ahead_of_an_answer_that_goes_nowhere_is_passed_on() {
 
 #[test]
 fn the_settings_of_the_start_are_there_again_before_what_follows_a_reset_of_everything() {
-    for text in ["discard all", "reset all"] {
-        let mut rig = Rig::new();
-        let mut startup = crate::protocol::Parameters::new();
-        startup.set("work_mem", "1MB");
-        rig.client = crate::session::ClientSession::new(startup);
-        settings::on_applied(&rig.client, &mut rig.server);
-        assert_eq!(rig.client(&[query(text), query("show work_mem")]).len(), 1);
+    for (text, command) in [("select 1; reset all", "RESET"), ("discard all", "DISCARD ALL")] {
+        let mut rig = starting_with("work_mem", "1MB");
+        let sent = rig.client(&[query(text), query("show work_mem")]);
+        assert!(!sent.iter().any(|message| message.contains("show")), "{sent:?}");
         assert!(rig.flow.is_held());
-        rig.server(&[complete(&text.to_uppercase()), ready(b'I')]);
+        if sent.len() == 1 {
+            rig.server(&[complete("SELECT 1"), complete(command), ready(b'I')]);
+            assert!(settings::difference(&mut rig.client, &mut rig.server).is_some());
+        } else {
+            let mut answer = vec![
+                bare(tag::PARSE_COMPLETE),
+                bare(tag::BIND_COMPLETE),
+                complete(command),
+            ];
+            answer.extend(set_aside());
+            answer.push(ready(b'I'));
+            rig.server(&answer);
+        }
         assert!(rig.is_at_rest());
-        assert!(settings::difference(&mut rig.client, &mut rig.server).is_some());
     }
+}
+
+#[test]
+fn a_reset_of_what_its_client_has_not_started_with_passes_as_it_comes() {
+    let mut rig = starting_with("work_mem", "1MB");
+    for text in [
+        "reset lock_timeout",
+        "reset role",
+        "reset transaction isolation level",
+    ] {
+        assert_eq!(rig.client(&[query(text)]), [format!("Query {text}")]);
+        rig.server(&[complete("RESET"), ready(b'I')]);
+    }
+}
+
+#[test]
+fn what_a_reset_goes_back_to_is_set_behind_each_use_of_a_statement() {
+    let mut rig = starting_with("work_mem", "1MB");
+    rig.client(&[parse("s", "reset work_mem"), sync()]);
+    rig.server(&[bare(tag::PARSE_COMPLETE), ready(b'I')]);
+    for _ in 0..2 {
+        let sent = rig.client(&[bind("p", "s"), execute("p"), sync()]);
+        let set = "SELECT pg_catalog.set_config(E'work_mem',E'1MB',false)";
+        assert_eq!(sent[1], "Execute p");
+        assert_eq!(sent[3], format!("Parse pgweir_aside: {set}"));
+        let mut answer = vec![bare(tag::BIND_COMPLETE), complete("RESET")];
+        answer.extend(set_aside().split_off(1));
+        answer.push(ready(b'I'));
+        assert_eq!(rig.server(&answer), ["BindComplete", "Complete RESET", "Ready I"]);
+    }
+}
+
+#[test]
+fn what_a_reset_that_fails_would_have_gone_back_to_is_not_set() {
+    let mut rig = starting_with("work_mem", "1MB");
+    rig.client(&[query("reset work_mem")]);
+    let answer = [error("57014", "canceling"), ready(b'I')];
+    assert_eq!(rig.server(&answer), ["ERROR 57014: canceling", "Ready I"]);
+    assert!(rig.is_at_rest());
+}
+
+fn starting_with(name: &str, value: &str) -> Rig {
+    let mut rig = Rig::new();
+    let mut startup = crate::protocol::Parameters::new();
+    startup.set(name, value);
+    rig.client = crate::session::ClientSession::new(startup);
+    settings::on_applied(&rig.client, &mut rig.server);
+    rig
+}
+
+/// The answers to what is set aside, with that to the `Close` of the client's own statement.
+fn set_aside() -> Vec<Vec<u8>> {
+    vec![
+        bare(tag::CLOSE_COMPLETE),
+        bare(tag::CLOSE_COMPLETE),
+        bare(tag::PARSE_COMPLETE),
+        bare(tag::BIND_COMPLETE),
+        row("1MB"),
+        complete("SELECT 1"),
+        bare(tag::CLOSE_COMPLETE),
+        bare(tag::CLOSE_COMPLETE),
+    ]
 }

@@ -7,7 +7,7 @@ use crate::session::ClientSession;
 use crate::session::screen::PinReason;
 
 /// A client that has prepared `a` by SQL, on a server connection that has it as `pgweir_2`.
-fn prepared() -> Rig {
+pub(super) fn prepared() -> Rig {
     let mut rig = Rig::new();
     let sent = rig.client(&[query("PREPARE a AS SELECT 1")]);
     assert_eq!(sent, ["Query PREPARE pgweir_2 AS SELECT 1"]);
@@ -179,15 +179,33 @@ fn what_cannot_be_prepared_elsewhere_fails_with_the_servers_reason_once() {
 #[test]
 fn a_name_taken_and_a_name_unknown_are_refused_in_their_place() {
     let mut rig = prepared();
+    let none = error("26000", "prepared statement \"pgweir_none\" does not exist");
+    let taken = ["ERROR 42P05: prepared statement \"a\" already exists", "Ready E"];
+    // The server looks at the statement first.
+    assert_eq!(
+        rig.client(&[query("PREPARE a AS SELECT 2")]),
+        [
+            "Parse : PREPARE pgweir_3 AS SELECT 2",
+            "Bind  ",
+            "Execute ",
+            "Describe Spgweir_none",
+            "Sync"
+        ]
+    );
+    let looked = [
+        bare(PARSE_COMPLETE),
+        bare(BIND_COMPLETE),
+        complete("PREPARE"),
+        none.clone(),
+        ready(b'E'),
+    ];
+    assert_eq!(rig.server(&looked), taken);
+    // What it has is right.
     assert_eq!(
         rig.client(&[query("PREPARE a AS SELECT 2")]),
         ["Query EXECUTE pgweir_none"]
     );
-    let none = error("26000", "prepared statement \"pgweir_none\" does not exist");
-    assert_eq!(
-        rig.server(&[none.clone(), ready(b'E')]),
-        ["ERROR 42P05: prepared statement \"a\" already exists", "Ready E"]
-    );
+    assert_eq!(rig.server(&[none.clone(), ready(b'E')]), taken);
     // Whether the server has it under this name, it knows itself; but not by a name like ours.
     for text in ["EXECUTE x", "DEALLOCATE x"] {
         assert_eq!(rig.client(&[query(text)]), [format!("Query {text}")]);
@@ -476,10 +494,11 @@ fn a_batch_that_fails_takes_back_what_its_portals_did_to_names() {
     rig.server(&[complete("SELECT 1"), ready(b'I')]);
     // A name that is taken is refused when the portal is executed.
     let sent = rig.client(&[run("PREPARE a AS SELECT 3"), sync()]);
-    assert_eq!(sent[2..], ["Describe Spgweir_none", "Sync"]);
+    assert_eq!(sent[2..], ["Execute ", "Describe Spgweir_none", "Sync"]);
     let got = rig.server(&[
         bare(PARSE_COMPLETE),
         bare(BIND_COMPLETE),
+        complete("PREPARE"),
         error("26000", "none"),
         ready(b'I'),
     ]);

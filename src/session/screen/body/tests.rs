@@ -139,6 +139,45 @@ const PINNING: &[(&str, &str, PinReason)] = &[
     ),
     ("plpgsql", "BEGIN PERFORM E'a'\n'\\''; RESET ALL; END", Setting),
     ("plpgsql", "BEGIN EXECUTE U&'\\0053ET a = 1'; END", Setting),
+    ("plpgsql", "BEGIN EXECUTE format('SELECT %I()', f); END", Setting),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE format('SELECT a FROM %1$I.%2$s ($1)', s, f) USING x; END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE format('INSERT INTO %I (a) SELECT app.\"%s\"(1)', t, f); END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT do_' || quote_ident(f) || '(1)' INTO x; END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE concat('SELECT ', f, '()'); END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT ' || expression INTO x; END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN EXECUTE format('SELECT %s', x); END", Setting),
+    (
+        "plpgsql",
+        "BEGIN PERFORM 'a\\''; SET a.b = 1; --'; RESET ALL; END",
+        Setting,
+    ),
+    (
+        "plpgsql",
+        "BEGIN PERFORM 'a\\'; RESET ALL; PERFORM 'b'; END",
+        Setting,
+    ),
+    ("plpgsql", "BEGIN PERFORM 'a\\''; RESET ALL; --'; END", Setting),
+    ("plpgsql", "BEGIN EXECUTE 'R\\x45SET ALL'; END", Setting),
     ("plperl", "spi_exec_query($_[0]);", Setting),
     ("java", "com.example.Main.run", Setting),
     ("sql", "SELECT pg_advisory_lock(42)", AdvisoryLock),
@@ -186,6 +225,13 @@ fn most_bodies_are_harmless() {
         "BEGIN NEW.updated_at := now(); UPDATE t SET a = 1 WHERE b = 2; RETURN NEW; END",
         "BEGIN EXECUTE format('INSERT INTO %I VALUES ($1)', name) USING NEW; RETURN NULL; END",
         "DECLARE q text; BEGIN q := 'CREATE TABLE ' || name || ' ()'; EXECUTE q; END",
+        "BEGIN EXECUTE format('INSERT INTO %I.%I (a, b) VALUES (%L, f($1))', s, t, v) USING x; END",
+        "BEGIN EXECUTE format('SELECT count(*), %s FROM %I WHERE a IN (%s)', c, t, v); END",
+        "BEGIN EXECUTE format('CREATE INDEX %I ON %s (%I)', i, t, c); END",
+        "BEGIN EXECUTE 'SELECT ' || quote_literal(x); END",
+        "BEGIN EXECUTE 'INSERT INTO ' || t::text || ' (a) ' || 'VALUES (1)'; END",
+        "BEGIN EXECUTE 'SELECT ' || array_to_string(c, ', ') || ' FROM t WHERE a = any ($1)' USING x; END",
+        "BEGIN PERFORM regexp_replace(a, '\\s+', ' ') WHERE b LIKE 'x!%' ESCAPE '\\'; END",
         "BEGIN GRANT EXECUTE ON FUNCTION f() TO web; END",
         "BEGIN PERFORM pg_advisory_xact_lock(1); END",
         "DECLARE temp int; BEGIN temp := 1; INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2; END",
@@ -265,4 +311,20 @@ fn a_function_of_the_servers_under_another_name_is_told_by_its_own() {
     }
     assert!(judge(b"internal", b"array_agg_transfn").are_none());
     assert_eq!(judge(b"builtin", b"pg_advisory_unlock").release, Release::Maybe);
+}
+
+#[test]
+fn a_body_that_alters_what_texts_name_is_one_for_all() {
+    let altering = |body: &str| judge(b"plpgsql", body.as_bytes()).schema == SchemaEffect::Alters;
+    assert!(altering("BEGIN ALTER TABLE t ADD b int; END"));
+    assert!(altering(
+        "BEGIN IF a THEN EXECUTE format('DROP TABLE %I', b); END IF; END"
+    ));
+    for body in [
+        "BEGIN CREATE TABLE IF NOT EXISTS t (a int); END",
+        "BEGIN DROP TABLE IF EXISTS t; CREATE TEMP TABLE t (a int); END",
+        "BEGIN INSERT INTO notes VALUES ('alter'); END",
+    ] {
+        assert!(!altering(body), "{body}");
+    }
 }
