@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::pool::health::{self, Ward};
@@ -21,7 +21,31 @@ use super::alarm::{Alarm, Gone};
 #[derive(Debug)]
 pub(super) struct Wards {
     alarms: mpsc::Sender<Gone>,
-    lists: Option<mpsc::UnboundedSender<Vec<Ward>>>,
+    list: Option<Arc<List>>,
+}
+
+/// What is to be looked after from now on. A later list takes the place of one that nobody has taken yet.
+#[derive(Debug, Default)]
+struct List {
+    latest: Mutex<Option<Vec<Ward>>>,
+    told: Notify,
+}
+
+impl List {
+    fn put(&self, wards: Vec<Ward>) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(wards);
+        self.told.notify_one();
+    }
+
+    async fn take(&self) -> Vec<Ward> {
+        loop {
+            self.told.notified().await;
+            let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(wards) = latest {
+                return wards;
+            }
+        }
+    }
 }
 
 impl Wards {
@@ -29,7 +53,7 @@ impl Wards {
     pub(super) fn new(alarms: &mpsc::Sender<Gone>) -> Self {
         Self {
             alarms: alarms.clone(),
-            lists: None,
+            list: None,
         }
     }
 
@@ -45,22 +69,23 @@ impl Wards {
                 None => hub.registry.close_realm(name),
             }
         }
-        if self.lists.is_none() {
+        if self.list.is_none() {
             if wards.is_empty() {
                 return Ok(());
             }
-            self.lists = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
+            self.list = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
         }
-        if let Some(lists) = &self.lists {
+        if let Some(list) = &self.list {
             // Were the thread gone, the alarm would have rung.
-            let _ = lists.send(wards);
+            list.put(wards);
         }
         Ok(())
     }
 }
 
-fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
-    let (sender, mut lists) = mpsc::unbounded_channel::<Vec<Ward>>();
+fn start(alarm: Alarm) -> io::Result<Arc<List>> {
+    let list = Arc::new(List::default());
+    let lists = Arc::clone(&list);
     let work = move || -> io::Result<()> {
         let runtime = RuntimeBuilder::new_current_thread()
             .enable_all()
@@ -68,21 +93,21 @@ fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
         let _alarm = alarm;
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
-            while let Some(wards) = lists.recv().await {
+            loop {
+                let wards = lists.take().await;
                 tasks.shutdown().await;
                 for ward in wards {
                     tasks.spawn_local(health::look_after(ward));
                 }
             }
-        });
-        Ok(())
+        })
     };
     Builder::new().name("health".to_owned()).spawn(move || {
         if let Err(error) = work() {
             tracing::error!("nobody looks after the servers: {error}");
         }
     })?;
-    Ok(sender)
+    Ok(list)
 }
 
 fn ward(

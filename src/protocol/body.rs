@@ -52,15 +52,13 @@ impl<'a> ErrorFields<'a> {
     /// far, a conflict with what it replays, and the end of the server.
     #[must_use]
     pub fn is_of_standby(&self) -> bool {
-        let code = self.code.as_str().as_bytes();
-        let is_class = |class: &[u8]| code.starts_with(class);
-        matches!(
-            code,
-            b"0A000" | b"25006" | b"55000" | b"XX000" | b"3D000" | b"3F000"
-        ) || is_class(b"40")
-            || is_class(b"42")
-            || is_class(b"57P")
-            || is_class(b"08")
+        let is_missing = matches!(
+            self.code,
+            SqlState::INVALID_DATABASE | SqlState::INVALID_SCHEMA_NAME
+        );
+        let classes = ["08", "40", "42", "57P"];
+        let is_of_class = || classes.iter().any(|class| self.code.as_str().starts_with(class));
+        self.code.is_of_replica() || is_missing || is_of_class()
     }
 
     /// Whether the server ends the connection after it.

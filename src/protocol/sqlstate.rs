@@ -26,6 +26,7 @@ impl SqlState {
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     pub const INVALID_CURSOR_NAME: Self = Self(*b"34000");
     pub const INVALID_DATABASE: Self = Self(*b"3D000");
+    pub const INVALID_SCHEMA_NAME: Self = Self(*b"3F000");
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");

@@ -23,6 +23,7 @@ mod slow;
 pub mod texts;
 pub mod vacancy;
 pub mod wait;
+mod way;
 pub mod welcome;
 
 use std::future::poll_fn;

@@ -76,10 +76,7 @@ impl Exchange {
             self.flow.on_server(input, out, &mut parties)
         };
         if self.flow.take_altered() {
-            client.pool.shared.accounts().database.on_altered();
-            if let Some(routing) = &client.routing {
-                routing.on_altered();
-            }
+            client.on_altered();
         }
         if self.flow.take_relabelled() {
             client.show_application_name();

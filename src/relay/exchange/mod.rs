@@ -214,11 +214,9 @@ impl Exchange {
                     return Poll::Ready(end);
                 }
             }
-            if client.routing.is_some() && self.must_judge(client) {
-                match self.judge(client, cx) {
-                    Ok(judged) => moved |= judged,
-                    Err(end) => return Poll::Ready(end),
-                }
+            match self.judge_waiting(client, cx) {
+                Ok(judged) => moved |= judged,
+                Err(end) => return Poll::Ready(end),
             }
             if moved && self.flow.is_held() && !self.is_holding() && !self.is_tidying() {
                 // What it waited for may have come.

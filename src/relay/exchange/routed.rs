@@ -15,7 +15,7 @@ use super::{End, Exchange, Stage};
 
 impl Exchange {
     /// Whether something of the client's waits to be judged, and could be passed on.
-    pub(super) fn must_judge(&mut self, client: &Client) -> bool {
+    fn must_judge(&mut self, client: &Client) -> bool {
         let judges = client
             .routing
             .as_ref()
@@ -51,11 +51,22 @@ impl Exchange {
             && !self.flow.is_in_batch()
     }
 
-    /// Judges what the client has sent, and passes it on. Says whether something was moved.
+    /// Where something of the client's waits to be judged, judges it and passes it on. Says whether something was moved.
     ///
     /// # Errors
     /// It may not be carried out here.
-    pub(super) fn judge(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+    pub(super) fn judge_waiting(
+        &mut self,
+        client: &mut Client,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<bool, End> {
+        if client.routing.is_none() || !self.must_judge(client) {
+            return Ok(false);
+        }
+        self.judge(client, cx)
+    }
+
+    fn judge(&mut self, client: &mut Client, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         let context = Rc::clone(&client.context);
         let Some(routing) = &mut client.routing else {
             return Ok(false);

@@ -244,7 +244,7 @@ impl Flow {
         let own = match statement.effects.names {
             NameEffect::Forgets if is_refused => None,
             NameEffect::Forgets => Some(Act::Forget { restoring }),
-            _ => restoring.map(Act::Restore),
+            NameEffect::None | NameEffect::MayForget => restoring.map(Act::Restore),
         };
         if let Some(act) = run.act.or(own) {
             let acts = &mut self.sql.get_or_insert_default().acts;
