@@ -332,10 +332,21 @@ fn complete(out: &mut Vec<u8>) {
     frame.end(out);
 }
 
-/// Says what `SHOW pgweir.lsn` means, in words of a server's.
-pub const POSITION: &[u8] =
-    b"SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
-    ELSE pg_catalog.pg_current_wal_insert_lsn() END::pg_catalog.text AS \"pgweir.lsn\"";
+/// Says what `SHOW pgweir.lsn` means, in words of a server's: the end of the last record, without the head of a page that may stand
+/// behind it, as no standby counts that as replayed. A standby that has more to replay may show a little of it before it counts it.
+/// Operators are PostgreSQL's own, whatever the session's path is.
+pub const POSITION: &[u8] = b"SELECT CASE \
+    WHEN r THEN CASE WHEN COALESCE(received OPERATOR(pg_catalog.<>) l, true) THEN l OPERATOR(pg_catalog.+) 1 ELSE l END \
+    WHEN pg_catalog.mod(o, s) OPERATOR(pg_catalog.=) 40 THEN l OPERATOR(pg_catalog.-) 40 \
+    WHEN pg_catalog.mod(o, s) OPERATOR(pg_catalog.>) 40 AND pg_catalog.mod(o, p) OPERATOR(pg_catalog.=) 24 \
+        THEN l OPERATOR(pg_catalog.-) 24 \
+    ELSE l END::pg_catalog.text AS \"pgweir.lsn\" \
+    FROM (SELECT r, received, l, l OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn AS o, s, p FROM (SELECT r, \
+        CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END AS l, \
+        CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() END AS received, \
+        pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))::pg_catalog.numeric AS s, \
+        pg_catalog.current_setting('wal_block_size')::pg_catalog.numeric AS p \
+        FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) AS a) AS b) AS c";
 
 const COLUMNS: [&str; 4] = ["shard", "role", "server", "reason"];
 /// `text`, in `pg_type.dat`.
