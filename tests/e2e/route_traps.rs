@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use crate::harness::house::House as Shared;
 use crate::harness::{Pgweir, Postgres, Proxy, Wire};
 use crate::routes::{House, role, route};
 
@@ -12,6 +13,40 @@ fn in_a_transaction_on_a_replica(house: &House) -> Wire {
     client.query("SELECT v FROM t WHERE id = 1");
     assert_eq!(role(&mut client), "replica");
     client
+}
+
+#[test]
+fn a_full_replica_is_passed_over_and_when_all_are_full_one_is_waited_for() {
+    let keys = "pool_size = 1\nread_consistency = \"none\"";
+    let house = Shared::new(2, "CREATE TABLE t AS SELECT 1 AS id, 0 AS v", keys);
+    let server = |client: &mut Wire| route(client).last().unwrap()[2].clone();
+    let hold = || {
+        let mut client = house.client();
+        client.query("BEGIN READ ONLY");
+        client.query("SELECT v FROM t");
+        assert_eq!(role(&mut client), "replica");
+        client
+    };
+    let mut first = hold();
+    let taken = server(&mut first);
+    let mut reader = house.client();
+    for _ in 0..20 {
+        assert_eq!(reader.value("SELECT v FROM t WHERE id = 1"), "0");
+        assert_eq!(role(&mut reader), "replica");
+        assert_ne!(server(&mut reader), taken);
+    }
+    let mut second = hold();
+    assert_ne!(server(&mut second), taken);
+    reader.send_query("SELECT v FROM t");
+    let mut console = house.console();
+    house.wait_until("the reader waits", || {
+        let all = console.rows("SHOW POOLS");
+        all.iter().any(|row| row[0] == "app" && row[3] == "1")
+    });
+    first.query("COMMIT");
+    second.query("COMMIT");
+    reader.read_until_ready();
+    assert_eq!(role(&mut reader), "replica");
 }
 
 fn send_prepared(client: &mut Wire, sql: &str, values: &[Option<&str>]) {

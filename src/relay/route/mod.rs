@@ -20,7 +20,7 @@ use crate::session::batch::{self, Extent};
 use crate::session::client::Block;
 use crate::session::directive::Role;
 use crate::session::question::RouteRow;
-use crate::topology::{Choice, Consistency, Does, Reads, Sight, Use, View, Why, choice};
+use crate::topology::{Choice, Consistency, Does, Load, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope};
 pub use judge::{Admitted, Refused};
@@ -259,13 +259,16 @@ impl Routing {
 
     fn choose(&mut self, view: &View, wish: Wish) -> Choice {
         let pools = &self.pools;
-        let load = |place: usize| pools.get(place).map_or(0, |pool| pool.shared.active());
+        let load = Load {
+            active: &|place| pools.get(place).map_or(0, |pool| pool.shared.active()),
+            has_room: &|place| pools.get(place).is_none_or(|pool| pool.has_room()),
+        };
         let mut rules = self.realm.cluster.rules();
         if wish.role == Some(Role::Replica) && matches!(rules.reads, Reads::Any | Reads::Primary) {
             rules.reads = Reads::Replica;
         }
         self.sight.set_floor(wish.floor);
-        choice::choose(view, rules, &mut self.sight, &self.realm.cluster.turn, &load)
+        choice::choose(view, rules, &mut self.sight, &self.realm.cluster.turn, load)
     }
 
     /// The way to the primary.
