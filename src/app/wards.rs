@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
@@ -21,7 +21,22 @@ use super::alarm::{Alarm, Gone};
 #[derive(Debug)]
 pub(super) struct Wards {
     alarms: mpsc::Sender<Gone>,
-    lists: Option<mpsc::UnboundedSender<Vec<Ward>>>,
+    board: Option<Board>,
+}
+
+/// What the thread is to look after next. What was not taken up is replaced by what comes then: only the last counts.
+#[derive(Debug)]
+struct Board {
+    list: Arc<Mutex<Option<Vec<Ward>>>>,
+    bell: mpsc::Sender<()>,
+}
+
+impl Board {
+    fn post(&self, wards: Vec<Ward>) {
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = Some(wards);
+        // Where it has rung already, what is there will be found. Were the thread gone, the alarm would have rung.
+        let _ = self.bell.try_send(());
+    }
 }
 
 impl Wards {
@@ -29,7 +44,7 @@ impl Wards {
     pub(super) fn new(alarms: &mpsc::Sender<Gone>) -> Self {
         Self {
             alarms: alarms.clone(),
-            lists: None,
+            board: None,
         }
     }
 
@@ -45,22 +60,26 @@ impl Wards {
                 None => hub.registry.close_realm(name),
             }
         }
-        if self.lists.is_none() {
+        if self.board.is_none() {
             if wards.is_empty() {
                 return Ok(());
             }
-            self.lists = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
+            self.board = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
         }
-        if let Some(lists) = &self.lists {
-            // Were the thread gone, the alarm would have rung.
-            let _ = lists.send(wards);
+        if let Some(board) = &self.board {
+            board.post(wards);
         }
         Ok(())
     }
 }
 
-fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
-    let (sender, mut lists) = mpsc::unbounded_channel::<Vec<Ward>>();
+fn start(alarm: Alarm) -> io::Result<Board> {
+    let (bell, mut rings) = mpsc::channel(1);
+    let list = Arc::new(Mutex::new(None));
+    let board = Board {
+        list: Arc::clone(&list),
+        bell,
+    };
     let work = move || -> io::Result<()> {
         let runtime = RuntimeBuilder::new_current_thread()
             .enable_all()
@@ -68,7 +87,9 @@ fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
         let _alarm = alarm;
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
-            while let Some(wards) = lists.recv().await {
+            while rings.recv().await.is_some() {
+                let wards = list.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let Some(wards) = wards else { continue };
                 tasks.shutdown().await;
                 for ward in wards {
                     tasks.spawn_local(health::look_after(ward));
@@ -82,7 +103,7 @@ fn start(alarm: Alarm) -> io::Result<mpsc::UnboundedSender<Vec<Ward>>> {
             tracing::error!("nobody looks after the servers: {error}");
         }
     })?;
-    Ok(sender)
+    Ok(board)
 }
 
 fn ward(
