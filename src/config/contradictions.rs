@@ -148,7 +148,9 @@ fn note_query_user(reader: &mut Reader<'_>, config: &Config, name: &str, databas
 
 /// Servers are asked how they are by the users of their URLs; clients' own may be passed through by nobody else.
 fn note_replica_users(reader: &mut Reader<'_>, name: &str, database: &Database) {
-    let Some(replicas) = &database.replicas else { return };
+    let Some(replicas) = &database.replicas else {
+        return;
+    };
     let (url, list) = (
         format!("databases.{name}.url"),
         format!("databases.{name}.read_replicas"),
@@ -157,7 +159,9 @@ fn note_replica_users(reader: &mut Reader<'_>, name: &str, database: &Database) 
         return;
     }
     let message = |what: &str| {
-        format!("\"read_replicas\" needs a user in {what}: somebody has to ask each server how it is, before any client comes")
+        format!(
+            "\"read_replicas\" needs a user in {what}: somebody has to ask each server how it is, before any client comes"
+        )
     };
     if database.url.user.is_none() {
         reader.contradiction(&[&url, &list], message("\"url\""));

@@ -203,7 +203,6 @@ impl Ticket {
     }
 
     /// Ends when something is known anew after this was called.
-    #[must_use]
     pub fn heard(&self) -> OwnedNotified {
         self.realm.cluster.heard()
     }

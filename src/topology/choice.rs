@@ -519,7 +519,10 @@ mod tests {
                 ..IDLE
             };
             let counts = places(none_has);
-            assert!(counts[0] == 0 && counts[1..].iter().all(|count| *count > 0), "{counts:?}");
+            assert!(
+                counts[0] == 0 && counts[1..].iter().all(|count| *count > 0),
+                "{counts:?}"
+            );
         }
     }
 }
