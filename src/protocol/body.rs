@@ -48,17 +48,16 @@ impl<'a> ErrorFields<'a> {
         fields
     }
 
-    /// Whether it is one that a primary might not give for a statement that only reads: what a standby refuses, what it lacks so
-    /// far, a conflict with what it replays, and the end of the server.
+    /// Whether it is one that a primary might not give for a statement that only reads: what a standby refuses (whose words are
+    /// translated: the code alone tells), a definition that it has not replayed, a conflict with what it replays, and the end of
+    /// the server.
     #[must_use]
     pub fn is_of_standby(&self) -> bool {
         let code = self.code.as_str().as_bytes();
         let is_class = |class: &[u8]| code.starts_with(class);
-        matches!(
-            code,
-            b"0A000" | b"25006" | b"55000" | b"XX000" | b"3D000" | b"3F000"
-        ) || is_class(b"40")
-            || is_class(b"42")
+        self.code.is_of_definitions()
+            || self.code.is_of_replica()
+            || is_class(b"40")
             || is_class(b"57P")
             || is_class(b"08")
     }

@@ -284,6 +284,59 @@ fn the_head_of_the_next_segment_is_nothing_that_a_replica_lacks() {
 }
 
 #[test]
+fn an_error_of_a_statement_is_asked_of_the_primary_and_costs_the_replica_no_connection() {
+    let house = House::new(1, "pool_size = 1\nread_consistency = \"none\"");
+    let mut client = house.client();
+    client.query("SELECT v FROM t WHERE id = 1");
+    let backend = "SELECT pid || backend_start::text FROM pg_stat_activity WHERE backend_type = 'client backend' \
+        AND query LIKE '%FROM t WHERE id = 1%' AND pid <> pg_backend_pid()";
+    let before = house.replicas[0].sql(backend);
+    assert_ne!(before, "");
+    for code in ["42703", "42883", "22012"] {
+        let sql = match code {
+            "42703" => "SELECT missing FROM t WHERE id = 1",
+            "42883" => "SELECT id || v FROM t WHERE id = 1",
+            _ => "SELECT 1 / v FROM t WHERE id = 1",
+        };
+        let frames = client.query(sql);
+        let errors: Vec<_> = frames.iter().filter(|frame| frame.tag == b'E').collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].sqlstate(), code, "{sql}");
+        let expected: &[&str] = match code {
+            "22012" => &["replica"],
+            _ => &["replica", "primary"],
+        };
+        let roles: Vec<_> = route(&mut client).iter().map(|step| step[1].clone()).collect();
+        assert_eq!(roles, expected, "{sql}");
+        send_prepared(&mut client, sql, &[]);
+        client.send_sync();
+        let frames = client.read_until_ready();
+        assert!(
+            frames
+                .iter()
+                .any(|frame| frame.tag == b'E' && frame.sqlstate() == code)
+        );
+        for _ in 0..3 {
+            assert_eq!(client.value("SELECT v FROM t WHERE id = 1"), "0");
+            assert_eq!(role(&mut client), "replica");
+        }
+    }
+    assert_eq!(house.replicas[0].sql(backend), before);
+}
+
+#[test]
+fn what_a_replica_does_not_have_yet_is_no_error() {
+    let house = House::new(1, "read_consistency = \"none\"");
+    let mut client = house.client();
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1"), "0");
+    house.replicas[0].sql("SELECT pg_wal_replay_pause()");
+    house.primary.sql("ALTER TABLE t ADD COLUMN fresh int DEFAULT 7");
+    assert_eq!(client.value("SELECT fresh FROM t WHERE id = 1"), "7");
+    assert_eq!(role(&mut client), "primary");
+    house.replicas[0].sql("SELECT pg_wal_replay_resume()");
+}
+
+#[test]
 fn a_named_statement_that_a_replica_refuses_is_prepared_once() {
     let house = House::new(1, "read_only_functions = [\"liar\"]\n");
     house.primary.sql("CREATE FUNCTION liar() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = v + 1 WHERE id = 5 RETURNING v'");

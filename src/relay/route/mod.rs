@@ -292,11 +292,10 @@ impl Routing {
         buffer: impl FnOnce() -> Vec<u8>,
     ) {
         self.way = Some(way);
-        let does = if matches!(cause, Cause::Read(_)) {
-            Does::Read
-        } else {
-            Does::Anything
-        };
+        // What a replica lacks so far is no reason to take a read for more.
+        let lacks = |code: Option<SqlState>| code.is_some_and(SqlState::is_of_definitions);
+        let is_read = matches!(cause, Cause::Read(_)) || matches!(cause, Cause::Refused(code) if lacks(code));
+        let does = if is_read { Does::Read } else { Does::Anything };
         self.used = way
             .place
             .map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
