@@ -131,6 +131,53 @@ fn a_transaction_on_a_replica_may_ask_for_what_is_that_servers_own() {
 }
 
 #[test]
+fn a_function_that_nobody_has_marked_follows_in_a_transaction_on_a_replica_unless_it_may_take_a_lock() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    for sql in [
+        "CREATE FUNCTION total(lowest int DEFAULT 0) RETURNS bigint LANGUAGE plpgsql AS \
+            $$ BEGIN RETURN (SELECT count(*) FROM t WHERE v >= lowest); END $$",
+        "CREATE FUNCTION over_total() RETURNS bigint LANGUAGE sql AS 'SELECT total(0)'",
+        "CREATE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = v + 1 RETURNING v'",
+        "CREATE FUNCTION guard() RETURNS int LANGUAGE plpgsql AS \
+            $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN 1; END $$",
+        "CREATE FUNCTION guarded() RETURNS int LANGUAGE sql AS 'SELECT guard()'",
+        "CREATE FUNCTION by_default(v int DEFAULT guard()) RETURNS int LANGUAGE sql AS 'SELECT v'",
+        "CREATE FUNCTION made(what text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; RETURN 1; END $$",
+    ] {
+        let frames = client.query(sql);
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    }
+    house.replicas[0].wait_for_replay(&house.primary);
+    house.wait_until(|| {
+        let mut client = house.client();
+        client.query("SELECT 1");
+        role(&mut client) == "replica"
+    });
+    let mut client = in_a_transaction_on_a_replica(&house);
+    assert_eq!(client.value("SELECT total()"), "10");
+    assert_eq!(client.value("SELECT over_total()"), "10");
+    assert_eq!(role(&mut client), "replica");
+    client.query("COMMIT");
+    for (sql, is_told_by_server) in [
+        ("SELECT bump()", true),
+        ("SELECT guard()", false),
+        ("SELECT guarded()", false),
+        ("SELECT by_default()", false),
+        ("SELECT made('SELECT pg_advisory_xact_lock(7)')", false),
+    ] {
+        let mut client = in_a_transaction_on_a_replica(&house);
+        let frames = client.query(sql);
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert_eq!(error.sqlstate(), "25006", "{sql}");
+        let is_ours = String::from_utf8_lossy(&error.body).contains("on a replica");
+        assert_eq!(is_ours, !is_told_by_server, "{sql}");
+        client.query("ROLLBACK");
+        assert_eq!(client.value("SELECT count(*) FROM t"), "10");
+    }
+}
+
+#[test]
 fn definitions_that_change_meanwhile_cost_no_transaction_on_a_replica_an_error() {
     let house = House::new(1, "");
     let mut client = in_a_transaction_on_a_replica(&house);
