@@ -178,6 +178,62 @@ fn a_function_that_nobody_has_marked_follows_in_a_transaction_on_a_replica_unles
 }
 
 #[test]
+fn names_behind_a_setting_in_a_transaction_on_a_replica_may_be_of_any_schema() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    for sql in [
+        "CREATE SCHEMA other",
+        "CREATE FUNCTION public.peek() RETURNS int STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT 1'",
+        "CREATE FUNCTION other.peek() RETURNS int LANGUAGE sql AS 'SELECT 2 FROM pg_advisory_xact_lock(7)'",
+        "CREATE FUNCTION other.only() RETURNS int STABLE LANGUAGE sql AS 'SELECT 3'",
+    ] {
+        let frames = client.query(sql);
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    }
+    house.replicas[0].wait_for_replay(&house.primary);
+    house.wait_until(|| {
+        let mut client = house.client();
+        client.query("SELECT peek()");
+        role(&mut client) == "replica"
+    });
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    for set in ["SET LOCAL search_path = other", "SET search_path = other"] {
+        for at_once in [false, true] {
+            let mut client = in_a_transaction_on_a_replica(&house);
+            assert_eq!(client.value("SELECT peek()"), "1");
+            let frames = if at_once {
+                client.query(&format!("{set}; SELECT peek()"))
+            } else {
+                client.query(set);
+                assert_eq!(client.value("SELECT only()"), "3");
+                client.query("SELECT peek()")
+            };
+            let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+            assert_eq!(error.sqlstate(), "25006", "{set}");
+            assert_eq!(house.replicas[0].sql(locks), "0");
+            client.query("ROLLBACK");
+        }
+    }
+    // What stands at the beginning of a block, too, and nothing of it is left for the next.
+    let mut client = house.client();
+    client.query("BEGIN READ ONLY");
+    send_prepared(&mut client, "SELECT v FROM t WHERE id = 1", &[]);
+    send_prepared(&mut client, "SET LOCAL search_path = other", &[]);
+    client.send_sync();
+    client.read_until_ready();
+    assert_eq!(role(&mut client), "replica");
+    let frames = client.query("SELECT peek()");
+    assert!(
+        frames
+            .iter()
+            .any(|frame| frame.tag == b'E' && frame.sqlstate() == "25006")
+    );
+    client.query("ROLLBACK");
+    let mut client = in_a_transaction_on_a_replica(&house);
+    assert_eq!(client.value("SELECT peek()"), "1");
+}
+
+#[test]
 fn definitions_that_change_meanwhile_cost_no_transaction_on_a_replica_an_error() {
     let house = House::new(1, "");
     let mut client = in_a_transaction_on_a_replica(&house);

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::task::Context as TaskContext;
 
-use crate::pool::knowledge::Demand;
 use crate::protocol::body::ErrorFields;
 use crate::protocol::{HEAD_LEN, Head, Report, SqlState, TransactionState, tag};
 use crate::relay::client::Client;
@@ -76,12 +75,9 @@ impl Exchange {
                 Ok(true)
             }
             Admitted::Cut => Ok(false),
-            Admitted::Unplanned(text) => {
+            Admitted::Unplanned(text, demand) => {
                 // Its task is woken when the plan is there, and looks again.
-                let wanted = Wanted {
-                    text,
-                    demand: Demand::Last,
-                };
+                let wanted = Wanted { text, demand };
                 match context
                     .plans
                     .ask(routing.scope(), &client.session, wanted, cx.waker())

@@ -24,7 +24,7 @@ use crate::topology::{Choice, Consistency, Does, Load, Reads, Sight, Use, View, 
 
 use super::plans::{Plans, Scope};
 pub use judge::{Admitted, Refused};
-use judge::{Nature, Unfit, Wish};
+use judge::{Names, Nature, Unfit, Wish};
 use trace::{Cause, Step};
 
 /// What a client of a database with replicas has beside its pool. Boxed: others have none.
@@ -36,6 +36,7 @@ pub struct Routing {
     scope: Scope,
     sight: Sight,
     refuge: Refuge,
+    names: Names,
     /// Plans that were asked for since the batch began.
     asked: u32,
     /// Where it is served, since its batch was sent on its way, and what is to be remembered of that.
@@ -114,6 +115,7 @@ impl Routing {
             pools,
             sight: Sight::default(),
             refuge: Refuge::None,
+            names: Names::Known,
             asked: 0,
             way: None,
             used: None,
@@ -197,6 +199,9 @@ impl Routing {
             }
         };
         self.asked = 0;
+        if session.is_begun() || nature == Nature::Begins {
+            self.names = self.names_behind(session, batch, plans);
+        }
         let view = self.realm.cluster.view();
         let Choice { server, why } = self.choose(&view, wish);
         if why == Why::NotReplayed {
