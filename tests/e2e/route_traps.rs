@@ -185,7 +185,7 @@ fn names_behind_a_setting_in_a_transaction_on_a_replica_may_be_of_any_schema() {
         "CREATE SCHEMA other",
         "CREATE FUNCTION public.peek() RETURNS int STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT 1'",
         "CREATE FUNCTION other.peek() RETURNS int LANGUAGE sql AS 'SELECT 2 FROM pg_advisory_xact_lock(7)'",
-        "CREATE FUNCTION other.only() RETURNS int STABLE LANGUAGE sql AS 'SELECT 3'",
+        "CREATE FUNCTION other.lonely() RETURNS int STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT 3'",
     ] {
         let frames = client.query(sql);
         assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
@@ -205,7 +205,7 @@ fn names_behind_a_setting_in_a_transaction_on_a_replica_may_be_of_any_schema() {
                 client.query(&format!("{set}; SELECT peek()"))
             } else {
                 client.query(set);
-                assert_eq!(client.value("SELECT only()"), "3");
+                assert_eq!(client.value("SELECT lonely()"), "3");
                 client.query("SELECT peek()")
             };
             let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
