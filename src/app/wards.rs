@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::pool::health::{self, Ward};
@@ -21,21 +21,30 @@ use super::alarm::{Alarm, Gone};
 #[derive(Debug)]
 pub(super) struct Wards {
     alarms: mpsc::Sender<Gone>,
-    board: Option<Board>,
+    list: Option<Arc<List>>,
 }
 
-/// What the thread is to look after next. What was not taken up is replaced by what comes then: only the last counts.
-#[derive(Debug)]
-struct Board {
-    list: Arc<Mutex<Option<Vec<Ward>>>>,
-    bell: mpsc::Sender<()>,
+/// What is to be looked after from now on. A later list takes the place of one that nobody has taken yet.
+#[derive(Debug, Default)]
+struct List {
+    latest: Mutex<Option<Vec<Ward>>>,
+    told: Notify,
 }
 
-impl Board {
-    fn post(&self, wards: Vec<Ward>) {
-        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = Some(wards);
-        // Where it has rung already, what is there will be found. Were the thread gone, the alarm would have rung.
-        let _ = self.bell.try_send(());
+impl List {
+    fn put(&self, wards: Vec<Ward>) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(wards);
+        self.told.notify_one();
+    }
+
+    async fn take(&self) -> Vec<Ward> {
+        loop {
+            self.told.notified().await;
+            let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(wards) = latest {
+                return wards;
+            }
+        }
     }
 }
 
@@ -44,7 +53,7 @@ impl Wards {
     pub(super) fn new(alarms: &mpsc::Sender<Gone>) -> Self {
         Self {
             alarms: alarms.clone(),
-            board: None,
+            list: None,
         }
     }
 
@@ -60,26 +69,23 @@ impl Wards {
                 None => hub.registry.close_realm(name),
             }
         }
-        if self.board.is_none() {
+        if self.list.is_none() {
             if wards.is_empty() {
                 return Ok(());
             }
-            self.board = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
+            self.list = Some(start(Alarm::new("health".to_owned(), &self.alarms))?);
         }
-        if let Some(board) = &self.board {
-            board.post(wards);
+        if let Some(list) = &self.list {
+            // Were the thread gone, the alarm would have rung.
+            list.put(wards);
         }
         Ok(())
     }
 }
 
-fn start(alarm: Alarm) -> io::Result<Board> {
-    let (bell, mut rings) = mpsc::channel(1);
-    let list = Arc::new(Mutex::new(None));
-    let board = Board {
-        list: Arc::clone(&list),
-        bell,
-    };
+fn start(alarm: Alarm) -> io::Result<Arc<List>> {
+    let list = Arc::new(List::default());
+    let lists = Arc::clone(&list);
     let work = move || -> io::Result<()> {
         let runtime = RuntimeBuilder::new_current_thread()
             .enable_all()
@@ -87,23 +93,21 @@ fn start(alarm: Alarm) -> io::Result<Board> {
         let _alarm = alarm;
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
-            while rings.recv().await.is_some() {
-                let wards = list.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let Some(wards) = wards else { continue };
+            loop {
+                let wards = lists.take().await;
                 tasks.shutdown().await;
                 for ward in wards {
                     tasks.spawn_local(health::look_after(ward));
                 }
             }
-        });
-        Ok(())
+        })
     };
     Builder::new().name("health".to_owned()).spawn(move || {
         if let Err(error) = work() {
             tracing::error!("nobody looks after the servers: {error}");
         }
     })?;
-    Ok(board)
+    Ok(list)
 }
 
 fn ward(

@@ -15,7 +15,7 @@ use crate::relay::context::Scratch;
 use crate::relay::farewell::Farewell;
 use crate::relay::lost;
 use crate::session::Outbox;
-use crate::session::flow::{Answered, Flow, Parties};
+use crate::session::flow::{Answered, Parties};
 use crate::session::server::Definitions;
 
 use super::{End, Exchange, Input, Keeping, Stage};
@@ -75,7 +75,12 @@ impl Exchange {
             };
             self.flow.on_server(input, out, &mut parties)
         };
-        note_altered(&mut self.flow, client);
+        if self.flow.take_altered() {
+            client.pool.shared.accounts().database.on_altered();
+            if let Some(routing) = &client.routing {
+                routing.on_altered();
+            }
+        }
         if self.flow.take_relabelled() {
             client.show_application_name();
         }
@@ -372,13 +377,3 @@ impl Exchange {
 
 /// Longer than a server that is well takes for a look into its own settings.
 const INQUIRY_MAX: Duration = Duration::from_secs(10);
-
-/// Tables were altered, perhaps.
-fn note_altered(flow: &mut Flow, client: &Client) {
-    if flow.take_altered() {
-        client.pool.shared.accounts().database.on_altered();
-        if let Some(routing) = &client.routing {
-            routing.on_altered();
-        }
-    }
-}
