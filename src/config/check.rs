@@ -130,8 +130,15 @@ pub(super) fn url(url: &str, origin: &str, sources: &Sources<'_>) -> Result<Conf
 pub(super) fn replicas(urls: &[String]) -> Result<Vec<Replica>, Problems> {
     let read = |url: &String| {
         let parsed = ServerUrl::parse(url, Path::new(""));
+        let parsed = parsed.map_err(|error| Problems::of_source("--replica", &error.to_string()))?;
+        if parsed.user.is_none() {
+            return Err(Problems::of_source(
+                "--replica",
+                "the URL needs a user, who asks the server how it is",
+            ));
+        }
         Ok(Replica {
-            url: parsed.map_err(|error| Problems::of_source("--replica", &error.to_string()))?,
+            url: parsed,
             source: SecretSource::fixed(url),
             weight: 1,
         })

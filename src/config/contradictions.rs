@@ -26,10 +26,12 @@ pub(super) fn note(reader: &mut Reader<'_>, config: &Config) {
     for (name, database) in &config.databases {
         note_server_tls(reader, config, name, database);
         note_query_user(reader, config, name, database);
+        note_replica_users(reader, name, database);
     }
     if let Some(database) = &config.wildcard {
         note_server_tls(reader, config, "*", database);
         note_query_user(reader, config, "*", database);
+        note_replica_users(reader, "*", database);
     }
 }
 
@@ -141,6 +143,30 @@ fn note_query_user(reader: &mut Reader<'_>, config: &Config, name: &str, databas
     if query.user.is_none() && database.url.user.is_none() {
         let message = format!("\"query\" needs \"query_user\": the URL of database \"{name}\" has no user");
         reader.contradiction(&["auth.query", "auth.query_user"], message);
+    }
+}
+
+/// Servers are asked how they are by the users of their URLs; clients' own may be passed through by nobody else.
+fn note_replica_users(reader: &mut Reader<'_>, name: &str, database: &Database) {
+    let Some(replicas) = &database.replicas else {
+        return;
+    };
+    let (url, list) = (
+        format!("databases.{name}.url"),
+        format!("databases.{name}.read_replicas"),
+    );
+    if reader.has_failed_under(&list) {
+        return;
+    }
+    let message = |what: &str| {
+        format!(
+            "\"read_replicas\" needs a user in {what}: somebody has to ask each server how it is, before any client comes"
+        )
+    };
+    if database.url.user.is_none() {
+        reader.contradiction(&[&url, &list], message("\"url\""));
+    } else if replicas.servers.iter().any(|replica| replica.url.user.is_none()) {
+        reader.contradiction(&[&list], message("each of its URLs"));
     }
 }
 

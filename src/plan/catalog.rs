@@ -1,7 +1,8 @@
 //! What a database has, as far as a plan depends on it. It is read elsewhere and handed in; what it lacks goes to the primary.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use super::patterns::{Patterns, Ruling};
 use super::verdict::{Reason, ReasonKind};
 
 /// The users' own objects of one database. PostgreSQL's own are known without it.
@@ -30,6 +31,8 @@ pub enum Judgement {
     Reads,
     /// A function that its database calls volatile, or a stable one that is unsafe for parallel work.
     Volatile,
+    /// The same of one that does nothing by its body which a standby does without a word, for itself alone.
+    Restrained,
     /// More than reading, by what is inside.
     Acts(Reason),
 }
@@ -85,6 +88,19 @@ impl Catalog {
         self.implicit_casts.get_or_insert(reason);
     }
 
+    /// All schemas that have something.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<Box<str>> {
+        let all: BTreeSet<&str> = self
+            .functions
+            .schemas()
+            .chain(self.relations.schemas())
+            .chain(self.types.schemas())
+            .chain(self.operators.schemas())
+            .collect();
+        all.into_iter().map(Box::from).collect()
+    }
+
     /// All of that name within reach: in `schema`, or anywhere on `path`.
     pub(super) fn functions<'a>(
         &'a self,
@@ -130,6 +146,49 @@ impl Catalog {
         named.find_map(|(name, judgement)| judgement.reason("type", name))
     }
 
+    pub(super) fn has_acting_operator(&self) -> bool {
+        let mut all = self.operators.by_name.values().flatten();
+        all.any(|(_, judgement)| *judgement != Judgement::Reads)
+    }
+
+    /// Names in bodies that may stand for something that does more than read, but for functions that are judged elsewhere.
+    pub(super) fn harmful_names<'a>(
+        &'a self,
+        patterns: &'a Patterns,
+        is_judged: impl Fn(&str, &str, &str) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a str> {
+        let is_harmful = move |name: &str, schema: &str, function: &Function| match (
+            patterns.ruling(schema, name),
+            &function.judgement,
+        ) {
+            (Some(Ruling::Writes), _) => true,
+            (Some(Ruling::Reads), _) | (None, Judgement::Reads) => false,
+            (None, _) => !is_judged(schema, name, &function.arguments),
+        };
+        let functions = self.functions.by_name.iter().filter(move |(name, all)| {
+            all.iter()
+                .any(|(schema, function)| is_harmful(name, schema, function))
+        });
+        let relations = self.relations.by_name.iter().filter(|(_, all)| {
+            all.iter()
+                .any(|(_, relation)| !matches!(relation, Relation::Logged | Relation::View))
+        });
+        functions
+            .map(|(name, _)| &**name)
+            .chain(relations.map(|(name, _)| &**name))
+    }
+
+    /// All of that name in a schema.
+    pub(super) fn functions_named(
+        &mut self,
+        schema: &str,
+        name: &str,
+    ) -> impl Iterator<Item = &mut Function> {
+        let all = self.functions.by_name.get_mut(name).into_iter().flatten();
+        all.filter(move |(found, _)| **found == *schema)
+            .map(|(_, function)| function)
+    }
+
     pub(super) fn row_function(&self, name: &str) -> Option<&Reason> {
         self.row_functions.get(name)
     }
@@ -144,7 +203,7 @@ impl Judgement {
     pub(super) fn reason(&self, what: &str, name: &str) -> Option<Reason> {
         match self {
             Self::Reads => None,
-            Self::Volatile => Some(Reason::new(ReasonKind::VolatileFunction, name)),
+            Self::Volatile | Self::Restrained => Some(Reason::new(ReasonKind::VolatileFunction, name)),
             Self::Acts(reason) => Some(reason.within(format_args!("{what} {name}"))),
         }
     }
@@ -175,6 +234,10 @@ impl<T> Named<T> {
         let all = self.by_name.entry(name.into()).or_default();
         all.retain(|(other, _)| **other != *schema);
         all.push((schema.into(), thing));
+    }
+
+    fn schemas(&self) -> impl Iterator<Item = &str> {
+        self.by_name.values().flatten().map(|(schema, _)| &**schema)
     }
 
     fn remove(&mut self, schema: &str, name: &str) {

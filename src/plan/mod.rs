@@ -26,6 +26,7 @@ mod closure;
 mod normalise;
 mod parse;
 mod patterns;
+mod restraint;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use catalog::{Catalog, Function, Judgement, Relation};
 pub use closure::{View, judge_views};
 pub use normalise::{LITERALS_MAX, Normaliser};
 pub use patterns::Patterns;
+pub use restraint::{Body, restrain};
 pub use verdict::{Access, Class, Following, Inner, Literals, Plan, Reason, ReasonKind};
 
 /// What the meaning of a text depends on, besides itself.

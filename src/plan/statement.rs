@@ -35,9 +35,15 @@ pub(super) fn whole(text: &str, statements: &[Statement], circumstances: &Circum
         let own = judge(Whose::Own)
             .statement(&statement.node)
             .map(|(class, _)| class);
-        plan.following = plan
-            .following
-            .and(own.map_or(Following::Harmful, |class| class.following(statements.len())));
+        let following = own.map_or(Following::Harmful, |class| class.following(statements.len()));
+        let sets = matches!(
+            statement.node,
+            NodeEnum::VariableSetStmt(_) | NodeEnum::DiscardStmt(_)
+        );
+        plan.following = plan.following.and(following);
+        if sets {
+            plan.following = plan.following.and(Following::Renames);
+        }
         let mut judge = judge(Whose::Any);
         let (class, reason) = match judge.statement(&statement.node) {
             Ok(found) => found,

@@ -60,18 +60,20 @@ pub enum Literals {
     Fixed,
 }
 
-/// Whether a text may follow in a transaction that only reads, on a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a text may follow in a transaction that only reads, on a replica. The greater says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Following {
     /// It does there what it does on the primary, or is refused by the server itself.
     Harmless,
+    /// The same; but names may stand for others behind it, as it sets something, `search_path` perhaps.
+    Renames,
     /// It may do something that a replica does without a word, for itself alone.
     Harmful,
 }
 
 impl Following {
     pub(super) fn and(self, other: Self) -> Self {
-        if self == Self::Harmless { other } else { self }
+        self.max(other)
     }
 }
 

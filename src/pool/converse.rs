@@ -92,11 +92,30 @@ impl Trouble {
     }
 }
 
+/// Passes over so many answers to what was asked before, of which nothing is wanted any more.
+///
+/// # Errors
+/// The loss of the connection.
+pub(super) async fn pass_over(conn: &mut ServerConn, answers: usize) -> Result<(), Trouble> {
+    for _ in 0..answers {
+        match listen(conn, ANSWER_LEN_MAX).await {
+            Ok(_) | Err(Trouble::Error(_)) => {}
+            Err(lost) => return Err(lost),
+        }
+    }
+    Ok(())
+}
+
 async fn talk(conn: &mut ServerConn, request: &[u8], max: usize) -> Result<Answer, Trouble> {
     conn.stream
         .write_all(request)
         .await
         .map_err(|_| lost("The connection was lost."))?;
+    listen(conn, max).await
+}
+
+/// Awaits an answer.
+async fn listen(conn: &mut ServerConn, max: usize) -> Result<Answer, Trouble> {
     let mut answer = Answer {
         max,
         ..Answer::default()

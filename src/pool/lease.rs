@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::session::Rest;
+use crate::session::{Hygiene, Rest};
 
 use super::conn::ServerConn;
 use super::local::{LocalPool, note};
+use super::reset;
 
 /// Whoever has it has the connection. Dropping it closes the connection; giving it back takes a proof that it is at rest.
 #[derive(Debug)]
@@ -39,6 +40,16 @@ impl Lease {
         let pool = Rc::clone(&active.pool);
         drop(active);
         pool.give_back(conn, rest);
+    }
+
+    /// Its client wants nothing of what the server still answers, so many times: that is passed over in the background, and all that
+    /// may be left of the client is discarded before somebody else has the connection. Everything was sent that the answers are to.
+    pub fn discard_behind(self, answers: usize) {
+        let Self { mut conn, active } = self;
+        conn.state.hygiene = conn.state.hygiene.worsen(Hygiene::Tainted);
+        if conn.state.hygiene == Hygiene::Tainted {
+            reset::spawn_behind(&active.pool, conn, answers);
+        }
     }
 }
 

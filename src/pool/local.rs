@@ -94,6 +94,13 @@ impl LocalPool {
             && self.connecting.get() == 0
     }
 
+    /// Whether one more client would be served without another having to end: a connection is idle, or may be opened.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let is_idle_here = !self.idle.borrow().is_empty() && self.waiters.borrow().is_empty();
+        is_idle_here || self.shared.has_room() || self.shared.idle_elsewhere(self.worker.index).is_some()
+    }
+
     /// A connection, if one is idle here and nobody waits for it.
     pub fn try_lease(self: &Rc<Self>) -> Option<Lease> {
         if self.shared.is_paused() || !self.waiters.borrow().is_empty() {

@@ -16,10 +16,19 @@ use super::shared::PoolShared;
 
 /// Cleans a connection in the background and gives it to its pool; what cannot be cleaned is closed.
 pub(super) fn spawn(pool: &Rc<LocalPool>, conn: Box<ServerConn>) {
+    spawn_behind(pool, conn, 0);
+}
+
+/// The same once so many answers were given to what its last client has asked for.
+pub(super) fn spawn_behind(pool: &Rc<LocalPool>, mut conn: Box<ServerConn>, answers: usize) {
     let tested = Tested::new(pool, &conn);
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
-        let cleaned = timeout(RESET_MAX, clean(conn, &pool.shared)).await;
+        let cleaned = timeout(RESET_MAX, async {
+            converse::pass_over(&mut conn, answers).await.ok()?;
+            clean(conn, &pool.shared).await
+        })
+        .await;
         drop(tested);
         match cleaned {
             Ok(Some(conn)) => pool.accept(conn),

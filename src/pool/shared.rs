@@ -181,6 +181,20 @@ impl PoolShared {
         self.open_below(unlimited(settings.pool_size).saturating_add(reserve))
     }
 
+    /// Whether there would be permission now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let settings = self.settings.load();
+        let Accounts { pool, database, user } = &self.accounts;
+        [
+            (pool, settings.pool_size),
+            (database, settings.max_db_connections),
+            (user, settings.max_user_connections),
+        ]
+        .into_iter()
+        .all(|(account, max)| account.open() < unlimited(max))
+    }
+
     /// The same for a connection that nobody waits for: up to `min_pool_size`.
     ///
     /// # Errors

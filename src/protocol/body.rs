@@ -48,17 +48,14 @@ impl<'a> ErrorFields<'a> {
         fields
     }
 
-    /// Whether it is one that a primary might not give for a statement that only reads: what a standby refuses, what it lacks so
-    /// far, a conflict with what it replays, and the end of the server.
+    /// Whether it is one that a primary might not give for a statement that only reads: what a standby refuses (whose words are
+    /// translated: the code alone tells), a definition that it has not replayed, a conflict with what it replays, and the end of
+    /// the server.
     #[must_use]
     pub fn is_of_standby(&self) -> bool {
-        let is_missing = matches!(
-            self.code,
-            SqlState::INVALID_DATABASE | SqlState::INVALID_SCHEMA_NAME
-        );
-        let classes = ["08", "40", "42", "57P"];
+        let classes = ["08", "40", "57P"];
         let is_of_class = || classes.iter().any(|class| self.code.as_str().starts_with(class));
-        self.code.is_of_replica() || is_missing || is_of_class()
+        self.code.is_of_definitions() || self.code.is_of_replica() || is_of_class()
     }
 
     /// Whether the server ends the connection after it.

@@ -63,6 +63,22 @@ impl SqlState {
         .contains(&self)
     }
 
+    /// Whether a statement may fail with it because something is not defined yet that it names: a table, a column, a function, a
+    /// schema, a type, or a right. Others of their class follow from what is written, or would have been told by the names.
+    #[must_use]
+    pub fn is_of_definitions(self) -> bool {
+        [
+            *b"42P01", *b"42703", *b"42883", *b"3F000", *b"42704", *b"42501", *b"42804", *b"42846",
+        ]
+        .contains(&self.0)
+    }
+
+    /// Whether the statement has failed and nothing else is wrong: the session goes on, and nothing is told of the server.
+    #[must_use]
+    pub fn is_of_statement(self) -> bool {
+        self.is_of_definitions() || self.is_of_replica()
+    }
+
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 5] {
         &self.0

@@ -105,6 +105,13 @@ struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
+    fn under(self, demand: Demand) -> Self {
+        Self {
+            path: demand.path(self.path),
+            ..self
+        }
+    }
+
     /// The same without literals; a text that has none to be known by stays as it is.
     fn general(self, normaliser: &'a mut Normaliser) -> Self {
         Self {
@@ -325,7 +332,8 @@ impl Plans {
             defaults.as_deref()?,
             session,
             text,
-        );
+        )
+        .under(demand);
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
@@ -400,7 +408,7 @@ impl Plans {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let asked = question(known.stamp, defaults, session, &text);
+        let asked = question(known.stamp, defaults, session, &text).under(demand);
         let (path, user, spelling) = (asked.path.into(), asked.user.into(), asked.spelling);
         let answer = Answer::new(waker);
         let job = Job {

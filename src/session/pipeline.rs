@@ -155,6 +155,16 @@ impl Pipeline {
         self.syncs > 0
     }
 
+    /// How often the server will say that it is ready.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        let awaits = |entry: &&Entry| {
+            let is_end = entry.kind == Kind::Sync || entry.kind.is_call();
+            is_end && !matches!(entry.answer, Answer::Fake)
+        };
+        self.entries.iter().filter(awaits).count()
+    }
+
     /// Whether something of an earlier batch is in flight.
     #[must_use]
     pub fn has_earlier_batch(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Where a read goes.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::sight::{Bound, Need, Sight};
@@ -67,7 +68,19 @@ pub enum Why {
 }
 
 /// How busy servers are, by place.
-pub type Load<'a> = &'a dyn Fn(usize) -> u32;
+#[derive(Clone, Copy)]
+pub struct Load<'a> {
+    /// Connections that work for a client.
+    pub active: &'a dyn Fn(usize) -> u32,
+    /// Whether one more client would be served at once, or by a connection that may be opened.
+    pub has_room: &'a dyn Fn(usize) -> bool,
+}
+
+impl fmt::Debug for Load<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Load")
+    }
+}
 
 /// Chooses for a read. `turn` counts the reads that were free to choose, over all workers.
 pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, load: Load<'_>) -> Choice {
@@ -89,8 +102,13 @@ pub fn choose(view: &View, rules: Rules, sight: &mut Sight, turn: &AtomicU64, lo
         let is_any = rules.reads == Reads::Any && view.primary == Some(place);
         is_any || server.may_take(place, view, need)
     };
-    match pick(view, rules.balancing, turn, load, is_free) {
-        Some(place) => at(Some(place), Why::Turn),
+    match pick(view, rules.balancing, turn, load, &is_free) {
+        Some(place) if (load.has_room)(place) => at(Some(place), Why::Turn),
+        Some(full) => {
+            // All being full, it is the one whose turn it is that is waited for.
+            let next = next_with_room(view, full, rules.balancing, load, &is_free);
+            at(next.or(Some(full)), Why::Turn)
+        }
         None if view.servers.iter().any(takes_reads) => instead(view, rules, Why::NotReplayed),
         None => instead(view, rules, Why::NoReplica),
     }
@@ -159,7 +177,7 @@ fn pick(
     balancing: Balancing,
     turn: &AtomicU64,
     load: Load<'_>,
-    is_free: impl Fn(usize, &ServerView) -> bool,
+    is_free: &impl Fn(usize, &ServerView) -> bool,
 ) -> Option<usize> {
     let free = || {
         let all = view.servers.iter().enumerate();
@@ -188,12 +206,33 @@ fn pick(
             let count = view.servers.len().max(1);
             free()
                 .min_by_key(|(place, weight)| {
-                    let scaled = u64::from(load(*place)).saturating_mul(1000) / weight;
+                    let scaled = u64::from((load.active)(*place)).saturating_mul(1000) / weight;
                     (scaled, (place + count - first % count) % count)
                 })
                 .map(|(place, _)| place)
         }
     }
+}
+
+/// Of those that are free, the next behind a full one that is not.
+fn next_with_room(
+    view: &View,
+    full: usize,
+    balancing: Balancing,
+    load: Load<'_>,
+    is_free: &impl Fn(usize, &ServerView) -> bool,
+) -> Option<usize> {
+    let all = || view.servers.iter().enumerate();
+    let behind = all().skip(full + 1).chain(all().take(full));
+    let mut others = behind
+        .filter(|(place, server)| is_free(*place, server) && (load.has_room)(*place))
+        .map(|(place, server)| (place, u64::from(server.weight.max(1))));
+    let next = match balancing {
+        Balancing::RoundRobin | Balancing::Random => others.next(),
+        Balancing::LeastConnections => others
+            .min_by_key(|(place, weight)| u64::from((load.active)(*place)).saturating_mul(1000) / weight),
+    };
+    next.map(|(place, _)| place)
 }
 
 /// A number that looks like any other (the finalizer of `splitmix64`).
@@ -208,6 +247,11 @@ fn scatter(number: u64) -> u64 {
 mod tests {
     use super::super::{Does, Lsn, Sample, Use};
     use super::*;
+
+    const IDLE: Load<'_> = Load {
+        active: &|_| 0,
+        has_room: &|_| true,
+    };
 
     fn server(role: Role, lsn: u64) -> ServerView {
         ServerView {
@@ -233,7 +277,7 @@ mod tests {
     }
 
     fn ask(view: &View, sight: &mut Sight, turn: &AtomicU64) -> (Option<usize>, Why) {
-        let choice = choose(view, Rules::default(), sight, turn, &|_| 0);
+        let choice = choose(view, Rules::default(), sight, turn, IDLE);
         (choice.server, choice.why)
     }
 
@@ -409,7 +453,7 @@ mod tests {
             consistency: Consistency::None,
             ..Rules::default()
         };
-        assert_eq!(choose(&view, rules, &mut sight, &turn, &|_| 0).server, Some(1));
+        assert_eq!(choose(&view, rules, &mut sight, &turn, IDLE).server, Some(1));
     }
 
     #[test]
@@ -422,7 +466,7 @@ mod tests {
             reads: Reads::ReplicaOnly,
             ..Rules::default()
         };
-        assert_eq!(choose(&view, rules, &mut sight, &turn, &|_| 0).server, None);
+        assert_eq!(choose(&view, rules, &mut sight, &turn, IDLE).server, None);
     }
 
     #[test]
@@ -433,11 +477,52 @@ mod tests {
             ..Rules::default()
         };
         let mut sight = Sight::default();
-        let busy = |place: usize| u32::from(place == 1);
-        assert_eq!(choose(&view, rules, &mut sight, &turn, &busy).server, Some(2));
+        let busy = Load {
+            active: &|place| u32::from(place == 1),
+            ..IDLE
+        };
+        assert_eq!(choose(&view, rules, &mut sight, &turn, busy).server, Some(2));
         let places: Vec<_> = (0..6)
-            .map(|_| choose(&view, rules, &mut sight, &turn, &|_| 0).server.unwrap())
+            .map(|_| choose(&view, rules, &mut sight, &turn, IDLE).server.unwrap())
             .collect();
         assert!(places.contains(&1) && places.contains(&2));
+    }
+
+    #[test]
+    fn a_full_replica_is_passed_over_and_when_all_are_full_all_take_turns() {
+        let (view, turn) = (view(&[5, 5, 5]), AtomicU64::new(0));
+        let mut sight = Sight::default();
+        for balancing in [
+            Balancing::RoundRobin,
+            Balancing::LeastConnections,
+            Balancing::Random,
+        ] {
+            let rules = Rules {
+                balancing,
+                ..Rules::default()
+            };
+            let mut places = |load| {
+                let mut counts = [0; 4];
+                for _ in 0..60 {
+                    counts[choose(&view, rules, &mut sight, &turn, load).server.unwrap()] += 1;
+                }
+                counts
+            };
+            let one_has = Load {
+                has_room: &|place| place == 1,
+                ..IDLE
+            };
+            assert_eq!(places(one_has), [0, 60, 0, 0]);
+            // The primary has room, and takes none of them.
+            let none_has = Load {
+                has_room: &|place| place == 0,
+                ..IDLE
+            };
+            let counts = places(none_has);
+            assert!(
+                counts[0] == 0 && counts[1..].iter().all(|count| *count > 0),
+                "{counts:?}"
+            );
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use crate::harness::house::House as Shared;
 use crate::harness::{Pgweir, Postgres, Proxy, Wire};
 use crate::routes::{House, role, route};
 
@@ -12,6 +13,40 @@ fn in_a_transaction_on_a_replica(house: &House) -> Wire {
     client.query("SELECT v FROM t WHERE id = 1");
     assert_eq!(role(&mut client), "replica");
     client
+}
+
+#[test]
+fn a_full_replica_is_passed_over_and_when_all_are_full_one_is_waited_for() {
+    let keys = "pool_size = 1\nread_consistency = \"none\"";
+    let house = Shared::new(2, "CREATE TABLE t AS SELECT 1 AS id, 0 AS v", keys);
+    let server = |client: &mut Wire| route(client).last().unwrap()[2].clone();
+    let hold = || {
+        let mut client = house.client();
+        client.query("BEGIN READ ONLY");
+        client.query("SELECT v FROM t");
+        assert_eq!(role(&mut client), "replica");
+        client
+    };
+    let mut first = hold();
+    let taken = server(&mut first);
+    let mut reader = house.client();
+    for _ in 0..20 {
+        assert_eq!(reader.value("SELECT v FROM t WHERE id = 1"), "0");
+        assert_eq!(role(&mut reader), "replica");
+        assert_ne!(server(&mut reader), taken);
+    }
+    let mut second = hold();
+    assert_ne!(server(&mut second), taken);
+    reader.send_query("SELECT v FROM t");
+    let mut console = house.console();
+    house.wait_until("the reader waits", || {
+        let all = console.rows("SHOW POOLS");
+        all.iter().any(|row| row[0] == "app" && row[3] == "1")
+    });
+    first.query("COMMIT");
+    second.query("COMMIT");
+    reader.read_until_ready();
+    assert_eq!(role(&mut reader), "replica");
 }
 
 fn send_prepared(client: &mut Wire, sql: &str, values: &[Option<&str>]) {
@@ -93,6 +128,109 @@ fn a_transaction_on_a_replica_may_ask_for_what_is_that_servers_own() {
         assert_eq!(error.sqlstate(), expected, "{sql}");
         client.query("ROLLBACK");
     }
+}
+
+#[test]
+fn a_function_that_nobody_has_marked_follows_in_a_transaction_on_a_replica_unless_it_may_take_a_lock() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    for sql in [
+        "CREATE FUNCTION total(lowest int DEFAULT 0) RETURNS bigint LANGUAGE plpgsql AS \
+            $$ BEGIN RETURN (SELECT count(*) FROM t WHERE v >= lowest); END $$",
+        "CREATE FUNCTION over_total() RETURNS bigint LANGUAGE sql AS 'SELECT total(0)'",
+        "CREATE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = v + 1 RETURNING v'",
+        "CREATE FUNCTION guard() RETURNS int LANGUAGE plpgsql AS \
+            $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN 1; END $$",
+        "CREATE FUNCTION guarded() RETURNS int LANGUAGE sql AS 'SELECT guard()'",
+        "CREATE FUNCTION by_default(v int DEFAULT guard()) RETURNS int LANGUAGE sql AS 'SELECT v'",
+        "CREATE FUNCTION made(what text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; RETURN 1; END $$",
+    ] {
+        let frames = client.query(sql);
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    }
+    house.replicas[0].wait_for_replay(&house.primary);
+    house.wait_until(|| {
+        let mut client = house.client();
+        client.query("SELECT 1");
+        role(&mut client) == "replica"
+    });
+    let mut client = in_a_transaction_on_a_replica(&house);
+    assert_eq!(client.value("SELECT total()"), "10");
+    assert_eq!(client.value("SELECT over_total()"), "10");
+    assert_eq!(role(&mut client), "replica");
+    client.query("COMMIT");
+    for (sql, is_told_by_server) in [
+        ("SELECT bump()", true),
+        ("SELECT guard()", false),
+        ("SELECT guarded()", false),
+        ("SELECT by_default()", false),
+        ("SELECT made('SELECT pg_advisory_xact_lock(7)')", false),
+    ] {
+        let mut client = in_a_transaction_on_a_replica(&house);
+        let frames = client.query(sql);
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert_eq!(error.sqlstate(), "25006", "{sql}");
+        let is_ours = String::from_utf8_lossy(&error.body).contains("on a replica");
+        assert_eq!(is_ours, !is_told_by_server, "{sql}");
+        client.query("ROLLBACK");
+        assert_eq!(client.value("SELECT count(*) FROM t"), "10");
+    }
+}
+
+#[test]
+fn names_behind_a_setting_in_a_transaction_on_a_replica_may_be_of_any_schema() {
+    let house = House::new(1, "");
+    let mut client = house.client();
+    for sql in [
+        "CREATE SCHEMA other",
+        "CREATE FUNCTION public.peek() RETURNS int STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT 1'",
+        "CREATE FUNCTION other.peek() RETURNS int LANGUAGE sql AS 'SELECT 2 FROM pg_advisory_xact_lock(7)'",
+        "CREATE FUNCTION other.lonely() RETURNS int STABLE PARALLEL SAFE LANGUAGE sql AS 'SELECT 3'",
+    ] {
+        let frames = client.query(sql);
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    }
+    house.replicas[0].wait_for_replay(&house.primary);
+    house.wait_until(|| {
+        let mut client = house.client();
+        client.query("SELECT peek()");
+        role(&mut client) == "replica"
+    });
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    for set in ["SET LOCAL search_path = other", "SET search_path = other"] {
+        for at_once in [false, true] {
+            let mut client = in_a_transaction_on_a_replica(&house);
+            assert_eq!(client.value("SELECT peek()"), "1");
+            let frames = if at_once {
+                client.query(&format!("{set}; SELECT peek()"))
+            } else {
+                client.query(set);
+                assert_eq!(client.value("SELECT lonely()"), "3");
+                client.query("SELECT peek()")
+            };
+            let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+            assert_eq!(error.sqlstate(), "25006", "{set}");
+            assert_eq!(house.replicas[0].sql(locks), "0");
+            client.query("ROLLBACK");
+        }
+    }
+    // What stands at the beginning of a block, too, and nothing of it is left for the next.
+    let mut client = house.client();
+    client.query("BEGIN READ ONLY");
+    send_prepared(&mut client, "SELECT v FROM t WHERE id = 1", &[]);
+    send_prepared(&mut client, "SET LOCAL search_path = other", &[]);
+    client.send_sync();
+    client.read_until_ready();
+    assert_eq!(role(&mut client), "replica");
+    let frames = client.query("SELECT peek()");
+    assert!(
+        frames
+            .iter()
+            .any(|frame| frame.tag == b'E' && frame.sqlstate() == "25006")
+    );
+    client.query("ROLLBACK");
+    let mut client = in_a_transaction_on_a_replica(&house);
+    assert_eq!(client.value("SELECT peek()"), "1");
 }
 
 #[test]
@@ -246,6 +384,59 @@ fn the_head_of_the_next_segment_is_nothing_that_a_replica_lacks() {
     );
     let has_replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'");
     assert_eq!(house.replicas[0].sql(&has_replayed), "t", "{lsn}");
+}
+
+#[test]
+fn an_error_of_a_statement_is_asked_of_the_primary_and_costs_the_replica_no_connection() {
+    let house = House::new(1, "pool_size = 1\nread_consistency = \"none\"");
+    let mut client = house.client();
+    client.query("SELECT v FROM t WHERE id = 1");
+    let backend = "SELECT pid || backend_start::text FROM pg_stat_activity WHERE backend_type = 'client backend' \
+        AND query LIKE '%FROM t WHERE id = 1%' AND pid <> pg_backend_pid()";
+    let before = house.replicas[0].sql(backend);
+    assert_ne!(before, "");
+    for code in ["42703", "42883", "22012"] {
+        let sql = match code {
+            "42703" => "SELECT missing FROM t WHERE id = 1",
+            "42883" => "SELECT id || v FROM t WHERE id = 1",
+            _ => "SELECT 1 / v FROM t WHERE id = 1",
+        };
+        let frames = client.query(sql);
+        let errors: Vec<_> = frames.iter().filter(|frame| frame.tag == b'E').collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].sqlstate(), code, "{sql}");
+        let expected: &[&str] = match code {
+            "22012" => &["replica"],
+            _ => &["replica", "primary"],
+        };
+        let roles: Vec<_> = route(&mut client).iter().map(|step| step[1].clone()).collect();
+        assert_eq!(roles, expected, "{sql}");
+        send_prepared(&mut client, sql, &[]);
+        client.send_sync();
+        let frames = client.read_until_ready();
+        assert!(
+            frames
+                .iter()
+                .any(|frame| frame.tag == b'E' && frame.sqlstate() == code)
+        );
+        for _ in 0..3 {
+            assert_eq!(client.value("SELECT v FROM t WHERE id = 1"), "0");
+            assert_eq!(role(&mut client), "replica");
+        }
+    }
+    assert_eq!(house.replicas[0].sql(backend), before);
+}
+
+#[test]
+fn what_a_replica_does_not_have_yet_is_no_error() {
+    let house = House::new(1, "read_consistency = \"none\"");
+    let mut client = house.client();
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1"), "0");
+    house.replicas[0].sql("SELECT pg_wal_replay_pause()");
+    house.primary.sql("ALTER TABLE t ADD COLUMN fresh int DEFAULT 7");
+    assert_eq!(client.value("SELECT fresh FROM t WHERE id = 1"), "7");
+    assert_eq!(role(&mut client), "primary");
+    house.replicas[0].sql("SELECT pg_wal_replay_resume()");
 }
 
 #[test]

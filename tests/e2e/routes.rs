@@ -250,6 +250,7 @@ fn what_a_replica_refuses_is_done_on_the_primary_unseen() {
     house.primary.sql(
         "CREATE FUNCTION liar() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = 5 WHERE id = 5 RETURNING v'",
     );
+    house.replicas[0].wait_for_replay(&house.primary);
     let mut steps = Vec::new();
     house.wait_until(|| {
         let mut client = house.client();

@@ -70,7 +70,7 @@ fn mistakes_about_replicas_are_told_with_their_places() {
             "5:55: ",
         ),
         (
-            "read_replicas = [{ url = \"postgresql://two\", wieght = 2 }]",
+            "read_replicas = [{ url = \"postgresql://app@two\", wieght = 2 }]",
             "weight",
         ),
     ] {
@@ -92,4 +92,40 @@ fn mistakes_about_replicas_are_told_with_their_places() {
         assert!(problems.contains(":6:"), "{line}: {problems}");
         assert_eq!(problems.lines().count(), 1, "{problems}");
     }
+}
+
+#[test]
+fn servers_are_asked_how_they_are_by_a_user_of_the_urls() {
+    let parse = |url: &str, replicas: &str| {
+        let text = format!(
+            "[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\nread_replicas = [{replicas}]\n"
+        );
+        Given::default()
+            .parse(&text)
+            .map_err(|problems| problems.to_string())
+    };
+    let (with_user, without) = ("postgresql://app@one/app", "postgresql://two/app");
+    assert!(parse(with_user, &format!("\"{with_user}\"")).is_ok());
+    for (url, replicas, said) in [
+        (without, format!("\"{with_user}\""), "needs a user in \"url\""),
+        (
+            with_user,
+            format!("\"{with_user}\", \"{without}\""),
+            "needs a user in each of its URLs",
+        ),
+        (without, format!("\"{without}\""), "needs a user in \"url\""),
+    ] {
+        let problems = parse(url, &replicas).unwrap_err();
+        assert!(problems.contains(said), "{problems}");
+        assert_eq!(problems.lines().count(), 1, "{problems}");
+    }
+    let from_urls = |replica: &str| {
+        Given::default().with_sources(|sources| {
+            let url = "postgresql://app:secret@one/app";
+            Config::from_urls(url, "--url", &[replica.to_owned()], sources)
+        })
+    };
+    assert!(from_urls("postgresql://app:secret@two/app").is_ok());
+    let problems = from_urls(without).unwrap_err().to_string();
+    assert!(problems.contains("needs a user"), "{problems}");
 }

@@ -29,6 +29,19 @@ pub enum Demand {
     Current,
     /// Whatever was read last.
     Last,
+    /// The same, for a text whose names may be of any schema: its session's `search_path` is not known.
+    Anywhere,
+}
+
+impl Demand {
+    /// Under which path a session's texts are planned that has this one.
+    #[must_use]
+    pub fn path(self, own: &str) -> &str {
+        match self {
+            Self::Current | Self::Last => own,
+            Self::Anywhere => ANY_SCHEMA,
+        }
+    }
 }
 
 /// What a session of a user begins with on a server.
@@ -88,7 +101,7 @@ impl Knowledge {
     }
 
     fn will_do(&self, known: &Known, demand: Demand) -> bool {
-        demand == Demand::Last || known.changes == self.changes()
+        demand != Demand::Current || known.changes == self.changes()
     }
 
     /// To be asked before the catalog is read.
@@ -147,7 +160,11 @@ impl Known {
     /// The plan of a text under a search path, as it is set, of a user.
     #[must_use]
     pub fn plan(&self, text: &[u8], path: &str, user: &str, spelling: Spelling) -> Plan {
-        let search_path = schemas(path, user);
+        let search_path = if path == ANY_SCHEMA {
+            self.catalog.schemas()
+        } else {
+            schemas(path, user)
+        };
         let circumstances = Circumstances {
             catalog: &self.catalog,
             search_path: &search_path,
@@ -204,6 +221,9 @@ fn quoted_name(input: &str) -> Option<(String, &str)> {
     }
 }
 
+/// Stands for a path of all schemas. A session that sets this very text, which means one strange schema, has its texts judged by more
+/// than they name.
+const ANY_SCHEMA: &str = "(any)";
 /// A stamp is an id and a count of reads, of so many bits: at one a second they last for ages.
 const READS_BITS: u32 = 40;
 

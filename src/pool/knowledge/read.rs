@@ -3,9 +3,10 @@
 //! What only shows inside of something is judged by its definition, planned like any other text: views, policies, checks of
 //! domains. What cannot be judged is left out, and what is not known goes to the primary.
 
-use crate::plan::{Class, Function, Judgement, Reason, ReasonKind, Relation, Spelling};
+use crate::plan::{self, Body, Class, Function, Judgement, Reason, ReasonKind, Relation, Spelling};
 use crate::pool::conn::ServerConn;
 use crate::pool::converse::{self, Rows, Trouble};
+use crate::session::screen;
 
 use super::{Defaults, Isolation, Knowledge, Known};
 
@@ -58,7 +59,7 @@ async fn ask(conn: &mut ServerConn, sql: &str) -> Result<Rows, Trouble> {
 pub fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let thread = std::thread::Builder::new()
         .name("catalog".to_owned())
-        .stack_size(crate::plan::STACK_LEN)
+        .stack_size(plan::STACK_LEN)
         .spawn(work);
     thread.ok()?.join().ok()
 }
@@ -66,7 +67,7 @@ pub fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 fn judge(found: &Found, mut known: Known) -> Known {
     let catalog = &mut known.catalog;
     for row in &found.functions {
-        let [schema, name, arguments, judgement, is_of_row] = texts(row);
+        let [schema, name, arguments, judgement, is_of_row, ..] = texts::<7>(row);
         let judgement = volatility(judgement);
         if is_of_row == "t" && judgement != Judgement::Reads {
             let subject = format!("{schema}.{name}({arguments})");
@@ -94,7 +95,24 @@ fn judge(found: &Found, mut known: Known) -> Known {
         catalog.add_type(schema, name, volatility(judgement));
     }
     define(&mut known, &found.definitions, &found.made_types);
+    let bodies: Vec<_> = found.functions.iter().filter_map(|row| body(row)).collect();
+    plan::restrain(&mut known.catalog, &bodies, &known.functions);
     known
+}
+
+/// What a function runs, if that is known, and changes nothing of the session.
+fn body(row: &[Option<Vec<u8>>]) -> Option<Body<'_>> {
+    let [schema, name, arguments, _, _, language, text] = texts(row);
+    if text.is_empty() {
+        return None;
+    }
+    let effects = screen::judge(language.as_bytes(), text.as_bytes());
+    (effects.are_none() && effects.sets.is_empty()).then_some(Body {
+        schema,
+        name,
+        arguments,
+        text,
+    })
 }
 
 /// What is judged by what stands inside, from the inside to the outside: each round knows those that the one before has judged.
@@ -168,17 +186,25 @@ fn relation(kind: &str) -> Option<Relation> {
 }
 
 /// A stable function that is unsafe for parallel work may do what only volatile ones should. One that takes a row alone, or
-/// anything, can be written like a column of it.
-const FUNCTIONS: &str = "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid), \
+/// anything, can be written like a column of it. Bodies of volatile ones are read where their language is known: no more than 64 kB of
+/// one, and 16 MB of all, or none.
+const FUNCTIONS: &str = "SELECT f.nspname, f.proname, f.arguments, f.judgement, f.is_of_row, f.lanname, \
+    CASE WHEN pg_catalog.sum(pg_catalog.octet_length(f.body)) OVER () <= 16777216 THEN f.body END FROM ( \
+    SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments, \
     CASE WHEN p.prokind IN ('f', 'w', 'a') AND p.provolatile IN ('i', 's') AND (p.proparallel <> 'u' OR p.provolatile = 'i') \
         AND (p.prokind <> 'a' OR NOT EXISTS (SELECT FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f \
             ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn) \
             WHERE a.aggfnoid = p.oid AND f.provolatile = 'v')) \
-        THEN 'reads' ELSE 'volatile' END, \
+        THEN 'reads' ELSE 'volatile' END AS judgement, \
     p.pronargs - p.pronargdefaults <= 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t \
-        WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'd', 'p')) \
+        WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'd', 'p')) AS is_of_row, \
+    l.lanname, CASE WHEN l.lanname IN ('sql', 'plpgsql') AND p.prokind IN ('f', 'w') AND p.provolatile <> 'i' \
+        AND pg_catalog.octet_length(p.prosrc) <= 65536 \
+        THEN pg_catalog.concat(COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), ' ; ', \
+            pg_catalog.pg_get_expr(p.proargdefaults, 0)) END AS body \
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-    WHERE p.oid >= 16384 OR n.nspname NOT IN ('pg_catalog', 'information_schema')";
+        JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+    WHERE p.oid >= 16384 OR n.nspname NOT IN ('pg_catalog', 'information_schema')) f";
 
 /// Tables, with all that inherits from them: what of that is elsewhere decides. Those with policies are judged by definition.
 const RELATIONS: &str = "WITH RECURSIVE below AS ( \

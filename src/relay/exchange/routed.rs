@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::task::Context as TaskContext;
 
-use crate::pool::knowledge::Demand;
 use crate::protocol::body::ErrorFields;
 use crate::protocol::{HEAD_LEN, Head, Report, SqlState, TransactionState, tag};
 use crate::relay::client::Client;
@@ -87,12 +86,9 @@ impl Exchange {
                 Ok(true)
             }
             Admitted::Cut => Ok(false),
-            Admitted::Unplanned(text) => {
+            Admitted::Unplanned(text, demand) => {
                 // Its task is woken when the plan is there, and looks again.
-                let wanted = Wanted {
-                    text,
-                    demand: Demand::Last,
-                };
+                let wanted = Wanted { text, demand };
                 match context
                     .plans
                     .ask(routing.scope(), &client.session, wanted, cx.waker())
@@ -147,13 +143,16 @@ impl Exchange {
         }
         // Whoever ends a session of the primary means its statement.
         let refusal = refusal(input).filter(|code| routing.is_on_replica() && routing.may_leave(Some(*code)));
-        if refusal.is_none() {
-            client.context.put_spare(routing.stay());
+        match refusal {
+            None => client.context.put_spare(routing.stay()),
+            // What has come of its answer is passed over with the rest.
+            Some(_) => self.lease.conn().carry.extend_from_slice(input),
         }
         refusal
     }
 
-    /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back.
+    /// The batch is carried out on the primary instead: it comes again, and what it has changed here is taken back. Where the
+    /// statement alone has failed, the connection is used again, and nobody asks how its server is.
     pub fn retreat(mut self, client: &mut Client, code: Option<SqlState>) {
         // What of it was not passed on still stands in `carry`, and comes again with the rest.
         let left = client.routing.as_ref().map_or(0, |routing| routing.judged());
@@ -162,14 +161,23 @@ impl Exchange {
         let again = routing
             .map(|routing| routing.take_refuge(code, session, plans))
             .unwrap_or_default();
-        note_loss(client);
+        let is_whole = code.is_some_and(SqlState::is_of_statement);
+        if !is_whole {
+            note_loss(client);
+        }
         self.depart(client);
-        client.session.take_back(&mut self.lease.conn().state.pipeline);
+        let is_sent = left == 0 && self.flow.client_rest() == 0 && !self.owes();
+        let pipeline = &mut self.lease.conn().state.pipeline;
+        let answers = pipeline.awaited();
+        client.session.take_back(pipeline);
         client.session.on_server_gone();
         let behind = std::mem::replace(&mut client.carry, again);
         client
             .carry
             .extend_from_slice(behind.get(left..).unwrap_or_default());
+        if is_whole && is_sent && answers > 0 {
+            self.lease.discard_behind(answers);
+        }
     }
 
     /// The client has its answer: it has seen what is there by now, for which no older reading of the clock will do.

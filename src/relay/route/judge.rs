@@ -70,7 +70,25 @@ enum Planned {
 pub enum Admitted {
     Bytes(usize),
     Cut,
-    Unplanned(Box<[u8]>),
+    /// A text has not been planned, for which this is demanded.
+    Unplanned(Box<[u8]>, Demand),
+}
+
+/// Whether the names in a transaction on a replica mean what the session's settings say, as far as those are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    Known,
+    /// It has set something, of which nothing is heard before it ends: they may be of any schema.
+    Any,
+}
+
+impl Names {
+    fn demand(self) -> Demand {
+        match self {
+            Self::Known => Demand::Last,
+            Self::Any => Demand::Anywhere,
+        }
+    }
 }
 
 /// Why something may not.
@@ -102,18 +120,42 @@ impl Routing {
             },
         };
         let batch = input.get(..len).unwrap_or(input);
+        let mut names = self.names;
         for asked in batch::asked(batch, &session.statements) {
             // Its transaction is there, whatever has changed meanwhile, and can do nothing but read.
-            match self.plan_of(session, asked, plans, Demand::Last) {
+            let mut planned = self.plan_of(session, asked, plans, names.demand());
+            if let Planned::As(plan) = &planned
+                && names == Names::Known
+                && plan.following() == Following::Renames
+            {
+                // What stands behind it in the same text is judged by that, too.
+                names = Names::Any;
+                planned = self.plan_of(session, asked, plans, names.demand());
+            }
+            match planned {
                 Planned::As(plan) if plan.following() == Following::Harmful => {
                     return Err(Refused::Writes(plan));
                 }
                 Planned::As(_) => {}
                 Planned::Unknown => return Err(Refused::Unknown),
-                Planned::Not(text) => return Ok(Admitted::Unplanned(text)),
+                Planned::Not(text) => return Ok(Admitted::Unplanned(text, names.demand())),
             }
         }
+        self.names = names;
         Ok(Admitted::Bytes(len))
+    }
+
+    /// What is known of names behind a batch that begins a transaction on a replica.
+    pub(super) fn names_behind(&self, session: &ClientSession, batch: &[u8], plans: &Plans) -> Names {
+        let sets = |asked| match self.plan_of(session, asked, plans, Demand::Current) {
+            Planned::As(plan) => plan.following() != Following::Harmless,
+            Planned::Unknown | Planned::Not(_) => true,
+        };
+        if batch::asked(batch, &session.statements).any(sets) {
+            Names::Any
+        } else {
+            Names::Known
+        }
     }
 
     /// What may follow there in a batch that has failed: the server passes over it, up to its end.

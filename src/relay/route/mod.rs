@@ -20,11 +20,11 @@ use crate::session::batch::{self, Extent};
 use crate::session::client::Block;
 use crate::session::directive::Role;
 use crate::session::question::RouteRow;
-use crate::topology::{Choice, Consistency, Does, Reads, Sight, Use, View, Why, choice};
+use crate::topology::{Choice, Consistency, Does, Load, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope};
 pub use judge::{Admitted, Refused};
-use judge::{Nature, Unfit, Wish};
+use judge::{Names, Nature, Unfit, Wish};
 use trace::{Cause, Step};
 
 /// What a client of a database with replicas has beside its pool. Boxed: others have none.
@@ -36,6 +36,7 @@ pub struct Routing {
     scope: Scope,
     sight: Sight,
     refuge: Refuge,
+    names: Names,
     /// Plans that were asked for since the batch began.
     asked: u32,
     /// Where it is served, since its batch was sent on its way, and what is to be remembered of that.
@@ -114,6 +115,7 @@ impl Routing {
             pools,
             sight: Sight::default(),
             refuge: Refuge::None,
+            names: Names::Known,
             asked: 0,
             way: None,
             used: None,
@@ -197,6 +199,9 @@ impl Routing {
             }
         };
         self.asked = 0;
+        if session.is_begun() || nature == Nature::Begins {
+            self.names = self.names_behind(session, batch, plans);
+        }
         let view = self.realm.cluster.view();
         let Choice { server, why } = self.choose(&view, wish);
         if why == Why::NotReplayed {
@@ -259,13 +264,16 @@ impl Routing {
 
     fn choose(&mut self, view: &View, wish: Wish) -> Choice {
         let pools = &self.pools;
-        let load = |place: usize| pools.get(place).map_or(0, |pool| pool.shared.active());
+        let load = Load {
+            active: &|place| pools.get(place).map_or(0, |pool| pool.shared.active()),
+            has_room: &|place| pools.get(place).is_none_or(|pool| pool.has_room()),
+        };
         let mut rules = self.realm.cluster.rules();
         if wish.role == Some(Role::Replica) && matches!(rules.reads, Reads::Any | Reads::Primary) {
             rules.reads = Reads::Replica;
         }
         self.sight.set_floor(wish.floor);
-        choice::choose(view, rules, &mut self.sight, &self.realm.cluster.turn, &load)
+        choice::choose(view, rules, &mut self.sight, &self.realm.cluster.turn, load)
     }
 
     /// The way to the primary.
@@ -289,11 +297,10 @@ impl Routing {
         buffer: impl FnOnce() -> Vec<u8>,
     ) {
         self.way = Some(way);
-        let does = if matches!(cause, Cause::Read(_)) {
-            Does::Read
-        } else {
-            Does::Anything
-        };
+        // What a replica lacks so far is no reason to take a read for more.
+        let lacks = |code: Option<SqlState>| code.is_some_and(SqlState::is_of_definitions);
+        let is_read = matches!(cause, Cause::Read(_)) || matches!(cause, Cause::Refused(code) if lacks(code));
+        let does = if is_read { Does::Read } else { Does::Anything };
         self.used = way
             .place
             .map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
