@@ -9,7 +9,7 @@
 //!
 //! 1. The text as it came is looked for among plans that are known, then what a [`Normaliser`] makes of it. Plans of texts whose
 //!    literals decide ([`Literals::Fixed`]) are kept by the text itself. Plans are of one catalog and one search path.
-//! 2. A text that is new goes to the threads of `pool::planner`, whose stacks are [`STACK_LEN`] long: [`plan`] goes as deep as the
+//! 2. A text that is new goes to the threads of `relay::planner`, whose stacks are [`STACK_LEN`] long: [`plan`] goes as deep as the
 //!    text is nested. Until it is back, or where there is no room, the statement is the primary's.
 //! 3. The class decides together with what a text does not show: the transaction that the session stands in; whether it is pinned,
 //!    as with temporary tables, which hide others; `default_transaction_isolation`, since a standby has no `serializable`; whether
@@ -49,7 +49,7 @@ pub struct Circumstances<'a> {
 }
 
 /// How a session's texts are to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Spelling {
     /// `standard_conforming_strings` is on, and `client_encoding` is `UTF8`.
     Standard,
