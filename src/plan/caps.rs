@@ -25,7 +25,7 @@ pub(super) fn depth(text: &[u8]) -> Result<usize, Excess> {
     let mut tokens = 0;
     let mut open = 0;
     let mut sets = 0;
-    while let Some(token) = lexer.next() {
+    for token in lexer.by_ref() {
         tokens += 1;
         if tokens > TOKENS_MAX {
             return Err(Excess::Tokens);
