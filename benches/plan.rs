@@ -1,11 +1,14 @@
 //! The cost of knowing what a text does: its literals taken out, and planned anew.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails may stop")]
+#![allow(clippy::indexing_slicing, reason = "a benchmark that fails may stop")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use pgweir::plan::{Catalog, Circumstances, Normaliser, Patterns, Relation, Spelling, plan};
+use pgweir::plan::{Catalog, Circumstances, Normaliser, Patterns, Plan, Relation, Spelling, plan};
+use pgweir::relay::plans::{Meaning, Plans, Sense, SharedPlans};
 
 fn main() {
     divan::main();
@@ -23,9 +26,79 @@ fn normalise(bencher: Bencher<'_, '_>, name: &str) {
     });
 }
 
+/// The same text again.
+#[divan::bench(args = NAMES, min_time = MIN_TIME)]
+fn find_same(bencher: Bencher<'_, '_>, name: &str) {
+    let text = text(name);
+    let (plans, sense) = knowing(text);
+    bencher.counter(BytesCount::new(text.len())).bench_local(|| {
+        plans
+            .find(sense, text.as_bytes(), |plan, _| plan.class())
+            .unwrap()
+    });
+}
+
+/// A text with literals that never come again.
+#[divan::bench(args = NAMES, min_time = MIN_TIME)]
+fn find_other_literals(bencher: Bencher<'_, '_>, name: &str) {
+    let (plans, sense) = knowing(text(name));
+    let mut text = format!("{} -- {:08}", text(name), 0).into_bytes();
+    let digits = text.len() - 8;
+    let mut number = 0_u32;
+    bencher.counter(BytesCount::new(text.len())).bench_local(|| {
+        number += 1;
+        for (place, digit) in text.iter_mut().skip(digits).enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize % 16];
+        }
+        plans.find(sense, &text, |plan, _| plan.class()).unwrap()
+    });
+}
+
+#[divan::bench(args = NAMES, min_time = MIN_TIME)]
+fn find_prepared(bencher: Bencher<'_, '_>, name: &str) {
+    let text = text(name);
+    let (plans, sense) = knowing(text);
+    bencher.bench_local(|| {
+        plans
+            .find_prepared(sense, 7, text.as_bytes(), |plan, _| plan.class())
+            .unwrap()
+    });
+}
+
+/// A worker that knows this text.
+fn knowing(text: &str) -> (Plans, Sense) {
+    let shared = SharedPlans::new();
+    let plans = Plans::new(&shared);
+    let sense = plans.sense_of(&Meaning {
+        stamp: 1,
+        path: "public".into(),
+        user: "app".into(),
+        spelling: Spelling::Standard,
+    });
+    shared.take_up(sense, text.as_bytes(), &Arc::new(planned(text, &catalog())));
+    (plans, sense)
+}
+
 #[divan::bench(args = NAMES, min_time = MIN_TIME)]
 fn plan_anew(bencher: Bencher<'_, '_>, name: &str) {
     let text = text(name);
+    let catalog = catalog();
+    bencher
+        .counter(BytesCount::new(text.len()))
+        .bench_local(|| planned(text, &catalog).class());
+}
+
+fn planned(text: &str, catalog: &Catalog) -> Plan {
+    let circumstances = Circumstances {
+        catalog,
+        search_path: &["public".into()],
+        functions: &Patterns::default(),
+        spelling: Spelling::Standard,
+    };
+    plan(text.as_bytes(), &circumstances)
+}
+
+fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     for name in [
         "pgbench_accounts",
@@ -36,16 +109,7 @@ fn plan_anew(bencher: Bencher<'_, '_>, name: &str) {
     ] {
         catalog.add_relation("public", name, Relation::Logged);
     }
-    let path = ["public".into()];
-    let circumstances = Circumstances {
-        catalog: &catalog,
-        search_path: &path,
-        functions: &Patterns::default(),
-        spelling: Spelling::Standard,
-    };
-    bencher
-        .counter(BytesCount::new(text.len()))
-        .bench_local(|| plan(text.as_bytes(), &circumstances).class());
+    catalog
 }
 
 fn text(name: &str) -> &'static str {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pgweir::app::{App, Loader, Log};
 use pgweir::config::{Config, Disk, Environment, Flags, LogFormat, LogLevel, Sources};
-use pgweir::demo::cluster::{Binaries, InstanceOptions, Recipe, Template, port};
+use pgweir::demo::cluster::{Binaries, Instance, InstanceOptions, Recipe, Template, port};
 use pgweir::protocol::{tag, write};
 
 #[global_allocator]
@@ -30,8 +30,20 @@ fn queries_allocate_nothing() {
     let hidden = "CREATE FUNCTION hidden(a point, b point) RETURNS text LANGUAGE sql AS $$ SELECT set_config('a.b', 'c', false) $$;
         CREATE OPERATOR <~+~> (FUNCTION = hidden, LEFTARG = point, RIGHTARG = point)";
     postgres.query("postgres", hidden).unwrap();
-    let port = serve(&postgres.url("postgres", "postgres"));
-    let mut clients: Vec<_> = (0..4).map(|_| Client::log_in(port)).collect();
+    let mut replicas: Vec<_> = (0..2)
+        .map(|_| {
+            template
+                .replica_of(&postgres, &InstanceOptions::default())
+                .unwrap()
+        })
+        .collect();
+    for replica in &mut replicas {
+        replica.start().unwrap();
+        replica.wait_for_replay(&postgres).unwrap();
+    }
+    let url = |instance: &Instance| instance.url("postgres", "postgres");
+    let port = serve(&url(&postgres), &replicas.iter().map(url).collect::<Vec<_>>());
+    let mut clients: Vec<_> = (0..4).map(|_| Client::log_in(port, "app")).collect();
 
     let simple = query("SELECT 1");
     nothing_is_allocated("simple", || clients[0].ask(&simple));
@@ -55,13 +67,47 @@ fn queries_allocate_nothing() {
         clients.iter_mut().for_each(|client| client.send(&simple));
         clients.iter_mut().for_each(Client::wait);
     });
+    drop(clients);
+    reads_allocate_nothing(&mut Client::log_in(port, "routed"));
 }
 
-/// A pooler with one worker and two connections; never ends.
-fn serve(url: &str) -> u16 {
+/// Wherever they are routed to.
+fn reads_allocate_nothing(client: &mut Client) {
+    let simple = query("SELECT 1");
+    let route = query("SHOW pgweir.route");
+    let deadline = Instant::now() + PATIENCE;
+    while !client.has_heard("replica") {
+        assert!(Instant::now() < deadline, "no read goes to a replica");
+        client.ask(&simple);
+        client.ask(&route);
+    }
+    nothing_is_allocated("routed, the same text", || client.ask(&simple));
+    let texts: Vec<_> = (0..WARM_UP + 10 * ROUNDS_MAX)
+        .map(|number| query(&format!("SELECT {number}")))
+        .collect();
+    let mut others = texts.iter();
+    nothing_is_allocated("routed, other literals", || client.ask(others.next().unwrap()));
+    let extended = [parse("", "SELECT $1::int"), run("")].concat();
+    nothing_is_allocated("routed, extended", || client.ask(&extended));
+    client.ask(&[parse("named", "SELECT $1::int"), message(tag::SYNC, &[])].concat());
+    let prepared = run("named");
+    nothing_is_allocated("routed, prepared", || client.ask(&prepared));
+    let (begin, commit) = (query("BEGIN READ ONLY"), query("COMMIT"));
+    nothing_is_allocated("routed, a block", || {
+        for part in [&begin, &prepared, &simple, &commit] {
+            client.ask(part);
+        }
+    });
+    client.ask(&route);
+    assert!(client.has_heard("replica"));
+}
+
+/// A pooler with one worker and two connections, and the same server with replicas as another database; never ends.
+fn serve(url: &str, replicas: &[String]) -> u16 {
     let port = port::free().unwrap();
     let text = format!(
-        "listen = [\"127.0.0.1:{port}\"]\nworkers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\npool_size = 2\n"
+        "listen = [\"127.0.0.1:{port}\"]\nworkers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\npool_size = 2\n\
+         [databases.routed]\nurl = \"{url}\"\nread_replicas = {replicas:?}\npool_size = 2\n"
     );
     thread::spawn(move || {
         let loader: Loader = Box::new(move || {
@@ -106,7 +152,7 @@ struct Client {
 }
 
 impl Client {
-    fn log_in(port: u16) -> Self {
+    fn log_in(port: u16, database: &str) -> Self {
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
             match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
@@ -123,7 +169,7 @@ impl Client {
             filled: 0,
         };
         let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
-        startup.extend_from_slice(b"user\0postgres\0database\0app\0\0");
+        startup.extend_from_slice(format!("user\0postgres\0database\0{database}\0\0").as_bytes());
         startup[3] = u8::try_from(startup.len()).unwrap();
         client.send(&startup);
         client.wait();
@@ -146,6 +192,12 @@ impl Client {
                 return;
             }
         }
+    }
+
+    /// Whether what came last has this word.
+    fn has_heard(&self, word: &str) -> bool {
+        let came = &self.buffer[..self.filled];
+        came.windows(word.len()).any(|part| part == word.as_bytes())
     }
 
     fn ask(&mut self, request: &[u8]) {

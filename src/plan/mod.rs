@@ -51,7 +51,7 @@ pub struct Circumstances<'a> {
 }
 
 /// How a session's texts are to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Spelling {
     /// `standard_conforming_strings` is on, and `client_encoding` is `UTF8`.
     Standard,

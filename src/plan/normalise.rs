@@ -39,7 +39,7 @@ impl Normaliser {
         let text_from = |start: usize| text.get(start..).unwrap_or_default();
         let mut lexer = Lexer::new(text, Strings::Conforming);
         let mut list = List::None;
-        for token in lexer.by_ref() {
+        while let Some(token) = lexer.cut() {
             list = match (token.kind, token.text, list) {
                 (Kind::String(_) | Kind::Number, _, list) => {
                     self.lift(token.range());

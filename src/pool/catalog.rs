@@ -19,7 +19,10 @@ use super::clock::{Clock, micros};
 use super::conn::ServerConn;
 use super::converse::{self, Rows, Trouble};
 
+pub mod changes;
 mod queries;
+
+use changes::Changes;
 
 /// The functions of one database, for all its pools.
 #[derive(Debug, Default)]
@@ -32,22 +35,35 @@ pub struct Catalog {
     doubted: AtomicU64,
     /// What was read last; of an older version when something has changed since.
     known: ArcSwap<Suspects>,
-    /// Counts what may have changed something.
+    /// Counts what may have changed something here.
     alterations: AtomicU64,
+    /// Whatever was defined, altered or dropped in the database, on any of its servers: what is known of it for plans is old
+    /// with each.
+    changes: Arc<Changes>,
     /// When a look is due; 0 until the first. Microseconds on the clock.
     due_at: AtomicU64,
     /// When somebody was told to look; 0 is never.
     claimed_at: AtomicU64,
-    /// One connection at a time reads; this is the value its catalogs had. Only connections at rest pass here.
-    reading: Mutex<Option<Vec<u8>>>,
+    /// One connection at a time reads; this is what the last has found. Only connections at rest pass here.
+    reading: Mutex<Option<Look>>,
+}
+
+/// What was found when somebody looked.
+#[derive(Debug)]
+struct Look {
+    /// Another one when something was defined.
+    fingerprint: Vec<u8>,
+    /// How many changes were known of by then; none: that was on a standby, which may be behind.
+    changes: Option<u64>,
 }
 
 impl Catalog {
     /// `id` is unique among the databases.
     #[must_use]
-    pub fn new(id: u64) -> Self {
+    pub fn new(id: u64, changes: Arc<Changes>) -> Self {
         Self {
             id,
+            changes,
             ..Self::default()
         }
     }
@@ -61,6 +77,7 @@ impl Catalog {
     /// Something was altered that may run functions: whatever connection comes back looks first.
     pub fn on_made(&self) {
         self.alterations.fetch_add(1, Ordering::AcqRel);
+        self.changes.note();
         if self.due_at.load(Ordering::Acquire) != 0 {
             self.due_at.store(AT_ONCE, Ordering::Release);
         }
@@ -122,22 +139,31 @@ impl Catalog {
     /// # Errors
     /// The server could not be asked.
     pub async fn renew(&self, conn: &mut ServerConn, clock: Clock) -> Result<(), Trouble> {
-        let mut fingerprint = self.reading.lock().await;
+        let mut last = self.reading.lock().await;
         if self.is_fresh(clock.now()) && self.tell(&mut conn.state) {
             return Ok(());
         }
         let alterations = self.alterations.load(Ordering::Acquire);
+        let mut changes = self.changes.count();
         let version = self.version.load(Ordering::Acquire);
         let began = clock.now();
         // Before the rest: what is defined meanwhile is seen the next time.
         let found = look(conn).await?;
         let effort = clock.now().saturating_sub(began);
-        let suspects = if *fingerprint == Some(found.clone()) {
-            self.known.load().at(version)
-        } else {
-            self.read(conn).await?.of(self.id, version)
+        let suspects = match &*last {
+            Some(last) if last.fingerprint == found => self.known.load().at(version),
+            Some(_) | None => self.read(conn).await?.of(self.id, version),
         };
-        *fingerprint = Some(found);
+        let is_standby = conn.state.reported.value("in_hot_standby") == Some("on");
+        let is_past_us = |last: &Look| last.fingerprint != found && last.changes == Some(changes);
+        if !is_standby && last.as_ref().is_some_and(is_past_us) {
+            self.changes.note();
+            changes = self.changes.count();
+        }
+        *last = Some(Look {
+            fingerprint: found,
+            changes: (!is_standby).then_some(changes),
+        });
         self.take(suspects, version);
         let pause = micros(FRESH_MAX).max(effort.saturating_mul(EFFORT_PART));
         self.due_at

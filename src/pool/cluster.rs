@@ -10,6 +10,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use crate::topology::{Rules, View};
 
+use super::catalog::changes::Changes;
 use super::clock::micros;
 use super::knowledge::Knowledge;
 use super::meter::RouteMeter;
@@ -27,11 +28,11 @@ pub struct Realm {
 impl Realm {
     /// `id` is unique in the process.
     #[must_use]
-    pub fn new(id: u64, view: View) -> Self {
+    pub fn new(id: u64, view: View, changes: Arc<Changes>) -> Self {
         Self {
             id,
             cluster: Cluster::new(view),
-            knowledge: Knowledge::new(id),
+            knowledge: Knowledge::new(id, changes),
             meters: std::array::from_fn(|_| RouteMeter::default()),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::catalog::Catalog;
+use super::catalog::changes::Changes;
 use super::clock::Clock;
 use super::cluster::Realm;
 use super::ledger::{Account, Accounts, Starving};
@@ -37,6 +38,8 @@ struct Inner {
     databases: HashMap<Arc<str>, Arc<Account>>,
     /// By database and server: what a replica has of it may be older.
     catalogs: HashMap<(Arc<str>, usize), Arc<Catalog>>,
+    /// Of databases, whatever the server.
+    changes: HashMap<Arc<str>, Arc<Changes>>,
     users: HashMap<Arc<str>, Arc<Account>>,
     profiles: HashMap<(Arc<str>, Arc<str>), Arc<Profile>>,
     database_clients: HashMap<Arc<str>, Arc<AtomicU32>>,
@@ -44,11 +47,26 @@ struct Inner {
 }
 
 impl Inner {
+    /// What is known of the definitions of a database's server, for all its pools.
+    fn catalog(&mut self, database: &Arc<str>, place: usize) -> Arc<Catalog> {
+        let changes = self.changes(database);
+        let id = self.next_id;
+        let founded = || Arc::new(Catalog::new(id, changes));
+        let key = (Arc::clone(database), place);
+        Arc::clone(self.catalogs.entry(key).or_insert_with(founded))
+    }
+
+    /// How often they were changed.
+    fn changes(&mut self, database: &Arc<str>) -> Arc<Changes> {
+        Arc::clone(self.changes.entry(Arc::clone(database)).or_default())
+    }
+
     /// Forgets what nobody holds: under the lock, nobody else can get hold of it.
     fn forget_unused(&mut self) {
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         self.databases.retain(|_, account| Arc::strong_count(account) > 1);
         self.catalogs.retain(|_, catalog| Arc::strong_count(catalog) > 1);
+        self.changes.retain(|_, changes| Arc::strong_count(changes) > 1);
         self.users.retain(|_, account| Arc::strong_count(account) > 1);
         self.profiles.retain(|_, profile| Arc::strong_count(profile) > 1);
         self.database_clients
@@ -102,12 +120,7 @@ impl Registry {
             settings,
             target,
             workers: self.workers,
-            catalog: Arc::clone(
-                inner
-                    .catalogs
-                    .entry((Arc::clone(&database), place))
-                    .or_insert_with(|| Arc::new(Catalog::new(inner.next_id))),
-            ),
+            catalog: inner.catalog(&database, place),
         };
         let pool = Arc::new(PoolShared::new(founding, self.clock, Arc::clone(&self.starving)));
         if inner.realms.contains_key(&database) {
@@ -159,10 +172,12 @@ impl Registry {
             return Arc::clone(realm);
         }
         inner.next_id += 1;
-        let realm = Arc::new(Realm::new(inner.next_id, found()));
-        inner.realms.insert(database.into(), Arc::clone(&realm));
+        let database: Arc<str> = database.into();
+        let changes = inner.changes(&database);
+        let realm = Arc::new(Realm::new(inner.next_id, found(), changes));
+        inner.realms.insert(Arc::clone(&database), Arc::clone(&realm));
         for pool in inner.pools.values() {
-            if *pool.database == *database {
+            if pool.database == database {
                 pool.set_routed();
             }
         }

@@ -264,7 +264,8 @@ impl PoolShared {
     /// It has, from now on: connections tell anew what sessions begin with.
     pub fn set_routed(&self) {
         if !self.routed.swap(true, Ordering::AcqRel) {
-            self.renew();
+            // Nothing was defined: what is known of the database stays known.
+            self.epoch.fetch_add(1, Ordering::AcqRel);
         }
     }
 

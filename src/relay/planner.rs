@@ -7,19 +7,19 @@ use std::thread::Builder;
 
 use crossbeam::channel::{self, Receiver, Sender};
 
-use crate::plan::{self, Spelling};
+use crate::plan;
 use crate::pool::knowledge::Known;
 
 use super::planning::Answer;
-use super::plans::{self, SharedPlans};
+use super::plans::{self, Meaning, Sense, SharedPlans};
 
 /// A text to be planned.
 #[derive(Debug)]
 pub struct Job {
     pub text: Box<[u8]>,
-    pub path: Box<str>,
-    pub user: Box<str>,
-    pub spelling: Spelling,
+    pub meaning: Meaning,
+    /// By which it will be looked for.
+    pub sense: Sense,
     pub known: Arc<Known>,
     pub answer: Arc<Answer>,
     pub plans: Arc<SharedPlans>,

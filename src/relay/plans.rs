@@ -11,50 +11,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-use arc_swap::Guard;
 use foldhash::fast::RandomState;
 use memchr::memmem::Finder;
 
-use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind, Spelling};
-use crate::pool::cluster::Realm;
-use crate::pool::knowledge::{Defaults, Demand, Isolation, id_of};
-use crate::pool::shared::{PoolShared, add};
+use crate::plan::{Literals, Normaliser, Plan, Reason, ReasonKind};
+use crate::pool::knowledge::{Demand, id_of};
+use crate::pool::shared::add;
 use crate::protocol::SqlState;
 use crate::session::ClientSession;
+use crate::session::directive;
 
 use super::planner::{Job, Planner};
 use super::planning::Answer;
+use sense::Senses;
 
-/// Under what a client's texts are planned, beside what it sets itself.
-#[derive(Debug)]
-pub struct Scope {
-    /// What its database has.
-    pub realm: Arc<Realm>,
-    /// The pools of its user on the servers: they know what a session begins with there.
-    pub pools: Box<[Arc<PoolShared>]>,
-}
+mod sense;
+#[cfg(test)]
+mod tests;
 
-impl Scope {
-    /// Whether a session's transactions are serializable unless it says otherwise.
-    #[must_use]
-    pub fn is_serializable(&self) -> bool {
-        self.defaults()
-            .as_ref()
-            .is_some_and(|defaults| defaults.isolation == Isolation::Serializable)
-    }
-
-    /// Whether nothing can be planned, as nobody knows what there is.
-    #[must_use]
-    pub fn is_blind(&self) -> bool {
-        self.realm.knowledge.stamp(Demand::Current).is_none() || self.defaults().is_none()
-    }
-
-    /// What a session begins with: on the first of the servers that has told.
-    fn defaults(&self) -> Guard<Option<Arc<Defaults>>> {
-        let mut all = self.pools.iter().map(|pool| pool.defaults.load());
-        all.find(|defaults| defaults.is_some()).unwrap_or_default()
-    }
-}
+pub use sense::{Meaning, Scope, Sense, Standing};
 
 /// A worker's part.
 #[derive(Debug)]
@@ -71,6 +46,8 @@ struct Own {
     exact: Box<[Option<Arc<Entry>>]>,
     /// Hashes of texts that were seen once: the second time they get a place. So texts that never come again take none.
     seen: Box<[u64]>,
+    /// Of statements that clients have prepared, each in the place that its id tells.
+    prepared: Box<[Option<Prepared>]>,
     /// By the text without its literals.
     lifted: HashMap<u64, Arc<Entry>, RandomState>,
     bytes: usize,
@@ -81,42 +58,43 @@ struct Own {
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    /// Which knowledge of which database it rests on.
-    stamp: Stamp,
-    path: Box<str>,
-    user: Box<str>,
-    spelling: Spelling,
+    sense: Sense,
     /// The text, or what is left of it without its literals.
     text: Box<[u8]>,
     plan: Arc<Plan>,
+    voice: Voice,
 }
 
-/// Changes with whatever plans depend on beside text and path; unique in the process.
-type Stamp = u64;
+/// The plan of a prepared statement, whose text never changes.
+#[derive(Debug)]
+struct Prepared {
+    statement: u64,
+    sense: Sense,
+    plan: Arc<Plan>,
+    voice: Voice,
+}
+
+/// Whether a text may say itself where it wants to go. That is known of the very text alone: what has no literals any more has no
+/// comments either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    Silent,
+    MaySay,
+}
 
 /// A text and what it means there.
 #[derive(Clone, Copy)]
 struct Question<'a> {
-    stamp: Stamp,
-    path: &'a str,
-    user: &'a str,
-    spelling: Spelling,
+    sense: Sense,
     text: &'a [u8],
 }
 
 impl<'a> Question<'a> {
-    fn under(self, demand: Demand) -> Self {
-        Self {
-            path: demand.path(self.path),
-            ..self
-        }
-    }
-
     /// The same without literals; a text that has none to be known by stays as it is.
     fn general(self, normaliser: &'a mut Normaliser) -> Self {
         Self {
             text: normaliser
-                .normalise(self.text, self.spelling)
+                .normalise(self.text, self.sense.spelling)
                 .unwrap_or(self.text),
             ..self
         }
@@ -124,29 +102,22 @@ impl<'a> Question<'a> {
 }
 
 impl Entry {
-    fn new(hash: u64, question: Question<'_>, plan: Arc<Plan>) -> Self {
+    fn new(hash: u64, question: Question<'_>, plan: Arc<Plan>, voice: Voice) -> Self {
         Self {
             hash,
-            stamp: question.stamp,
-            path: question.path.into(),
-            user: question.user.into(),
-            spelling: question.spelling,
+            sense: question.sense,
             text: question.text.into(),
             plan,
+            voice,
         }
     }
 
     fn answers(&self, hash: u64, question: Question<'_>) -> bool {
-        self.hash == hash
-            && self.stamp == question.stamp
-            && *self.path == *question.path
-            && *self.user == *question.user
-            && self.spelling == question.spelling
-            && *self.text == *question.text
+        self.hash == hash && self.sense == question.sense && *self.text == *question.text
     }
 
     fn footprint(&self) -> usize {
-        size_of::<Self>() + self.text.len() + self.path.len() + self.user.len() + self.plan.footprint()
+        size_of::<Self>() + self.text.len() + self.plan.footprint()
     }
 }
 
@@ -154,6 +125,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct SharedPlans {
     planner: Planner,
+    senses: Senses,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
     pub counts: Counts,
@@ -227,10 +199,7 @@ impl SharedPlans {
 
     fn hash(&self, question: Question<'_>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(question.stamp);
-        hasher.write_u8(question.spelling as u8);
-        hasher.write(question.path.as_bytes());
-        hasher.write(question.user.as_bytes());
+        hasher.write_u64(question.sense.number);
         hasher.write(question.text);
         hasher.finish()
     }
@@ -252,27 +221,40 @@ impl SharedPlans {
         self.shards.iter().map(count).sum()
     }
 
-    /// The first `max` of them.
+    /// The first `max` of them, of clients whose settings still have a number.
     #[must_use]
     pub fn list(&self, max: usize) -> Vec<Listed> {
+        let meanings = self.senses.meanings();
         let mut listed = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            listed.extend(shard.known.values().take(max - listed.len()).map(|entry| Listed {
-                realm: id_of(entry.stamp),
-                search_path: entry.path.clone(),
-                user: entry.user.clone(),
-                text: shown(&entry.text),
-                plan: Arc::clone(&entry.plan),
-            }));
+            let known = shard.known.values().filter_map(|entry| {
+                let meaning = meanings.get(&entry.sense.number)?;
+                Some(Listed {
+                    realm: id_of(meaning.stamp),
+                    search_path: meaning.path.clone(),
+                    user: meaning.user.clone(),
+                    text: shown(&entry.text),
+                    plan: Arc::clone(&entry.plan),
+                })
+            });
+            listed.extend(known.take(max - listed.len()));
         }
         listed
     }
 
-    /// Takes up a plan that was made.
+    /// Takes up the plan of a text: that of all texts which differ in their literals alone, unless those have decided.
+    pub fn take_up(&self, sense: Sense, text: &[u8], plan: &Arc<Plan>) {
+        let question = Question { sense, text };
+        match plan.literals() {
+            Literals::Fixed => self.learn(question, Arc::clone(plan)),
+            Literals::Free => self.learn(question.general(&mut Normaliser::new()), Arc::clone(plan)),
+        }
+    }
+
     fn learn(&self, question: Question<'_>, plan: Arc<Plan>) {
         let hash = self.hash(question);
-        let entry = Arc::new(Entry::new(hash, question, plan));
+        let entry = Arc::new(Entry::new(hash, question, plan, Voice::Silent));
         let Some(shard) = self.shard(hash) else {
             return;
         };
@@ -303,6 +285,7 @@ impl Plans {
             own: RefCell::new(Own {
                 exact: vec![None; EXACT_MAX].into(),
                 seen: vec![0; EXACT_MAX].into(),
+                prepared: (0..PREPARED_MAX).map(|_| None).collect(),
                 lifted: HashMap::default(),
                 bytes: 0,
                 normaliser: Normaliser::new(),
@@ -317,35 +300,69 @@ impl Plans {
         self.our_name.find(text).is_some()
     }
 
-    /// The plan of a text for a client, if there is one.
-    pub fn find(
-        &self,
-        scope: &Scope,
-        session: &ClientSession,
-        text: &[u8],
-        demand: Demand,
-    ) -> Option<Arc<Plan>> {
+    /// Whether a text that is not known may say where it wants to go.
+    #[must_use]
+    pub fn voice_of(&self, text: &[u8]) -> Voice {
+        if directive::may_be_set(text) || self.names_us(text) {
+            Voice::MaySay
+        } else {
+            Voice::Silent
+        }
+    }
+
+    /// The number of a meaning.
+    #[must_use]
+    pub fn sense_of(&self, meaning: &Meaning) -> Sense {
+        self.shared.senses.of(meaning)
+    }
+
+    /// What `look` sees in the plan of a text, if there is one.
+    pub fn find<T>(&self, sense: Sense, text: &[u8], look: impl FnOnce(&Arc<Plan>, Voice) -> T) -> Option<T> {
         let own = &mut *self.own.borrow_mut();
-        let defaults = scope.defaults();
-        let question = question(
-            scope.realm.knowledge.stamp(demand)?,
-            defaults.as_deref()?,
-            session,
-            text,
-        )
-        .under(demand);
+        let question = Question { sense, text };
         let hash = self.shared.hash(question);
         let place = usize::try_from(hash).unwrap_or(usize::MAX) % EXACT_MAX;
         if let Some(Some(entry)) = own.exact.get(place)
             && entry.answers(hash, question)
         {
             add(&self.hits, 1);
-            return Some(Arc::clone(&entry.plan));
+            return Some(look(&entry.plan, entry.voice));
         }
         let plan = self.find_lifted(own, hash, question)?;
         add(&self.hits, 1);
-        own.remember(place, hash, question, &plan);
-        Some(plan)
+        let voice = self.voice_of(text);
+        let seen = look(&plan, voice);
+        own.remember(place, hash, question, plan, voice);
+        Some(seen)
+    }
+
+    /// The same for a prepared statement with this text.
+    pub fn find_prepared<T>(
+        &self,
+        sense: Sense,
+        statement: u64,
+        text: &[u8],
+        look: impl FnOnce(&Arc<Plan>, Voice) -> T,
+    ) -> Option<T> {
+        let place = usize::try_from(statement).unwrap_or(usize::MAX) % PREPARED_MAX;
+        if let Some(Some(known)) = self.own.borrow().prepared.get(place)
+            && known.statement == statement
+            && known.sense == sense
+        {
+            add(&self.hits, 1);
+            return Some(look(&known.plan, known.voice));
+        }
+        let (plan, voice) = self.find(sense, text, |plan, voice| (Arc::clone(plan), voice))?;
+        let seen = look(&plan, voice);
+        if let Some(slot) = self.own.borrow_mut().prepared.get_mut(place) {
+            *slot = Some(Prepared {
+                statement,
+                sense,
+                plan,
+                voice,
+            });
+        }
+        Some(seen)
     }
 
     fn find_lifted(&self, own: &mut Own, exact: u64, question: Question<'_>) -> Option<Arc<Plan>> {
@@ -374,22 +391,14 @@ impl Plans {
 
     /// A replica has refused a text, which has a plan: from now on this worker sends it to the primary, and those that have not
     /// met it yet.
-    pub fn learn_refusal(&self, scope: &Scope, session: &ClientSession, text: &[u8], code: SqlState) {
-        let Some(known) = self.find(scope, session, text, Demand::Current) else {
+    pub fn learn_refusal(&self, sense: Sense, text: &[u8], code: SqlState) {
+        let Some(known) = self.find(sense, text, |plan, _| Arc::clone(plan)) else {
             return;
         };
-        let defaults = scope.defaults();
-        let stamp = scope.realm.knowledge.stamp(Demand::Current);
-        let (Some(stamp), Some(defaults)) = (stamp, defaults.as_deref()) else {
-            return;
-        };
-        let plan = Arc::new(known.refused(code.as_str()));
         let own = &mut *self.own.borrow_mut();
-        let asked = question(stamp, defaults, session, text);
-        let place = usize::try_from(self.shared.hash(asked)).unwrap_or(usize::MAX) % EXACT_MAX;
-        if let Some(slot) = own.exact.get_mut(place) {
-            *slot = None;
-        }
+        own.forget(&known);
+        let plan = Arc::new(known.refused(code.as_str()));
+        let asked = Question { sense, text };
         let key = match plan.literals() {
             Literals::Fixed => asked,
             Literals::Free => asked.general(&mut own.normaliser),
@@ -401,21 +410,23 @@ impl Plans {
     }
 
     /// Has a plan made of a text. Whoever waits for it looks for it again afterwards.
-    pub fn ask(&self, scope: &Scope, session: &ClientSession, wanted: Wanted, waker: &Waker) -> Asking {
+    pub fn ask(&self, scope: &mut Scope, session: &ClientSession, wanted: Wanted, waker: &Waker) -> Asking {
         let Wanted { text, demand } = wanted;
-        let defaults = scope.defaults();
-        let (Some(known), Some(defaults)) = (scope.realm.knowledge.known(demand), defaults.as_deref()) else {
+        let Some(known) = scope.realm.knowledge.known(demand) else {
+            return Asking::Refused;
+        };
+        // It is to be found by the number that the client looks for.
+        let standing = scope.standing_at(known.stamp, session, self, demand);
+        let meaning = scope.meaning(known.stamp, session, demand);
+        let (Some(standing), Some(meaning)) = (standing, meaning) else {
             return Asking::Refused;
         };
         self.shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let asked = question(known.stamp, defaults, session, &text).under(demand);
-        let (path, user, spelling) = (asked.path.into(), asked.user.into(), asked.spelling);
         let answer = Answer::new(waker);
         let job = Job {
             text,
-            path,
-            user,
-            spelling,
+            sense: standing.sense,
+            meaning,
             known,
             answer: Arc::clone(&answer),
             plans: Arc::clone(&self.shared),
@@ -430,7 +441,7 @@ impl Plans {
 
 impl Own {
     /// A text that comes for the second time is found at once from then on.
-    fn remember(&mut self, place: usize, hash: u64, question: Question<'_>, plan: &Arc<Plan>) {
+    fn remember(&mut self, place: usize, hash: u64, question: Question<'_>, plan: Arc<Plan>, voice: Voice) {
         let Some(seen) = self.seen.get_mut(place) else {
             return;
         };
@@ -438,23 +449,29 @@ impl Own {
             return;
         }
         if let Some(slot) = self.exact.get_mut(place) {
-            *slot = Some(Arc::new(Entry::new(hash, question, Arc::clone(plan))));
+            *slot = Some(Arc::new(Entry::new(hash, question, plan, voice)));
+        }
+    }
+
+    /// No text is found any more that has this plan, unless by what it is without its literals.
+    fn forget(&mut self, plan: &Arc<Plan>) {
+        for slot in &mut self.exact {
+            if slot.as_ref().is_some_and(|entry| Arc::ptr_eq(&entry.plan, plan)) {
+                *slot = None;
+            }
+        }
+        for slot in &mut self.prepared {
+            if slot.as_ref().is_some_and(|known| Arc::ptr_eq(&known.plan, plan)) {
+                *slot = None;
+            }
         }
     }
 }
 
 /// Makes the plan of a job, and puts it where it is found. Runs on a thread with the stack that it takes.
 pub(super) fn carry_out(job: &Job) {
-    let plan = Arc::new(job.known.plan(&job.text, &job.path, &job.user, job.spelling));
-    let question = job.question();
-    match plan.literals() {
-        Literals::Fixed => job.plans.learn(question, Arc::clone(&plan)),
-        Literals::Free => {
-            let mut normaliser = Normaliser::new();
-            job.plans
-                .learn(question.general(&mut normaliser), Arc::clone(&plan));
-        }
-    }
+    let plan = Arc::new(job.plan());
+    job.plans.take_up(job.sense, &job.text, &plan);
     job.answer.give(plan);
 }
 
@@ -466,49 +483,18 @@ pub(super) fn give_up(job: &Job) {
 }
 
 impl Job {
+    fn plan(&self) -> Plan {
+        let Meaning {
+            path, user, spelling, ..
+        } = &self.meaning;
+        self.known.plan(&self.text, path, user, *spelling)
+    }
+
     fn question(&self) -> Question<'_> {
         Question {
-            stamp: self.known.stamp,
-            path: &self.path,
-            user: &self.user,
-            spelling: self.spelling,
+            sense: self.sense,
             text: &self.text,
         }
-    }
-}
-
-/// What a text means to a client: under its own settings, and what it begins with where it has none.
-fn question<'a>(
-    stamp: Stamp,
-    defaults: &'a Defaults,
-    session: &'a ClientSession,
-    text: &'a [u8],
-) -> Question<'a> {
-    let set = |name: &str| {
-        let settings = &session.settings;
-        if settings.is_empty() {
-            None
-        } else {
-            settings.value(name)
-        }
-    };
-    let user = set("role").filter(|role| *role != "none");
-    let user = user.or_else(|| set("session_authorization"));
-    let is_usual = |name, usual: &str, default: bool| {
-        set(name).map_or(default, |value| value.eq_ignore_ascii_case(usual))
-    };
-    let is_standard = is_usual("standard_conforming_strings", "on", defaults.is_standard)
-        && is_usual("client_encoding", "UTF8", defaults.is_standard);
-    Question {
-        stamp,
-        path: set("search_path").unwrap_or(&defaults.search_path),
-        user: user.unwrap_or(&defaults.user),
-        spelling: if is_standard {
-            Spelling::Standard
-        } else {
-            Spelling::Other
-        },
-        text,
     }
 }
 
@@ -528,3 +514,5 @@ const OWN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Texts that a worker finds at once: with [`EXACT_LEN_MAX`], at most 16 MB.
 const EXACT_MAX: usize = 2048;
 const EXACT_LEN_MAX: usize = 8 * 1024;
+/// Statements whose plans a worker finds by their ids: those that many clients have prepared, or one client uses over and over.
+const PREPARED_MAX: usize = 1_024;

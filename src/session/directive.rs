@@ -87,6 +87,13 @@ fn of_comment(comment: &[u8]) -> Result<Option<Role>, Report> {
     Ok(role)
 }
 
+/// Whether a text may set something of ours: few do.
+#[must_use]
+pub fn may_be_set(text: &[u8]) -> bool {
+    let first = text.trim_ascii_start().get(..3);
+    first.is_some_and(|word| word.eq_ignore_ascii_case(b"set"))
+}
+
 /// What a text sets of ours, if that is all it does: `SET [SESSION | LOCAL] pgweir.… {TO | =} value`.
 ///
 /// # Errors

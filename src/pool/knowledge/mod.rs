@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::catalog::changes::{Changes, NAME_BITS, NAMES};
 use crate::plan::{self, Catalog, Circumstances, Patterns, Plan, Spelling};
 
 /// One for each database that has replicas, shared by all its pools.
@@ -16,8 +17,8 @@ pub struct Knowledge {
     id: u64,
     /// How often the catalog was read.
     reads: AtomicU64,
-    /// Counts what was changed, as far as that is known. Plans are of one count.
-    changes: AtomicU64,
+    /// What was changed, as far as that is known, whoever has noticed it. Plans are of one count.
+    changes: Arc<Changes>,
     known: ArcSwapOption<Known>,
     functions: ArcSwap<Patterns>,
 }
@@ -67,7 +68,7 @@ pub enum Isolation {
 /// What was read at one time. Never changed.
 #[derive(Debug)]
 pub struct Known {
-    /// Unique in the process.
+    /// Unique in the process: the id of its database, and the name among [`Changes`].
     pub stamp: u64,
     /// What had been changed by then.
     changes: u64,
@@ -78,9 +79,12 @@ pub struct Known {
 impl Knowledge {
     /// `id` tells it from that of other databases.
     #[must_use]
-    pub fn new(id: u64) -> Self {
+    pub fn new(id: u64, changes: Arc<Changes>) -> Self {
+        // What was read for servers that were there before is not known of these.
+        changes.note();
         Self {
             id,
+            changes,
             ..Self::default()
         }
     }
@@ -89,37 +93,38 @@ impl Knowledge {
     #[must_use]
     pub fn known(&self, demand: Demand) -> Option<Arc<Known>> {
         let known = self.known.load_full()?;
-        self.will_do(&known, demand).then_some(known)
+        let will_do = match demand {
+            Demand::Current => self.stamp(demand) == Some(known.stamp),
+            Demand::Last | Demand::Anywhere => true,
+        };
+        will_do.then_some(known)
     }
 
     /// Names what is known, if it will do, so that plans can be told from those of another time.
     #[must_use]
     pub fn stamp(&self, demand: Demand) -> Option<u64> {
-        let known = self.known.load();
-        let known = known.as_ref()?;
-        self.will_do(known, demand).then_some(known.stamp)
-    }
-
-    fn will_do(&self, known: &Known, demand: Demand) -> bool {
-        demand != Demand::Current || known.changes == self.changes()
+        match demand {
+            Demand::Current => Some((self.id << NAME_BITS) | self.changes.named()?),
+            Demand::Last | Demand::Anywhere => self.known.load().as_ref().map(|known| known.stamp),
+        }
     }
 
     /// To be asked before the catalog is read.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.changes.count()
     }
 
     /// Something was changed: until it is read again, nothing is known.
     pub fn on_changed(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changes.note();
     }
 
     /// Nothing, to be filled with what is read after `changes` changes.
     fn blank(&self, changes: u64) -> Known {
-        let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+        let name = self.reads.fetch_add(1, Ordering::Relaxed) % (NAMES - 1) + 1;
         Known {
-            stamp: (self.id << READS_BITS) | (reads & ((1 << READS_BITS) - 1)),
+            stamp: (self.id << NAME_BITS) | name,
             changes,
             catalog: Catalog::default(),
             functions: self.functions.load_full(),
@@ -135,7 +140,9 @@ impl Knowledge {
         {
             known.stamp = before.stamp;
         }
+        let (changes, name) = (known.changes, known.stamp % NAMES);
         self.known.store(Some(Arc::new(known)));
+        self.changes.name(changes, name);
     }
 
     /// From now on it is known that there is nothing beside what every database has.
@@ -153,7 +160,7 @@ impl Knowledge {
 /// The id of the knowledge that a stamp is of.
 #[must_use]
 pub fn id_of(stamp: u64) -> u64 {
-    stamp >> READS_BITS
+    stamp >> NAME_BITS
 }
 
 impl Known {
@@ -224,11 +231,11 @@ fn quoted_name(input: &str) -> Option<(String, &str)> {
 /// Stands for a path of all schemas. A session that sets this very text, which means one strange schema, has its texts judged by more
 /// than they name.
 const ANY_SCHEMA: &str = "(any)";
-/// A stamp is an id and a count of reads, of so many bits: at one a second they last for ages.
-const READS_BITS: u32 = 40;
 
 #[cfg(test)]
 mod tests {
+    use crate::pool::catalog::Catalog as Suspicions;
+
     use super::*;
 
     #[test]
@@ -264,5 +271,26 @@ mod tests {
         // What was read again and is the same leaves plans as they are.
         knowledge.learn(knowledge.blank(knowledge.changes()));
         assert_eq!(current(&knowledge), stamp);
+    }
+
+    #[test]
+    fn what_one_reader_of_catalogs_notices_is_old_for_the_other() {
+        let changes = Arc::<Changes>::default();
+        let knowledge = Knowledge::new(1, Arc::clone(&changes));
+        let catalogs = [2, 3].map(|id| Suspicions::new(id, Arc::clone(&changes)));
+        for catalog in &catalogs {
+            for notice in [Suspicions::on_made, Suspicions::on_changed] {
+                knowledge.learn_nothing();
+                assert!(knowledge.stamp(Demand::Current).is_some());
+                assert!(knowledge.known(Demand::Current).is_some());
+                notice(catalog);
+                assert_eq!(knowledge.stamp(Demand::Current), None);
+                assert!(knowledge.known(Demand::Current).is_none());
+            }
+        }
+        // What was known of servers that were there before is not known of others.
+        knowledge.learn_nothing();
+        let other = Knowledge::new(4, changes);
+        assert_eq!(other.stamp(Demand::Current), None);
     }
 }

@@ -149,20 +149,14 @@ impl Exchange {
             Definitions::Made => {
                 state.definitions = Definitions::AsKnown;
                 match &client.routing {
-                    Some(routing) => {
-                        routing.on_altered();
-                        routing.catalogs().for_each(Catalog::on_made);
-                    }
+                    Some(routing) => routing.catalogs().for_each(Catalog::on_made),
                     None => client.pool.shared.catalog.on_made(),
                 }
             }
             Definitions::Changed => {
                 state.definitions = Definitions::AsKnown;
                 match &client.routing {
-                    Some(routing) => {
-                        routing.on_altered();
-                        routing.catalogs().for_each(Catalog::on_changed);
-                    }
+                    Some(routing) => routing.catalogs().for_each(Catalog::on_changed),
                     None => client.pool.shared.catalog.on_changed(),
                 }
             }

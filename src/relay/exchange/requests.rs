@@ -184,9 +184,7 @@ impl Exchange {
         };
         match self.on_client_input(client, input, out, cx) {
             Ok(consumed) => {
-                client
-                    .carry
-                    .extend_from_slice(input.get(consumed..).unwrap_or_default());
+                keep(client, input.get(consumed..).unwrap_or_default());
                 if self.leaves && self.is_over(client) {
                     return Poll::Ready(Some(End::Leave(Farewell::Goodbye)));
                 }
@@ -195,4 +193,15 @@ impl Exchange {
             Err(farewell) => Poll::Ready(Some(End::Leave(farewell))),
         }
     }
+}
+
+/// Keeps what is not dealt with, in a buffer that others have used.
+fn keep(client: &mut Client, rest: &[u8]) {
+    if rest.is_empty() {
+        return;
+    }
+    if client.carry.capacity() == 0 {
+        client.carry = client.context.take_spare();
+    }
+    client.carry.extend_from_slice(rest);
 }

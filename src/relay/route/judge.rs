@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::plan::{Access, Class, Following, Plan};
 use crate::pool::knowledge::Demand;
-use crate::protocol::{Report, SqlState};
-use crate::relay::plans::Plans;
+use crate::protocol::{HEAD_LEN, Report, SqlState, tag};
+use crate::relay::plans::{Plans, Sense, Voice};
 use crate::session::ClientSession;
 use crate::session::batch::{self, Asked, Extent};
 use crate::session::client::Block;
@@ -59,8 +59,8 @@ pub(super) enum Unfit {
     Refused(Box<Report>),
 }
 
-enum Planned {
-    As(Arc<Plan>),
+enum Planned<T> {
+    As(T),
     Unknown,
     Not(Box<[u8]>),
 }
@@ -120,23 +120,24 @@ impl Routing {
             },
         };
         let batch = input.get(..len).unwrap_or(input);
+        // Its transaction is there, whatever has changed meanwhile, and can do nothing but read.
         let mut names = self.names;
+        let mut sense = self.sense(session, plans, names).ok_or(Refused::Unknown)?;
+        let follows = |plan: &Arc<Plan>, _| {
+            let harmful = is_harmful(plan).then(|| Arc::clone(plan));
+            (plan.following(), harmful)
+        };
         for asked in batch::asked(batch, &session.statements) {
-            // Its transaction is there, whatever has changed meanwhile, and can do nothing but read.
-            let mut planned = self.plan_of(session, asked, plans, names.demand());
-            if let Planned::As(plan) = &planned
-                && names == Names::Known
-                && plan.following() == Following::Renames
-            {
+            let mut planned = plan_of(session, sense, asked, plans, follows);
+            if names == Names::Known && matches!(planned, Planned::As((Following::Renames, _))) {
                 // What stands behind it in the same text is judged by that, too.
                 names = Names::Any;
-                planned = self.plan_of(session, asked, plans, names.demand());
+                sense = self.sense(session, plans, names).ok_or(Refused::Unknown)?;
+                planned = plan_of(session, sense, asked, plans, follows);
             }
             match planned {
-                Planned::As(plan) if plan.following() == Following::Harmful => {
-                    return Err(Refused::Writes(plan));
-                }
-                Planned::As(_) => {}
+                Planned::As((_, Some(plan))) => return Err(Refused::Writes(plan)),
+                Planned::As((_, None)) => {}
                 Planned::Unknown => return Err(Refused::Unknown),
                 Planned::Not(text) => return Ok(Admitted::Unplanned(text, names.demand())),
             }
@@ -145,17 +146,9 @@ impl Routing {
         Ok(Admitted::Bytes(len))
     }
 
-    /// What is known of names behind a batch that begins a transaction on a replica.
-    pub(super) fn names_behind(&self, session: &ClientSession, batch: &[u8], plans: &Plans) -> Names {
-        let sets = |asked| match self.plan_of(session, asked, plans, Demand::Current) {
-            Planned::As(plan) => plan.following() != Following::Harmless,
-            Planned::Unknown | Planned::Not(_) => true,
-        };
-        if batch::asked(batch, &session.statements).any(sets) {
-            Names::Any
-        } else {
-            Names::Known
-        }
+    fn sense(&mut self, session: &ClientSession, plans: &Plans, names: Names) -> Option<Sense> {
+        let standing = self.scope.standing(session, plans, names.demand());
+        standing.map(|standing| standing.sense)
     }
 
     /// What may follow there in a batch that has failed: the server passes over it, up to its end.
@@ -167,19 +160,88 @@ impl Routing {
         }
     }
 
-    /// What a batch that only reads does, and what its client wants for it, comments included.
-    pub(super) fn judge(
-        &self,
-        session: &ClientSession,
-        batch: &[u8],
-        plans: &Plans,
-        wish: Wish,
-    ) -> Result<(Nature, Wish), Unfit> {
-        let said = said(session, batch, plans).map_err(|report| Unfit::Refused(Box::new(report)))?;
-        let wish = Wish {
-            role: said.or(wish.role),
-            ..wish
+    pub(super) fn learn(&mut self, code: SqlState, session: &ClientSession, plans: &Plans) {
+        let Some(standing) = self.scope.standing(session, plans, Demand::Current) else {
+            return;
         };
+        let mut all = batch::asked(&self.again, &session.statements).map(text_of);
+        if let (Some(Some(text)), None) = (all.next(), all.next()) {
+            plans.learn_refusal(standing.sense, text, code);
+        }
+    }
+}
+
+/// What is known of names behind a batch that begins a transaction on a replica.
+pub(super) fn names_behind(session: &ClientSession, sense: Sense, batch: &[u8], plans: &Plans) -> Names {
+    let follows = |plan: &Arc<Plan>, _| plan.following();
+    let sets = |asked| {
+        !matches!(
+            plan_of(session, sense, asked, plans, follows),
+            Planned::As(Following::Harmless)
+        )
+    };
+    if batch::asked(batch, &session.statements).any(sets) {
+        Names::Any
+    } else {
+        Names::Known
+    }
+}
+
+fn is_harmful(plan: &Plan) -> bool {
+    plan.following() == Following::Harmful
+}
+
+/// What a batch that only reads does, and what its client wants for it, comments included.
+pub(super) fn judge(
+    session: &ClientSession,
+    sense: Sense,
+    batch: &[u8],
+    plans: &Plans,
+    wish: Wish,
+) -> Result<(Nature, Wish), Unfit> {
+    let mut judging = Judging::new(session, sense, plans);
+    let mut texts = batch::asked(batch, &session.statements);
+    let judged = judging.all(&mut texts, wish);
+    // Most texts say nothing, which is known with their plans. What was not reached is looked at.
+    let says = judging.voice == Voice::MaySay
+        || texts
+            .filter_map(text_of)
+            .any(|text| plans.voice_of(text) == Voice::MaySay);
+    if !says {
+        return judged.map(|nature| (nature, wish));
+    }
+    let said = said(session, batch, plans).map_err(|report| Unfit::Refused(Box::new(report)))?;
+    let wish = Wish {
+        role: said.or(wish.role),
+        ..wish
+    };
+    let mut texts = batch::asked(batch, &session.statements);
+    let nature = Judging::new(session, sense, plans).all(&mut texts, wish)?;
+    Ok((nature, wish))
+}
+
+/// What is known of a batch so far.
+struct Judging<'a> {
+    session: &'a ClientSession,
+    sense: Sense,
+    plans: &'a Plans,
+    /// Whether one of the texts that were met says something.
+    voice: Voice,
+}
+
+impl<'a> Judging<'a> {
+    fn new(session: &'a ClientSession, sense: Sense, plans: &'a Plans) -> Self {
+        Self {
+            session,
+            sense,
+            plans,
+            voice: Voice::Silent,
+        }
+    }
+
+    /// What they do, as far as that has to be known.
+    fn all<'t>(&mut self, texts: &mut impl Iterator<Item = Asked<'t>>, wish: Wish) -> Result<Nature, Unfit> {
+        let session = self.session;
         let wants_replica = match wish.role {
             Some(Role::Primary) => return Err(Unfit::Not(Cause::Directive)),
             Some(Role::Replica) => true,
@@ -194,16 +256,16 @@ impl Routing {
         let (mut has_read, mut has_begun) = (false, wants_replica && session.is_begun());
         let mut has_set = false;
         let mut last = None;
-        for asked in batch::asked(batch, &session.statements) {
-            let plan = match self.plan_of(session, asked, plans, Demand::Current) {
-                Planned::As(plan) => plan,
-                Planned::Unknown => return Err(Unfit::Not(Cause::Unknown)),
-                Planned::Not(text) => return Err(Unfit::Unplanned(text)),
+        for asked in texts {
+            let Some(plan) = self.beyond_reading(asked)? else {
+                if has_set {
+                    // What was said before may have changed what it means.
+                    return Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does)));
+                }
+                has_read = true;
+                continue;
             };
             match plan.class() {
-                // What was said before may have changed what it means.
-                Class::Read if has_set => return Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does))),
-                Class::Read => has_read = true,
                 Class::Begin(Access::ReadOnly) => has_begun = true,
                 Class::Begin(Access::Unstated) if wants_replica => has_begun = true,
                 Class::Modes(Access::ReadOnly) if has_begun || session.is_begun() => {}
@@ -212,7 +274,8 @@ impl Routing {
                 Class::Write if wants_replica => {
                     return Err(Unfit::Refused(Box::new(not_on_replica(&plan))));
                 }
-                Class::Write
+                Class::Read
+                | Class::Write
                 | Class::Session
                 | Class::Begin(_)
                 | Class::Modes(_)
@@ -223,41 +286,72 @@ impl Routing {
             last = Some(plan);
         }
         match (has_read, has_begun) {
-            (true, false) => Ok((Nature::Reads, wish)),
-            (true, true) => Ok((Nature::Begins, wish)),
-            (false, true) if wants_replica => Ok((Nature::Begins, wish)),
+            (true, false) => Ok(Nature::Reads),
+            (true, true) => Ok(Nature::Begins),
+            (false, true) if wants_replica => Ok(Nature::Begins),
             // Nothing tells what the rest of its transaction does.
             (false, _) => Err(Unfit::Not(last.map_or(Cause::Unknown, Cause::Does))),
         }
     }
 
-    pub(super) fn learn(&self, code: SqlState, session: &ClientSession, plans: &Plans) {
-        let mut all = batch::asked(&self.again, &session.statements).map(text_of);
-        if let (Some(Some(text)), None) = (all.next(), all.next()) {
-            plans.learn_refusal(&self.scope, session, text, code);
+    /// The plan of a text that does more than read. One that says no more than that is not held on to.
+    fn beyond_reading(&mut self, asked: Asked<'_>) -> Result<Option<Arc<Plan>>, Unfit> {
+        let look = |plan: &Arc<Plan>, voice| {
+            let beyond = (plan.class() != Class::Read).then(|| Arc::clone(plan));
+            (beyond, voice)
+        };
+        match plan_of(self.session, self.sense, asked, self.plans, look) {
+            Planned::As((plan, voice)) => {
+                if voice == Voice::MaySay {
+                    self.voice = voice;
+                }
+                Ok(plan)
+            }
+            Planned::Unknown => Err(Unfit::Not(Cause::Unknown)),
+            Planned::Not(text) => {
+                let voice = text_of(asked).map(|text| self.plans.voice_of(text));
+                if voice == Some(Voice::MaySay) {
+                    self.voice = Voice::MaySay;
+                }
+                Err(Unfit::Unplanned(text))
+            }
         }
     }
+}
 
-    fn plan_of(&self, session: &ClientSession, asked: Asked<'_>, plans: &Plans, demand: Demand) -> Planned {
-        let Some(text) = text_of(asked) else {
-            return Planned::Unknown;
-        };
-        let Some(plan) = plans.find(&self.scope, session, text, demand) else {
-            return Planned::Not(text.into());
-        };
-        if plan.class() != Class::Execute {
-            return Planned::As(plan);
-        }
-        // It is of the class of what the client has prepared under that name.
-        let mention = sql_names::only(text);
-        let prepared = mention.and_then(|mention| session.statements.named(&mention.name(text)));
-        let Some(inner) = prepared.and_then(|statement| statement.text()) else {
-            return Planned::As(plan);
-        };
-        match plans.find(&self.scope, session, inner, demand) {
-            Some(plan) => Planned::As(plan),
-            None => Planned::Not(inner.into()),
-        }
+/// What `look` sees in the plan of what is asked for.
+fn plan_of<T>(
+    session: &ClientSession,
+    sense: Sense,
+    asked: Asked<'_>,
+    plans: &Plans,
+    look: impl Fn(&Arc<Plan>, Voice) -> T,
+) -> Planned<T> {
+    // What is executed by name is looked at when its name is known.
+    let see = |plan: &Arc<Plan>, voice| (look(plan, voice), voice, plan.class() == Class::Execute);
+    let (text, found) = match asked {
+        Asked::Text(text) => (text, plans.find(sense, text, see)),
+        Asked::Statement(statement) => match statement.text() {
+            Some(text) => (text, plans.find_prepared(sense, statement.id, text, see)),
+            None => return Planned::Unknown,
+        },
+        Asked::Unknown => return Planned::Unknown,
+    };
+    let Some((seen, voice, executes)) = found else {
+        return Planned::Not(text.into());
+    };
+    if !executes {
+        return Planned::As(seen);
+    }
+    // It is of the class of what the client has prepared under that name.
+    let mention = sql_names::only(text);
+    let prepared = mention.and_then(|mention| session.statements.named(&mention.name(text)));
+    let Some(inner) = prepared.and_then(|statement| statement.text()) else {
+        return Planned::As(seen);
+    };
+    match plans.find(sense, inner, |plan, _| look(plan, voice)) {
+        Some(seen) => Planned::As(seen),
+        None => Planned::Not(inner.into()),
     }
 }
 
@@ -273,11 +367,9 @@ fn said(session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Option<R
                 said.or(role)
             };
         }
-        let starts_with_set = text
-            .trim_ascii_start()
-            .get(..3)
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"set"));
-        if starts_with_set && let Some(Setting::Role(role)) = directive::of_set(text)? {
+        if directive::may_be_set(text)
+            && let Some(Setting::Role(role)) = directive::of_set(text)?
+        {
             set = role;
         }
     }
@@ -289,6 +381,9 @@ fn said(session: &ClientSession, batch: &[u8], plans: &Plans) -> Result<Option<R
 /// What becomes of a batch that asks for a position and nothing else: that is `SHOW pgweir.lsn`, which is no statement of the
 /// client's. None: it is another, or may be.
 pub(super) fn of_position(session: &ClientSession, input: &[u8]) -> Option<Extent> {
+    if !may_be_position(input) {
+        return None;
+    }
     let is_it = |asked| text_of(asked) == Some(POSITION);
     let is_first = batch::asked(input, &session.statements).next().is_some_and(is_it);
     let extent = is_first.then(|| batch::extent(input))?;
@@ -301,6 +396,18 @@ pub(super) fn of_position(session: &ClientSession, input: &[u8]) -> Option<Exten
     batch::asked(batch, &session.statements)
         .all(is_it)
         .then_some(extent)
+}
+
+/// Most queries are told at once to be none.
+fn may_be_position(input: &[u8]) -> bool {
+    let text_at = match input {
+        [tag::QUERY, ..] => HEAD_LEN,
+        [tag::PARSE, _, _, _, _, 0, ..] => HEAD_LEN + 1,
+        _ => return true,
+    };
+    input
+        .get(text_at..)
+        .is_some_and(|text| text.starts_with(POSITION))
 }
 
 fn text_of(asked: Asked<'_>) -> Option<&[u8]> {

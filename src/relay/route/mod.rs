@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::pool::catalog::Catalog;
 use crate::pool::cluster::Realm;
 use crate::pool::conn::ServerInfo;
+use crate::pool::knowledge::{Demand, Isolation};
 use crate::pool::listener::Servers;
 use crate::pool::local::LocalPool;
 use crate::pool::meter::RouteRole;
@@ -22,7 +23,7 @@ use crate::session::directive::Role;
 use crate::session::question::RouteRow;
 use crate::topology::{Choice, Consistency, Does, Load, Reads, Sight, Use, View, Why, choice};
 
-use super::plans::{Plans, Scope};
+use super::plans::{Plans, Scope, Sense};
 pub use judge::{Admitted, Refused};
 use judge::{Names, Nature, Unfit, Wish};
 use trace::{Cause, Step};
@@ -107,10 +108,10 @@ impl Routing {
     pub fn new(realm: Arc<Realm>, pools: Box<[Rc<LocalPool>]>) -> Option<Box<Self>> {
         pools.first()?;
         Some(Box::new(Self {
-            scope: Scope {
-                realm: Arc::clone(&realm),
-                pools: pools.iter().map(|pool| Arc::clone(&pool.shared)).collect(),
-            },
+            scope: Scope::new(
+                Arc::clone(&realm),
+                pools.iter().map(|pool| Arc::clone(&pool.shared)).collect(),
+            ),
             realm,
             pools,
             sight: Sight::default(),
@@ -174,16 +175,17 @@ impl Routing {
         }
         self.steps.clear();
         let wish = Wish::of(session);
-        if let Some(cause) = self.stands_against(session, mode, wish, || plans.names_us(input)) {
-            return Route::Go(self.to_primary(), cause);
-        }
+        let sense = match self.fit(session, mode, wish, plans, || plans.names_us(input)) {
+            Ok(sense) => sense,
+            Err(cause) => return Route::Go(self.to_primary(), cause),
+        };
         let len = match batch::extent(input) {
             Extent::Whole(len) => len,
             Extent::Cut if input.len() < BATCH_LEN_MAX => return Route::Cut,
             Extent::Cut | Extent::Endless => return Route::Go(self.to_primary(), Cause::Unjudged),
         };
         let batch = input.get(..len).unwrap_or_default();
-        let (nature, wish) = match self.judge(session, batch, plans, wish) {
+        let (nature, wish) = match judge::judge(session, sense, batch, plans, wish) {
             Ok(judged) => judged,
             Err(Unfit::Unplanned(text)) if self.asked < ASKED_MAX => {
                 self.asked += 1;
@@ -200,7 +202,7 @@ impl Routing {
         };
         self.asked = 0;
         if session.is_begun() || nature == Nature::Begins {
-            self.names = self.names_behind(session, batch, plans);
+            self.names = judge::names_behind(session, sense, batch, plans);
         }
         let view = self.realm.cluster.view();
         let Choice { server, why } = self.choose(&view, wish);
@@ -226,40 +228,38 @@ impl Routing {
         Route::Go(way, Cause::Read(why))
     }
 
-    /// Why nothing that comes now may go to a replica, whatever it is. `names_us`: whether it may say itself where it wants to go.
-    fn stands_against(
-        &self,
+    /// In which sense texts are to be read that come now. `names_us`: whether one may say itself where it wants to go.
+    ///
+    /// # Errors
+    /// Why nothing may go to a replica, whatever it is.
+    fn fit(
+        &mut self,
         session: &ClientSession,
         mode: PoolMode,
         wish: Wish,
+        plans: &Plans,
         names_us: impl Fn() -> bool,
-    ) -> Option<Cause> {
+    ) -> Result<Sense, Cause> {
         match session.block {
             Block::None => {}
             Block::Begun(modes) if modes.only_reads() => {}
             Block::Begun(modes)
                 if modes.suit_standby() && (wish.role == Some(Role::Replica) || names_us()) => {}
-            Block::Begun(_) => return Some(Cause::Transaction),
-            Block::Failed => return Some(Cause::Failed),
+            Block::Begun(_) => return Err(Cause::Transaction),
+            Block::Failed => return Err(Cause::Failed),
         }
         if mode == PoolMode::Session {
-            return Some(Cause::SessionMode);
+            return Err(Cause::SessionMode);
         }
         if wish.role == Some(Role::Primary) && !names_us() {
-            return Some(Cause::Directive);
+            return Err(Cause::Directive);
         }
-        if self.scope.is_blind() {
-            return Some(Cause::Blind);
+        let standing = self.scope.standing(session, plans, Demand::Current);
+        let standing = standing.ok_or(Cause::Blind)?;
+        match standing.isolation {
+            Isolation::Serializable => Err(Cause::Serializable),
+            Isolation::Other => Ok(standing.sense),
         }
-        let is_serializable = match session.settings.is_empty() {
-            true => None,
-            false => session.settings.value("default_transaction_isolation"),
-        }
-        .map_or_else(
-            || self.scope.is_serializable(),
-            |level| level.eq_ignore_ascii_case("serializable"),
-        );
-        is_serializable.then_some(Cause::Serializable)
     }
 
     fn choose(&mut self, view: &View, wish: Wish) -> Choice {
@@ -301,10 +301,9 @@ impl Routing {
         let lacks = |code: Option<SqlState>| code.is_some_and(SqlState::is_of_definitions);
         let is_read = matches!(cause, Cause::Read(_)) || matches!(cause, Cause::Refused(code) if lacks(code));
         let does = if is_read { Does::Read } else { Does::Anything };
-        self.used = way
-            .place
-            .map(|place| Use::begin(place, does, &self.realm.cluster.view(), now));
-        self.count(way, &cause);
+        let view = self.realm.cluster.view();
+        self.used = way.place.map(|place| Use::begin(place, does, &view, now));
+        self.count(way, &cause, &view);
         if !matches!(cause, Cause::Position) {
             self.steps.push(Step {
                 place: way.place,
@@ -322,11 +321,11 @@ impl Routing {
         }
     }
 
-    fn count(&self, way: Way, cause: &Cause) {
+    fn count(&self, way: Way, cause: &Cause, view: &View) {
         let (Some(place), Some(pool)) = (way.place, self.pools.first()) else {
             return;
         };
-        let role = if self.realm.cluster.view().writes_at() == Some(place) {
+        let role = if view.writes_at() == Some(place) {
             RouteRole::Primary
         } else {
             RouteRole::Replica
@@ -562,9 +561,8 @@ impl Routing {
         }
     }
 
-    #[must_use]
-    pub fn scope(&self) -> &Scope {
-        &self.scope
+    pub fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
     }
 }
 
