@@ -233,7 +233,7 @@ impl Flow {
                 }
                 Ok(verdict)
             }
-            tag::PARAMETER_DESCRIPTION => Ok(self.on_parameters(message, parties, verdict)),
+            tag::PARAMETER_DESCRIPTION => Ok(Self::on_parameters(message, parties, verdict)),
             tag::ERROR_RESPONSE => self.on_error(message, out, parties, verdict),
             tag::PARAMETER_STATUS => self.on_parameter(message, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {

@@ -218,7 +218,6 @@ impl Flow {
 
     /// The types of a statement's parameters: its rows are described next.
     pub(super) fn on_parameters(
-        &mut self,
         message: &Message<'_>,
         parties: &mut Parties<'_>,
         verdict: Verdict,
@@ -231,7 +230,7 @@ impl Flow {
             return Verdict::Cut;
         }
         let types = parties.cache.types.intern(message.body);
-        self.parameters = types.filter(|_| message.is_whole());
+        parties.server.statements.parameters = types.filter(|_| message.is_whole());
         verdict
     }
 
@@ -258,7 +257,8 @@ impl Flow {
         }
         let is_told = matches!(head.answer, Answer::Told(_));
         let rows = (message.head.tag != tag::NO_DATA).then_some(message.body);
-        let types = self.parameters.take().filter(|_| message.is_whole());
+        let types = parties.server.statements.parameters.take();
+        let types = types.filter(|_| message.is_whole());
         let now = types.map(|types| Told {
             description: Description::of(&types, rows),
             types,

@@ -35,7 +35,7 @@ use super::screen::{
 };
 use super::server::{Hygiene, ServerState};
 use super::settings::Cause;
-use super::statement::{Sharing, Statement, StatementCache, Types};
+use super::statement::{Sharing, Statement, StatementCache};
 
 use copy::Copy;
 use described::Check;
@@ -66,8 +66,6 @@ pub struct Flow {
     sql: Option<Box<Sql>>,
     schema: Schema,
     check: Check,
-    /// Those of the statement that is being described.
-    parameters: Option<Types>,
     /// An answer to a request of our own was an error.
     own_error: Option<Box<Report>>,
     stakes: Stakes,
@@ -272,7 +270,6 @@ impl Flow {
             said: None,
             schema: Schema::default(),
             check: Check::None,
-            parameters: None,
             own_error: None,
             stakes: Stakes::Nothing,
             overtime: Overtime::None,

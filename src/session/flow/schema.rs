@@ -5,7 +5,7 @@
 //! told by PostgreSQL that its plan is out of date, as on a connection of its own: drivers prepare it again for that.
 
 use crate::protocol::TransactionState;
-use crate::protocol::body::error_fields;
+use crate::protocol::body::{ErrorFields, error_fields};
 use crate::protocol::report::STALE_PLAN;
 use crate::session::client::ClientSession;
 use crate::session::screen::PinReason;
@@ -75,12 +75,9 @@ impl Flow {
     }
 
     /// An error may say that tables were altered, by somebody who did not come this way.
-    pub(super) fn is_of_altered(&mut self, body: &[u8]) -> bool {
-        let is_stale = error_fields(body).any(|(field, value)| match field {
-            b'R' => value == STALE_PLAN.as_bytes(),
-            b'M' => value.starts_with(LOST_TYPE),
-            _ => false,
-        });
+    pub(super) fn is_of_altered(&mut self, body: &[u8], fields: &ErrorFields<'_>) -> bool {
+        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN.as_bytes()))
+            || fields.message.starts_with(LOST_TYPE);
         if is_stale {
             self.schema.news = News::Altered;
         }

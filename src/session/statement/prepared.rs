@@ -3,7 +3,7 @@
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::Description;
+use super::{Description, Types};
 
 /// What is prepared on one server connection.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub struct ServerStatements {
     pub unnamed: Option<u64>,
     /// What was said of it, as long as it is the same one.
     unnamed_description: Option<Description>,
+    /// Those of the statement that is being described.
+    pub parameters: Option<Types>,
     trust: Trust,
 }
 
