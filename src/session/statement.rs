@@ -19,18 +19,20 @@ use super::screen::{Effects, screen, screen_followed, screen_prepared};
 use super::sql_names::{self, Mention, Verb};
 
 mod client;
+mod description;
 mod prepared;
 mod reading;
-mod rows;
 mod server_name;
+mod types;
 
 pub(super) use client::key;
 pub use client::{ClientStatements, Forgotten, Named};
+pub use description::{Description, Told};
 pub use prepared::ServerStatements;
 pub use reading::Reading;
-pub use rows::Rows;
 pub(super) use server_name::SERVER_NAME_PREFIX;
 pub use server_name::ServerName;
+pub use types::{KnownTypes, TYPES_LEN_MAX, Types};
 
 /// One text with its parameter types.
 #[derive(Debug)]
@@ -162,9 +164,21 @@ impl Statement {
 
     /// Appends a `Parse` for it under its own name, or as the unnamed statement.
     pub fn parse(&self, name: ServerName, out: &mut Vec<u8>) {
+        self.parse_as(name, &Types::default(), out);
+    }
+
+    /// The same with these types of parameters, if there are any.
+    pub fn parse_as(&self, name: ServerName, types: &Types, out: &mut Vec<u8>) {
         let frame = Frame::begin(out, tag::PARSE);
         name.write(out);
-        out.extend_from_slice(self.body.as_deref().unwrap_or(b"\0\0\0"));
+        match (self.text(), types.body()) {
+            (Some(text), Some(types)) => {
+                out.extend_from_slice(text);
+                out.push(0);
+                out.extend_from_slice(types);
+            }
+            _ => out.extend_from_slice(self.body.as_deref().unwrap_or(b"\0\0\0")),
+        }
         frame.end(out);
     }
 }
@@ -194,6 +208,8 @@ pub struct StatementCache {
     /// The settings that the next statement rests on.
     basis: Option<Arc<Basis>>,
     sharing: Sharing,
+    /// What their clients were told.
+    pub types: KnownTypes,
     /// For bodies that are put together.
     scratch: Vec<u8>,
 }
@@ -230,6 +246,7 @@ impl StatementCache {
             library: None,
             basis: None,
             sharing: Sharing::All(0),
+            types: KnownTypes::default(),
             scratch: Vec::new(),
         }
     }

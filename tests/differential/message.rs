@@ -3,6 +3,7 @@
 //! ```text
 //! parse NAME SQL            parse NAME(23,25) SQL     with types of parameters; the name - is the empty one
 //! bind PORTAL NAME 1 null 'two words'                 values as text, results in the format of the run
+//! bind PORTAL NAME hex:0000002a                       a binary value
 //! describe S NAME           describe P PORTAL         close S NAME        close P PORTAL
 //! execute PORTAL            execute PORTAL 2          at most two rows
 //! run SQL                   unnamed: parse, bind, describe, execute
@@ -121,7 +122,8 @@ impl Message {
                 statement,
                 values,
             } => {
-                let mut body = [c_string(portal), c_string(statement), vec![0, 0]].concat();
+                let mut body = [c_string(portal), c_string(statement)].concat();
+                push_formats(&mut body, values);
                 push_values(&mut body, values);
                 body.extend(result_format(run));
                 frame(tag::BIND, &body)
@@ -185,13 +187,30 @@ fn format_code(run: Run) -> [u8; 2] {
     [0, u8::from(run == Run::Binary)]
 }
 
+/// None where all are text.
+fn push_formats(body: &mut Vec<u8>, values: &[Option<String>]) {
+    let is_binary = |value: &Option<String>| value.as_deref().is_some_and(|value| binary(value).is_some());
+    let formats: Vec<bool> = values.iter().map(is_binary).collect();
+    let formats: &[bool] = if formats.contains(&true) { &formats } else { &[] };
+    body.extend(u16::try_from(formats.len()).unwrap().to_be_bytes());
+    body.extend(formats.iter().flat_map(|format| [0, u8::from(*format)]));
+}
+
+/// The bytes of a binary value.
+fn binary(value: &str) -> Option<Vec<u8>> {
+    let digits = value.strip_prefix("hex:")?.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+    Some(digits.chunks(2).map(byte).collect())
+}
+
 fn push_values(body: &mut Vec<u8>, values: &[Option<String>]) {
     body.extend(u16::try_from(values.len()).unwrap().to_be_bytes());
     for value in values {
         match value {
             Some(text) => {
-                body.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-                body.extend_from_slice(text.as_bytes());
+                let value = binary(text).unwrap_or_else(|| text.as_bytes().to_vec());
+                body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+                body.extend_from_slice(&value);
             }
             None => body.extend((-1_i32).to_be_bytes()),
         }

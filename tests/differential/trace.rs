@@ -69,12 +69,15 @@ fn report(kind: &str, frame: &Frame) -> Line {
     let fields = |names: &str| -> Vec<String> {
         names
             .chars()
-            .filter_map(|name| Some(format!("{name}={}", frame.field(name)?)))
+            .filter_map(|name| Some(format!("{name}={}", without_own_type(frame.field(name)?))))
             .collect()
     };
+    let lost = frame.field('M').is_some_and(|text| text.starts_with(LOST_TYPE));
+    // PostgreSQL says so of a value, or of the text where that is prepared anew.
+    let shown = if lost { "SVCMDH" } else { "SVCMDHPpqWstcdn" };
     Line {
-        text: format!("{kind} {}", fields("SVCMDHPpqWstcdn").join(" ")),
-        origin: ['F', 'L', 'R'].map(|name| frame.field(name)),
+        text: format!("{kind} {}", fields(shown).join(" ")),
+        origin: ['F', 'L', 'R'].map(|name| frame.field(name).filter(|_| !lost)),
     }
 }
 
@@ -84,6 +87,20 @@ fn object(oid: u32) -> String {
         oid.to_string()
     } else {
         "own".to_owned()
+    }
+}
+
+/// What PostgreSQL says of a type that was dropped.
+const LOST_TYPE: &str = "cache lookup failed for type ";
+
+/// A type that is gone is named by its number, which is another in each database.
+fn without_own_type(text: String) -> String {
+    let number = text
+        .rsplit_once(" type ")
+        .and_then(|(_, number)| number.parse().ok());
+    match number {
+        Some(oid) => text.replace(&format!("{oid}"), &object(oid)),
+        None => text,
     }
 }
 

@@ -240,6 +240,7 @@ impl Flow {
                 }
                 Ok(verdict)
             }
+            tag::PARAMETER_DESCRIPTION => Ok(Self::on_parameters(message, parties, verdict)),
             tag::ERROR_RESPONSE => self.on_error(message, out, parties, verdict),
             tag::PARAMETER_STATUS => self.on_parameter(message, out, parties, verdict),
             tag::COPY_IN_RESPONSE => {
@@ -259,11 +260,9 @@ impl Flow {
             // It answers nothing, whatever stands at the head.
             tag::NOTIFICATION_RESPONSE => Ok(self.on_notification(message, parties, Verdict::Pass)),
             tag::NOTICE_RESPONSE if is_heard(parties) => Ok(Verdict::Pass),
-            tag::NOTICE_RESPONSE
-            | tag::PARAMETER_DESCRIPTION
-            | tag::FUNCTION_CALL_RESPONSE
-            | tag::COPY_OUT_RESPONSE
-            | tag::COPY_DONE => Ok(verdict),
+            tag::NOTICE_RESPONSE | tag::FUNCTION_CALL_RESPONSE | tag::COPY_OUT_RESPONSE | tag::COPY_DONE => {
+                Ok(verdict)
+            }
             _ => Err(SessionError::Server("a message of an unknown type")),
         }
     }

@@ -1,8 +1,9 @@
-//! What clients were told of the rows of their statements, and whether that is still so.
+//! What clients were told of their statements, and whether that is still so.
 //!
-//! PostgreSQL refuses a prepared statement whose rows are others than they were when it was prepared. A statement that is
-//! prepared anew on another server connection would be carried out, and its client read the rows by the old description. So
-//! that one is described as well, before the client's own message goes on, and compared.
+//! PostgreSQL refuses a prepared statement whose rows are others than they were when it was prepared, and keeps the types that
+//! it has found for its parameters. A statement that is prepared anew on another server connection would be carried out, its
+//! client read the rows by the old description, and the server the values by other types. So it is described as well, before the
+//! client's own message goes on, and compared; where the types are others, it is prepared once more with those of old.
 
 use crate::protocol::report::Raiser;
 use crate::protocol::write::Frame;
@@ -11,30 +12,34 @@ use crate::session::client::Batch;
 use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, Described, Entry, Kind, Slot};
-use crate::session::statement::{Named, Rows, ServerName};
+use crate::session::statement::{Description, Named, ServerName, TYPES_LEN_MAX, Told, Types};
 
 use super::answers::Verdict;
 use super::prepared::{Provided, bad_message, target};
 use super::requests::{Message, Taken};
 use super::{Flow, Parties};
 
-/// Whether the statement of the message that stands next was prepared anew, to see what its rows are now.
+/// Whether the statement of the message that stands next was prepared anew, to see what it is now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Check {
     #[default]
     None,
     Asked,
-    /// They are what its client was told, or too many to be compared.
+    /// Its parameters are of other types than its client was told: it must be prepared with those.
+    OtherTypes,
+    /// That was done.
+    AskedAgain,
+    /// It is what its client was told, or too much to be compared.
     Same,
     Others,
 }
 
-/// What a statement's rows are to its client.
+/// What a statement is to its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// What it was told, if it has asked.
     AsTold,
-    /// Others.
+    /// Another.
     Stale,
     /// The server is being asked.
     Asked,
@@ -84,9 +89,8 @@ impl Flow {
         Ok(Taken::Swallowed)
     }
 
-    /// Finds out whether the rows of a statement are what its client was told. Where the server connection does not have it as
-    /// it was told, it is prepared anew there, and the message waits for its description: what is refused must not be carried
-    /// out.
+    /// Finds out whether a statement is what its client was told. Where the server connection does not have it as it was told,
+    /// it is prepared anew there, and the message waits for its description: what is refused must not be carried out.
     pub(super) fn standing(
         &mut self,
         known: &Named,
@@ -96,7 +100,7 @@ impl Flow {
         parties: &mut Parties<'_>,
     ) -> Standing {
         let id = known.id;
-        let Some(told) = known.rows.filter(|_| known.is_movable()) else {
+        let Some(told) = known.told.as_ref().filter(|_| known.is_movable()) else {
             return Standing::AsTold;
         };
         let server = &*parties.server;
@@ -105,15 +109,20 @@ impl Flow {
             return Standing::AsTold;
         }
         let statements = &server.statements;
-        let rows = if name.is_empty() {
-            statements.unnamed_rows(id)
+        let is_here = if name.is_empty() {
+            statements.unnamed_description(id)
         } else {
-            statements.rows(id)
+            statements.description(id)
         };
-        match self.check {
-            Check::None if rows == Some(told) => return Standing::AsTold,
-            Check::None => {}
-            Check::Asked => return Standing::Asked,
+        let types = match self.check {
+            Check::None if is_here == Some(told.description) => return Standing::AsTold,
+            // As it would be found now: what is prepared on this connection serves others too.
+            Check::None => Types::default(),
+            Check::Asked | Check::AskedAgain => return Standing::Asked,
+            Check::OtherTypes => {
+                self.note_stale(known, parties);
+                told.types.clone()
+            }
             Check::Same | Check::Others => {
                 let is_same = std::mem::take(&mut self.check) == Check::Same;
                 return if is_same {
@@ -122,20 +131,38 @@ impl Flow {
                     Standing::Stale
                 };
             }
-        }
+        };
         let Some(slot) = slot(name, parties) else {
             return Standing::AsTold;
         };
-        let server_name = if name.is_empty() {
-            parties.server.statements.unnamed = None;
-            self.ready_unnamed(known, message, out, parties);
-            ServerName::Unnamed
-        } else {
-            if parties.server.statements.touch(id) {
-                self.close(id, message, out, parties);
+        self.ask(known, slot, &types, message, out, parties);
+        Standing::Asked
+    }
+
+    /// Prepares a statement anew, with these types of parameters if there are any, and asks what it is.
+    fn ask(
+        &mut self,
+        known: &Named,
+        slot: Slot,
+        types: &Types,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
+        let id = known.id;
+        let server_name = match slot {
+            Slot::Unnamed => {
+                parties.server.statements.unnamed = None;
+                self.ready_unnamed(known, types, message, out, parties);
+                ServerName::Unnamed
             }
-            self.ready(known, message, out, parties);
-            ServerName::Numbered(id)
+            Slot::Named(_) => {
+                if parties.server.statements.touch(id) {
+                    self.close(id, message, out, parties);
+                }
+                self.ready_as(known, types, message, out, parties);
+                ServerName::Numbered(id)
+            }
         };
         describe(server_name, message, out);
         let entry = Entry {
@@ -144,8 +171,10 @@ impl Flow {
         };
         self.push(entry, parties);
         self.flush(message.input, out);
-        self.check = Check::Asked;
-        Standing::Asked
+        self.check = match self.check {
+            Check::OtherTypes => Check::AskedAgain,
+            Check::None | Check::Asked | Check::AskedAgain | Check::Same | Check::Others => Check::Asked,
+        };
     }
 
     /// A statement whose rows have become others is refused as PostgreSQL refuses it, until it is prepared again.
@@ -157,10 +186,7 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) {
-        if known.schema() == parties.server.schema {
-            // Somebody who did not come this way has altered tables.
-            self.note_stale();
-        }
+        self.note_stale(known, parties);
         if message.head.tag == tag::DESCRIBE {
             // Its parameters come first, and are told.
             let server_name = if name.is_empty() {
@@ -190,6 +216,24 @@ impl Flow {
         }
     }
 
+    /// The types of a statement's parameters: its rows are described next.
+    pub(super) fn on_parameters(
+        message: &Message<'_>,
+        parties: &mut Parties<'_>,
+        verdict: Verdict,
+    ) -> Verdict {
+        let answer = parties.server.pipeline.head().map(|head| &head.answer);
+        if !matches!(answer, Some(Answer::Told(_) | Answer::Checked(_))) {
+            return verdict;
+        }
+        if !message.is_whole() && message.head.body <= TYPES_LEN_MAX {
+            return Verdict::Cut;
+        }
+        let types = parties.cache.types.intern(message.body);
+        parties.server.statements.parameters = types.filter(|_| message.is_whole());
+        verdict
+    }
+
     /// A statement or a portal is described, to its client or to us.
     pub(super) fn on_description(
         &mut self,
@@ -212,57 +256,64 @@ impl Flow {
             return Verdict::Cut;
         }
         let is_told = matches!(head.answer, Answer::Told(_));
-        let rows = match message.head.tag {
-            tag::NO_DATA => Some(Rows::NONE),
-            _ => message.is_whole().then(|| Rows::of(message.body)),
-        };
+        let rows = (message.head.tag != tag::NO_DATA).then_some(message.body);
+        let types = parties.server.statements.parameters.take();
+        let types = types.filter(|_| message.is_whole());
+        let now = types.map(|types| Told {
+            description: Description::of(&types, rows),
+            types,
+        });
         self.pop(parties);
         if !is_told {
-            let told = told(described, parties);
-            self.check = match (told, rows) {
+            self.check = match (told(described, parties), &now) {
                 // Its name is another's meanwhile: that one is asked about.
                 (None, _) => Check::None,
-                (Some(told), Some(rows)) if told != rows => Check::Others,
-                (Some(_), _) => Check::Same,
+                (Some(_), None) => Check::Same,
+                (Some(told), Some(now)) if told.description == now.description => Check::Same,
+                (Some(told), Some(now)) if told.types != now.types && self.check == Check::Asked => {
+                    Check::OtherTypes
+                }
+                (Some(_), Some(_)) => Check::Others,
             };
         }
-        note(described, rows, is_told, parties);
+        note(described, now, is_told, parties);
         verdict
     }
 }
 
-/// Remembers what the rows of a statement are, unless it is another by now.
-fn note(described: Described, rows: Option<Rows>, is_told: bool, parties: &mut Parties<'_>) {
+/// Remembers what a statement is, unless its name means another by now.
+fn note(described: Described, now: Option<Told>, is_told: bool, parties: &mut Parties<'_>) {
     let Parties { client, server, .. } = parties;
     let Described { id, slot } = described;
+    let description = now.as_ref().map(|now| now.description);
     match slot {
         Slot::Unnamed if server.pipeline.changes_unnamed() => {}
         Slot::Unnamed => {
-            server.statements.describe_unnamed(id, rows);
+            server.statements.describe_unnamed(id, description);
             if is_told {
-                client.statements.tell_unnamed(id, rows);
+                client.statements.tell_unnamed(id, now);
             }
         }
         Slot::Named(place) => {
             if !server.pipeline.changes_statement(id) {
-                server.statements.describe(id, rows);
+                server.statements.describe(id, description);
             }
             let is_same = |name: &[u8]| !server.pipeline.changes_name(name);
             if is_told {
-                client.statements.tell(id, place, rows, is_same);
+                client.statements.tell(id, place, now, is_same);
             }
         }
     }
 }
 
 /// What a client was told of a statement that is being asked about.
-fn told(Described { id, slot }: Described, parties: &Parties<'_>) -> Option<Rows> {
+fn told<'a>(Described { id, slot }: Described, parties: &'a Parties<'_>) -> Option<&'a Told> {
     let statements = &parties.client.statements;
     let known = match slot {
         Slot::Unnamed => statements.unnamed.as_ref(),
         Slot::Named(place) => statements.at(place),
     };
-    known.filter(|known| known.id == id)?.rows
+    known.filter(|known| known.id == id)?.told.as_ref()
 }
 
 /// Where a statement stands among its client's.

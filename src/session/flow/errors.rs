@@ -38,7 +38,7 @@ impl Flow {
             // An error out of the blue that does not end the connection: PostgreSQL sends none, but it harms nobody.
             return Ok(verdict);
         };
-        if !self.is_of_altered(seen) {
+        if !self.is_of_altered(seen, &fields) {
             self.on_contradiction(kind, &fields, parties);
         }
         let is_ahead = matches!(

@@ -10,7 +10,7 @@ use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Move, Moves, ServerUndo};
 use crate::session::screen::{LiteralEffect, NameEffect, PinReason, Pins};
 use crate::session::sql_names::Verb;
-use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
+use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement, Types};
 
 use super::listening::Heed;
 use super::prepared::{refusal, unknown_name};
@@ -159,6 +159,18 @@ impl Flow {
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) {
+        self.ready_as(statement, &Types::default(), message, out, parties);
+    }
+
+    /// The same; where it is prepared, it is with these types of its parameters.
+    pub(super) fn ready_as(
+        &mut self,
+        statement: &Statement,
+        types: &Types,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        parties: &mut Parties<'_>,
+    ) {
         if parties.server.statements.touch(statement.id) {
             return;
         }
@@ -166,20 +178,24 @@ impl Flow {
         parties.server.statements.insert(statement.id);
         self.tally.server_parses += 1;
         let turned = self.turn_reading(statement, message, out, parties);
-        self.prepare(statement, message, out, parties);
+        self.prepare(statement, types, message, out, parties);
         self.turn_reading_back(turned, message, out, parties);
     }
 
     fn prepare(
         &mut self,
         statement: &Statement,
+        types: &Types,
         message: &Message<'_>,
         out: &mut Outbox,
         parties: &mut Parties<'_>,
     ) {
         let server_undo = ServerUndo::Prepared(statement.id);
-        let Some(definition) = statement.definition() else {
-            statement.parse(ServerName::Numbered(statement.id), out.make(message.input));
+        let made = out.make(message.input);
+        // SQL names types by words, which may stand for others by now.
+        let definition = statement.definition().filter(|_| types.body().is_none());
+        let Some(definition) = definition else {
+            statement.parse_as(ServerName::Numbered(statement.id), types, made);
             let entry = Entry {
                 server_undo,
                 ..Entry::skip(Kind::Parse)

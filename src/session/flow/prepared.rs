@@ -9,9 +9,9 @@ use crate::session::error::SessionError;
 use crate::session::outbox::Outbox;
 use crate::session::pipeline::{Answer, ClientUndo, Entry, Kind, Plain, ServerUndo};
 use crate::session::screen::{SequenceEffect, screen};
-use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement};
+use crate::session::statement::{SERVER_NAME_PREFIX, ServerName, Statement, Types};
 
-use super::described::Standing;
+use super::described::{Check, Standing};
 use super::meaning::{Meaning, Run};
 use super::requests::{Message, SCREENED_LEN_MAX, Taken};
 use super::{Flow, Naming, Parties};
@@ -254,15 +254,19 @@ impl Flow {
         if self.sql.is_some() || self.said.is_some() || !server.suspects.is_empty() {
             return None;
         }
+        if self.check != Check::None {
+            // What was found out is of this statement, and of no other.
+            return None;
+        }
+        let told = statement.description();
         let server_name = if name.is_empty() {
             let is_there = server.statements.unnamed == Some(statement.id);
-            let is_as_told =
-                statement.rows.is_none() || server.statements.unnamed_rows(statement.id) == statement.rows;
+            let is_as_told = told.is_none() || server.statements.unnamed_description(statement.id) == told;
             (is_there && is_as_told && !server.pipeline.is_unnamed_unsettled())
                 .then_some(ServerName::Unnamed)?
         } else {
             let is_settled = !server.pipeline.has_changes();
-            (is_settled && server.statements.touch_as(statement.id, statement.rows))
+            (is_settled && server.statements.touch_as(statement.id, told))
                 .then_some(ServerName::Numbered(statement.id))?
         };
         self.tally.binds += 1;
@@ -393,7 +397,7 @@ impl Flow {
             self.ready(needs, message, out, parties);
         }
         let name = if name.is_empty() {
-            self.ready_unnamed(&run.sent, message, out, parties);
+            self.ready_unnamed(&run.sent, &Types::default(), message, out, parties);
             ServerName::Unnamed
         } else {
             self.ready(&run.sent, message, out, parties);
@@ -405,6 +409,7 @@ impl Flow {
     pub(super) fn ready_unnamed(
         &mut self,
         statement: &Statement,
+        types: &Types,
         message: &Message<'_>,
         out: &mut Outbox,
         parties: &mut Parties<'_>,
@@ -415,7 +420,7 @@ impl Flow {
         let turned = self.turn_reading(statement, message, out, parties);
         let previous = parties.server.statements.replace_unnamed(Some(statement.id));
         let server_undo = ServerUndo::Unnamed(previous);
-        statement.parse(ServerName::Unnamed, out.make(message.input));
+        statement.parse_as(ServerName::Unnamed, types, out.make(message.input));
         self.tally.server_parses += 1;
         let entry = Entry {
             server_undo,

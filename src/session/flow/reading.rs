@@ -67,7 +67,7 @@ impl Flow {
         }
         let own = Named {
             statement: parties.cache.own(&statement, Owner::Client),
-            rows: statement.rows,
+            told: statement.told.clone(),
         };
         if name.is_empty() {
             parties.client.statements.unnamed = Some(own.clone());

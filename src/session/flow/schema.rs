@@ -5,10 +5,11 @@
 //! told by PostgreSQL that its plan is out of date, as on a connection of its own: drivers prepare it again for that.
 
 use crate::protocol::TransactionState;
-use crate::protocol::body::error_fields;
+use crate::protocol::body::{ErrorFields, error_fields};
 use crate::protocol::report::STALE_PLAN;
 use crate::session::pipeline::Kind;
 use crate::session::screen::PinReason;
+use crate::session::statement::Statement;
 
 use super::answers::head_kind;
 use super::{Certainty, Flow, Parties};
@@ -104,19 +105,25 @@ impl Flow {
     }
 
     /// An error may say that tables were altered, by somebody who did not come this way.
-    pub(super) fn is_of_altered(&mut self, body: &[u8]) -> bool {
-        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN.as_bytes()));
+    pub(super) fn is_of_altered(&mut self, body: &[u8], fields: &ErrorFields<'_>) -> bool {
+        let is_stale = error_fields(body).any(|field| field == (b'R', STALE_PLAN.as_bytes()))
+            || fields.message.starts_with(LOST_TYPE);
         if is_stale {
             self.schema.news = News::Altered;
         }
         is_stale
     }
 
-    /// The same where it shows in what a statement's rows are.
-    pub(super) fn note_stale(&mut self) {
-        self.schema.news = News::Altered;
+    /// The same where it shows in what a statement is, unless that is known already.
+    pub(super) fn note_stale(&mut self, statement: &Statement, parties: &Parties<'_>) {
+        if statement.schema() == parties.server.schema {
+            self.schema.news = News::Altered;
+        }
     }
 }
 
+/// What PostgreSQL says of a statement whose parameter is of a type that was dropped. It is an internal error, which it
+/// translates into no language. Only a `Parse` makes another statement of it, so that must not be spared.
+const LOST_TYPE: &[u8] = b"cache lookup failed for type ";
 /// What the tags of such commands begin with.
 const VERBS: [&[u8]; 3] = [b"CREATE ", b"ALTER ", b"DROP "];

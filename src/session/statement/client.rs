@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::{Rows, Statement};
+use super::{Description, Statement, Told};
 
 /// The names one client has given, and its unnamed statement.
 #[derive(Debug, Default)]
@@ -25,8 +25,15 @@ pub struct ClientStatements {
 #[derive(Clone, Debug)]
 pub struct Named {
     pub statement: Arc<Statement>,
-    /// What the client was told of its rows, if it has asked.
-    pub rows: Option<Rows>,
+    /// What the client was told of it, if it has asked.
+    pub told: Option<Told>,
+}
+
+impl Named {
+    #[must_use]
+    pub fn description(&self) -> Option<Description> {
+        self.told.as_ref().map(|told| told.description)
+    }
 }
 
 impl Deref for Named {
@@ -41,7 +48,7 @@ impl From<Arc<Statement>> for Named {
     fn from(statement: Arc<Statement>) -> Self {
         Self {
             statement,
-            rows: None,
+            told: None,
         }
     }
 }
@@ -81,8 +88,8 @@ impl ClientStatements {
         Some(self.named.as_ref()?.get_index(place)?.1)
     }
 
-    /// The client is told what the rows of a statement are, which stood at this place under a name that means the same still.
-    pub fn tell(&mut self, id: u64, place: u32, rows: Option<Rows>, is_same: impl Fn(&[u8]) -> bool) {
+    /// The client is told what a statement is, which stood at this place under a name that means the same still.
+    pub fn tell(&mut self, id: u64, place: u32, told: Option<Told>, is_same: impl Fn(&[u8]) -> bool) {
         let Some(named) = &mut self.named else { return };
         let found = usize::try_from(place)
             .ok()
@@ -91,22 +98,22 @@ impl ClientStatements {
             && known.id == id
         {
             if is_same(name) {
-                known.rows = rows;
+                known.told = told;
             }
             return;
         }
         // Another name that was taken away has moved it. Two of one text are told alike.
         for (name, known) in named.iter_mut() {
             if known.id == id && is_same(name) {
-                known.rows = rows;
+                known.told.clone_from(&told);
             }
         }
     }
 
     /// The same of the unnamed one.
-    pub fn tell_unnamed(&mut self, id: u64, rows: Option<Rows>) {
+    pub fn tell_unnamed(&mut self, id: u64, told: Option<Told>) {
         if let Some(known) = self.unnamed.as_mut().filter(|known| known.id == id) {
-            known.rows = rows;
+            known.told = told;
         }
     }
 

@@ -3,7 +3,7 @@
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::Rows;
+use super::{Description, Types};
 
 /// What is prepared on one server connection.
 #[derive(Debug, Default)]
@@ -15,8 +15,10 @@ pub struct ServerStatements {
     clock: u64,
     /// The id of the unnamed statement, whoever parsed it.
     pub unnamed: Option<u64>,
-    /// What its rows are, as long as it is the same one.
-    unnamed_rows: Option<Rows>,
+    /// What was said of it, as long as it is the same one.
+    unnamed_description: Option<Description>,
+    /// Those of the statement that is being described.
+    pub parameters: Option<Types>,
     trust: Trust,
 }
 
@@ -25,8 +27,8 @@ pub struct ServerStatements {
 struct There {
     /// The time of its last use, by `clock`.
     used: u64,
-    /// What its rows are, if somebody has asked since it was prepared here.
-    rows: Option<Rows>,
+    /// What was said of it, if somebody has asked since it was prepared here.
+    description: Option<Description>,
 }
 
 /// Whether the list is known to be complete.
@@ -45,10 +47,10 @@ impl ServerStatements {
         self.find(id).is_some()
     }
 
-    /// The same, with rows that are what a client was told, if it was.
-    pub fn touch_as(&mut self, id: u64, told: Option<Rows>) -> bool {
+    /// The same, and it is what a client was told, if it was.
+    pub fn touch_as(&mut self, id: u64, told: Option<Description>) -> bool {
         let there = self.find(id);
-        there.is_some_and(|there| told.is_none() || there.rows == told)
+        there.is_some_and(|there| told.is_none() || there.description == told)
     }
 
     fn find(&mut self, id: u64) -> Option<&mut There> {
@@ -63,35 +65,35 @@ impl ServerStatements {
         Some(there)
     }
 
-    /// What the rows of a statement are, if that is known.
+    /// What a statement is, if that is known.
     #[must_use]
-    pub fn rows(&self, id: u64) -> Option<Rows> {
-        self.named.get(&id)?.rows
+    pub fn description(&self, id: u64) -> Option<Description> {
+        self.named.get(&id)?.description
     }
 
     /// The server has described a statement.
-    pub fn describe(&mut self, id: u64, rows: Option<Rows>) {
+    pub fn describe(&mut self, id: u64, description: Option<Description>) {
         if let Some(there) = self.named.get_mut(&id) {
-            there.rows = rows;
+            there.description = description;
         }
     }
 
-    /// What the rows of the unnamed statement are, if it is this one and that is known.
+    /// What the unnamed statement is, if it is this one and that is known.
     #[must_use]
-    pub fn unnamed_rows(&self, id: u64) -> Option<Rows> {
-        self.unnamed_rows.filter(|_| self.unnamed == Some(id))
+    pub fn unnamed_description(&self, id: u64) -> Option<Description> {
+        self.unnamed_description.filter(|_| self.unnamed == Some(id))
     }
 
     /// The server has described the unnamed statement.
-    pub fn describe_unnamed(&mut self, id: u64, rows: Option<Rows>) {
+    pub fn describe_unnamed(&mut self, id: u64, description: Option<Description>) {
         if self.unnamed == Some(id) {
-            self.unnamed_rows = rows;
+            self.unnamed_description = description;
         }
     }
 
     /// Another statement is the unnamed one, even if its text is the same.
     pub fn replace_unnamed(&mut self, id: Option<u64>) -> Option<u64> {
-        self.unnamed_rows = None;
+        self.unnamed_description = None;
         std::mem::replace(&mut self.unnamed, id)
     }
 
@@ -99,7 +101,7 @@ impl ServerStatements {
         self.clock += 1;
         let there = There {
             used: self.clock,
-            rows: None,
+            description: None,
         };
         self.named.insert(id, there);
     }

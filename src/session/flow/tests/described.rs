@@ -6,6 +6,14 @@ use super::tag::*;
 use super::wire::*;
 use crate::session::ClientSession;
 
+/// Of a statement with parameters of these types.
+fn parameters(types: &[u8]) -> Vec<u8> {
+    let count = u8::try_from(types.len()).unwrap();
+    let types = types.iter().flat_map(|kind| [0, 0, 0, *kind]);
+    let body: Vec<u8> = [0, count].into_iter().chain(types).collect();
+    message(PARAMETER_DESCRIPTION, &body)
+}
+
 /// Of one column of this type.
 fn column(kind: u32) -> Vec<u8> {
     let rest = [&[0; 6][..], &kind.to_be_bytes(), &[0; 8]].concat();
@@ -24,7 +32,7 @@ fn done() -> [Vec<u8>; 3] {
 fn told() -> Rig {
     let mut rig = prepared();
     rig.client(&[describe_statement("a"), sync()]);
-    let got = rig.server(&[bare(PARAMETER_DESCRIPTION), column(23), ready(b'I')]);
+    let got = rig.server(&[parameters(&[]), column(23), ready(b'I')]);
     assert_eq!(got[1..], ["RowDescription", "Ready I"]);
     rig
 }
@@ -44,7 +52,7 @@ fn ask(rig: &mut Rig) {
 }
 
 fn answer(rig: &mut Rig, kind: u32) {
-    let answers = [bare(PARSE_COMPLETE), bare(PARAMETER_DESCRIPTION), column(kind)];
+    let answers = [bare(PARSE_COMPLETE), parameters(&[]), column(kind)];
     assert!(rig.server(&answers).is_empty());
 }
 
@@ -161,12 +169,7 @@ fn an_error_of_the_statement_itself_is_its_clients() {
 fn the_unnamed_statement_is_compared_too() {
     let mut rig = Rig::new();
     rig.client(&[parse("", "select a"), describe_statement(""), sync()]);
-    let answers = [
-        bare(PARSE_COMPLETE),
-        bare(PARAMETER_DESCRIPTION),
-        column(23),
-        ready(b'I'),
-    ];
+    let answers = [bare(PARSE_COMPLETE), parameters(&[]), column(23), ready(b'I')];
     rig.server(&answers);
     let sent = ["Bind  ", "Execute ", "Sync"];
     assert_eq!(rig.client(&use_it("")), sent);
@@ -187,7 +190,7 @@ fn the_unnamed_statement_is_compared_too() {
 #[test]
 fn a_description_is_read_however_it_is_cut_and_whatever_name_is_given_up_meanwhile() {
     let mut rig = prepared();
-    let answers = [bare(PARAMETER_DESCRIPTION), column(23)].concat();
+    let answers = [parameters(&[]), column(23)].concat();
     for cut in 0..answers.len() {
         rig.client(&[parse("c", "select c"), parse("d", "select d"), sync()]);
         let parsed = [bare(PARSE_COMPLETE), bare(PARSE_COMPLETE), ready(b'I')];
@@ -199,7 +202,7 @@ fn a_description_is_read_however_it_is_cut_and_whatever_name_is_given_up_meanwhi
         assert!([first, rest].concat().starts_with(&answers), "cut at {cut}");
         rig.server(&[ready(b'I')]);
         let known = rig.client.statements.named(b"d").unwrap();
-        assert!(known.rows.is_some(), "cut at {cut}");
+        assert!(known.told.is_some(), "cut at {cut}");
         rig.client(&[close_statement("d"), sync()]);
         rig.server(&[ready(b'I')]);
     }
@@ -215,6 +218,125 @@ fn what_was_prepared_anew_behind_a_description_is_not_told() {
         sync(),
     ];
     rig.client(&again);
-    rig.server(&[bare(PARAMETER_DESCRIPTION), column(23), ready(b'I')]);
-    assert!(rig.client.statements.named(b"a").unwrap().rows.is_none());
+    rig.server(&[parameters(&[]), column(23), ready(b'I')]);
+    assert!(rig.client.statements.named(b"a").unwrap().told.is_none());
+}
+
+/// A client that was told that the parameter of its `a` is of this type comes to another connection.
+fn told_of_a_parameter(kind: u8) -> Rig {
+    let mut rig = prepared();
+    rig.client(&[describe_statement("a"), sync()]);
+    rig.server(&[parameters(&[kind]), column(23), ready(b'I')]);
+    elsewhere(&mut rig);
+    rig
+}
+
+const NAMED_ANEW: [&str; 4] = [
+    "Close Spgweir_2",
+    "Parse pgweir_2: select a",
+    "Describe Spgweir_2",
+    "Flush",
+];
+
+#[test]
+fn a_statement_whose_parameters_have_become_others_is_prepared_with_the_types_its_client_was_told() {
+    let mut rig = told_of_a_parameter(23);
+    ask(&mut rig);
+    rig.server(&[bare(PARSE_COMPLETE), parameters(&[20]), column(23)]);
+    let sent = rig.client_bytes(&[]).unwrap();
+    assert!(rig.flow.is_held());
+    let parse = b"pgweir_2\0select a\0\0\x01\0\0\0\x17";
+    let found = sent.windows(parse.len()).any(|part| part == parse);
+    assert!(found, "{}", sent.escape_ascii());
+    assert!(
+        rig.flow.take_altered(),
+        "who prepares it from now on gets the new types"
+    );
+    rig.server(&[
+        bare(CLOSE_COMPLETE),
+        bare(PARSE_COMPLETE),
+        parameters(&[23]),
+        column(23),
+    ]);
+    assert_eq!(rig.client(&[]), ["Bind  pgweir_2", "Execute ", "Sync"]);
+    rig.server(&done());
+    assert_eq!(rig.client(&use_it("a")), ["Bind  pgweir_2", "Execute ", "Sync"]);
+}
+
+#[test]
+fn rows_that_have_become_others_with_the_parameters_are_refused() {
+    let mut rig = told_of_a_parameter(23);
+    ask(&mut rig);
+    rig.server(&[bare(PARSE_COMPLETE), parameters(&[20]), column(20)]);
+    assert_eq!(rig.client(&[]), NAMED_ANEW);
+    rig.server(&[
+        bare(CLOSE_COMPLETE),
+        bare(PARSE_COMPLETE),
+        parameters(&[23]),
+        column(20),
+    ]);
+    assert_eq!(rig.client(&[])[0], "Describe Spgweir_none");
+}
+
+#[test]
+fn a_server_that_does_not_keep_to_the_types_is_asked_twice_and_no_more() {
+    let mut rig = told_of_a_parameter(23);
+    ask(&mut rig);
+    rig.server(&[bare(PARSE_COMPLETE), parameters(&[20]), column(23)]);
+    assert_eq!(rig.client(&[]), NAMED_ANEW);
+    rig.server(&[
+        bare(CLOSE_COMPLETE),
+        bare(PARSE_COMPLETE),
+        parameters(&[20]),
+        column(23),
+    ]);
+    assert_eq!(rig.client(&[])[0], "Describe Spgweir_none");
+}
+
+#[test]
+fn a_type_that_is_gone_is_an_error_of_the_server_and_makes_other_statements() {
+    let mut rig = told_of_a_parameter(23);
+    ask(&mut rig);
+    rig.server(&[bare(PARSE_COMPLETE), parameters(&[20]), column(23)]);
+    assert_eq!(rig.client(&[]), NAMED_ANEW);
+    assert!(rig.flow.take_altered());
+    let lost = error("XX000", "cache lookup failed for type 16401");
+    assert_eq!(
+        rig.server(&[bare(CLOSE_COMPLETE), lost]),
+        ["ERROR XX000: cache lookup failed for type 16401"]
+    );
+    assert!(rig.flow.take_altered());
+    assert_eq!(rig.client(&[]), ["Bind  a", "Execute ", "Sync"]);
+    assert_eq!(rig.server(&[ready(b'I')]), ["Ready I"]);
+    // From the beginning.
+    ask(&mut rig);
+}
+
+#[test]
+fn each_of_several_statements_in_a_batch_gets_its_types() {
+    let mut rig = told();
+    rig.client(&[describe_statement("a"), describe_statement("b"), sync()]);
+    let described = [parameters(&[23]), column(23)].concat();
+    rig.server(&[described.clone(), described.clone(), ready(b'I')]);
+    elsewhere(&mut rig);
+    let batch = [bind("", "a"), execute(""), bind("", "b"), execute(""), sync()];
+    let found = [bare(PARSE_COMPLETE), parameters(&[20]), column(23)];
+    let anew = [bare(CLOSE_COMPLETE), bare(PARSE_COMPLETE), described];
+    assert_eq!(rig.client(&batch)[0], "Parse pgweir_2: select a");
+    rig.server(&found);
+    assert_eq!(rig.client(&[]), NAMED_ANEW);
+    rig.server(&anew);
+    let next = [
+        "Bind  pgweir_2",
+        "Execute ",
+        "Parse pgweir_3: select b",
+        "Describe Spgweir_3",
+        "Flush",
+    ];
+    assert_eq!(rig.client(&[]), next);
+    rig.server(&[bare(BIND_COMPLETE), complete("UPDATE 1")]);
+    rig.server(&found);
+    assert_eq!(rig.client(&[])[0], "Close Spgweir_3");
+    rig.server(&anew);
+    assert_eq!(rig.client(&[]), ["Bind  pgweir_3", "Execute ", "Sync"]);
 }

@@ -1,8 +1,9 @@
-//! What a client is told of the rows of a statement.
+//! What a client is told of a statement: the types of its parameters, and its rows.
 //!
 //! PostgreSQL refuses a statement whose rows have become others (`RevalidateCachedQuery` in
-//! `src/backend/utils/cache/plancache.c`), since clients read them by a description they asked for once. Its own descriptions
-//! are kept as a hash: two that differ by accident have the same in one of 2 to the 64th cases.
+//! `src/backend/utils/cache/plancache.c`), since clients read them by a description they asked for once, and keeps the types
+//! of its parameters. Its own descriptions are kept as a hash: two that differ by accident have the same in one of 2 to the
+//! 64th cases.
 
 use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroU64;
@@ -11,20 +12,31 @@ use foldhash::fast::FixedState;
 
 use crate::protocol::body::split_cstr;
 
-/// The names, types and modifiers of a statement's rows; or that it has none.
+use super::Types;
+
+/// What a client was told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub description: Description,
+    pub types: Types,
+}
+
+/// The types of a statement's parameters, and the names, types and modifiers of its rows; or that it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows(NonZeroU64);
+pub struct Description(NonZeroU64);
 
-impl Rows {
-    /// Of a statement that gives none: `NoData`.
-    pub const NONE: Self = Self(NonZeroU64::MIN);
-
-    /// Of the body of a `RowDescription`. Where a column comes from is not of interest, as it is not to PostgreSQL; nor is a
-    /// name outside of ASCII, which is another one in each `client_encoding`.
+impl Description {
+    /// Of a statement with these parameters and the body of a `RowDescription`; of one that gives no rows (`NoData`) without.
+    /// Where a column comes from is not of interest, as it is not to PostgreSQL; nor is a name outside of ASCII, which is
+    /// another one in each `client_encoding`.
     #[must_use]
-    pub fn of(body: &[u8]) -> Self {
+    pub fn of(types: &Types, rows: Option<&[u8]>) -> Self {
         let mut hasher = FixedState::default().build_hasher();
-        let mut rest = body.get(COUNT_LEN..).unwrap_or_default();
+        let types = types.body().unwrap_or_default();
+        hasher.write_usize(types.len());
+        hasher.write(types);
+        hasher.write_u8(u8::from(rows.is_some()));
+        let mut rest = rows.and_then(|body| body.get(COUNT_LEN..)).unwrap_or_default();
         while let Some((name, behind)) = split_cstr(rest)
             && let Some((column, next)) = behind.split_first_chunk::<COLUMN_LEN>()
         {
@@ -45,7 +57,8 @@ const COLUMN_LEN: usize = 18;
 
 #[cfg(test)]
 mod tests {
-    use super::Rows;
+    use super::Description;
+    use crate::session::statement::types::{KnownTypes, Types};
 
     fn column(name: &str, table: u32, kind: u32, modifier: i32) -> Vec<u8> {
         let mut column = name.as_bytes().to_vec();
@@ -59,9 +72,29 @@ mod tests {
         column
     }
 
-    fn rows(columns: &[Vec<u8>]) -> Rows {
+    fn rows(columns: &[Vec<u8>]) -> Description {
         let count = u16::try_from(columns.len()).unwrap().to_be_bytes();
-        Rows::of(&[&count[..], &columns.concat()].concat())
+        Description::of(&Types::default(), Some(&[&count[..], &columns.concat()].concat()))
+    }
+
+    #[test]
+    fn descriptions_are_others_by_the_types_of_parameters() {
+        let mut known = KnownTypes::default();
+        let types = [
+            &b"\0\0"[..],
+            b"\0\x01\0\0\0\x17",
+            b"\0\x01\0\0\0\x14",
+            b"\0\x02\0\0\0\x17\0\0\0\x17",
+        ];
+        let descriptions: Vec<_> = types
+            .iter()
+            .map(|types| known.intern(types).unwrap())
+            .flat_map(|types| [None, Some(&[0, 0][..])].map(|rows| Description::of(&types, rows)))
+            .collect();
+        for (index, one) in descriptions.iter().enumerate() {
+            let same = descriptions.iter().position(|other| other == one);
+            assert_eq!(same, Some(index));
+        }
     }
 
     #[test]
@@ -80,7 +113,7 @@ mod tests {
             vec![one.clone(), column("b", 1, 25, 8)],
         ] {
             assert_ne!(known, rows(&columns), "{columns:?}");
-            assert_ne!(Rows::NONE, rows(&columns));
+            assert_ne!(Description::of(&Types::default(), None), rows(&columns));
         }
         assert_eq!(rows(&[column("ä", 1, 23, -1)]), rows(&[column("ö", 1, 23, -1)]));
     }
@@ -88,8 +121,9 @@ mod tests {
     #[test]
     fn what_is_cut_or_empty_is_read_as_far_as_it_goes() {
         let whole = [&[0, 1][..], &column("a", 1, 23, -1)].concat();
+        let rows = |body: &[u8]| Description::of(&Types::default(), Some(body));
         for len in 0..whole.len() {
-            assert_ne!(Rows::of(&whole), Rows::of(&whole[..len]));
+            assert_ne!(rows(&whole), rows(&whole[..len]));
         }
     }
 }
