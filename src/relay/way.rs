@@ -3,11 +3,14 @@
 use std::rc::Rc;
 use std::task::Context as TaskContext;
 
+use crate::pool::conn::ServerInfo;
 use crate::pool::knowledge::Demand;
 use crate::pool::lease::Lease;
 use crate::pool::local::LocalPool;
+use crate::pool::target::SessionAttrs;
 use crate::protocol::{Report, TransactionState, tag};
 use crate::session::client::ready_for_query;
+use crate::session::question::RouteRow;
 use crate::topology::Why;
 
 use super::client::Client;
@@ -38,10 +41,7 @@ impl Client {
             Some(routing) => routing.rows(),
             None => {
                 let server = seat.server.borrow().clone().or_else(|| last.clone());
-                server
-                    .map(|server| route::only(&server, pool))
-                    .into_iter()
-                    .collect()
+                server.map(|server| only(&server, pool)).into_iter().collect()
             }
         };
         let len = self.session.answer_question(input, rows, &mut self.owed);
@@ -158,5 +158,21 @@ impl Client {
         if let Some(routing) = &self.routing {
             routing.on_altered();
         }
+    }
+}
+
+/// Where the last statement went of a client that has no choice.
+fn only(server: &ServerInfo, pool: &LocalPool) -> RouteRow {
+    RouteRow {
+        shard: Box::default(),
+        role: match pool.shared.target.load().session_attrs {
+            SessionAttrs::ReadOnly | SessionAttrs::Standby => "replica",
+            SessionAttrs::Any
+            | SessionAttrs::Primary
+            | SessionAttrs::ReadWrite
+            | SessionAttrs::PreferStandby => "primary",
+        },
+        server: server.address.to_string().into(),
+        reason: "the database has no replicas".into(),
     }
 }

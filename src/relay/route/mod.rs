@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use crate::pool::catalog::Catalog;
 use crate::pool::cluster::Realm;
-use crate::pool::conn::ServerInfo;
 use crate::pool::knowledge::{Demand, Isolation};
 use crate::pool::listener::Servers;
 use crate::pool::local::LocalPool;
 use crate::pool::meter::RouteRole;
 use crate::pool::settings::PoolMode;
-use crate::pool::target::SessionAttrs;
 use crate::protocol::{Report, SqlState};
 use crate::session::ClientSession;
 use crate::session::batch::{self, Extent};
@@ -563,23 +561,6 @@ impl Routing {
 
     pub fn scope(&mut self) -> &mut Scope {
         &mut self.scope
-    }
-}
-
-/// Where the last statement went of a client that has no choice.
-#[must_use]
-pub fn only(server: &ServerInfo, pool: &LocalPool) -> RouteRow {
-    RouteRow {
-        shard: Box::default(),
-        role: match pool.shared.target.load().session_attrs {
-            SessionAttrs::ReadOnly | SessionAttrs::Standby => "replica",
-            SessionAttrs::Any
-            | SessionAttrs::Primary
-            | SessionAttrs::ReadWrite
-            | SessionAttrs::PreferStandby => "primary",
-        },
-        server: server.address.to_string().into(),
-        reason: "the database has no replicas".into(),
     }
 }
 
