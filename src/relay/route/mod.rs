@@ -23,7 +23,7 @@ use crate::session::question::RouteRow;
 use crate::topology::{Choice, Consistency, Does, Load, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope};
-pub use judge::{Admitted, Refused};
+pub use judge::{Admitted, Refused, nobody};
 use judge::{Names, Nature, Unfit, Wish};
 use trace::{Cause, Step};
 
@@ -583,16 +583,6 @@ pub fn only(server: &ServerInfo, pool: &LocalPool) -> RouteRow {
         server: server.address.to_string().into(),
         reason: "the database has no replicas".into(),
     }
-}
-
-/// Nobody may take a read.
-#[must_use]
-pub fn nobody() -> Report {
-    Report::error(
-        SqlState::CANNOT_CONNECT_NOW,
-        "no replica is usable, and reads may go nowhere else",
-    )
-    .with_hint("Use reads = \"replica\" to read from the primary then.")
 }
 
 /// A read that has cost two servers is not tried on a third: it may be what they are lost by.
