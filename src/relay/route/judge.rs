@@ -426,3 +426,13 @@ fn not_on_replica(plan: &Plan) -> Report {
     )
     .with_hint("A replica was asked for, by pgweir.role or a comment. Ask for role=primary to write.")
 }
+
+/// Nobody may take a read.
+#[must_use]
+pub fn nobody() -> Report {
+    Report::error(
+        SqlState::CANNOT_CONNECT_NOW,
+        "no replica is usable, and reads may go nowhere else",
+    )
+    .with_hint("Use reads = \"replica\" to read from the primary then.")
+}

@@ -22,7 +22,7 @@ use crate::session::question::RouteRow;
 use crate::topology::{Choice, Consistency, Does, Load, Reads, Sight, Use, View, Why, choice};
 
 use super::plans::{Plans, Scope, Sense};
-pub use judge::{Admitted, Refused};
+pub use judge::{Admitted, Refused, nobody};
 use judge::{Names, Nature, Unfit, Wish};
 use trace::{Cause, Step};
 
@@ -562,16 +562,6 @@ impl Routing {
     pub fn scope(&mut self) -> &mut Scope {
         &mut self.scope
     }
-}
-
-/// Nobody may take a read.
-#[must_use]
-pub fn nobody() -> Report {
-    Report::error(
-        SqlState::CANNOT_CONNECT_NOW,
-        "no replica is usable, and reads may go nowhere else",
-    )
-    .with_hint("Use reads = \"replica\" to read from the primary then.")
 }
 
 /// A read that has cost two servers is not tried on a third: it may be what they are lost by.
