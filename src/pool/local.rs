@@ -98,7 +98,7 @@ impl LocalPool {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let is_idle_here = !self.idle.borrow().is_empty() && self.waiters.borrow().is_empty();
-        is_idle_here || self.shared.has_room() || self.shared.idle_elsewhere(self.worker.index).is_some()
+        is_idle_here || self.shared.has_room() || self.shared.has_spare()
     }
 
     /// A connection, if one is idle here and nobody waits for it.

@@ -195,6 +195,16 @@ impl PoolShared {
         .all(|(account, max)| account.open() < unlimited(max))
     }
 
+    /// Whether there are more connections than clients with work for them: idle ones, or some on their way, opened or between workers.
+    #[must_use]
+    pub fn has_spare(&self) -> bool {
+        let waiting: u32 = self
+            .cells()
+            .map(|cell| cell.waiting.load(Ordering::Relaxed))
+            .sum();
+        self.active().saturating_add(waiting) < self.open()
+    }
+
     /// The same for a connection that nobody waits for: up to `min_pool_size`.
     ///
     /// # Errors

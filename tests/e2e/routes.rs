@@ -40,11 +40,16 @@ impl House {
 
     /// The servers have been asked how they are, and the catalogs were read.
     pub(crate) fn wait_until_reads_go_to_replicas(&self) {
-        self.wait_until(|| {
+        let start = Instant::now();
+        loop {
             let mut client = self.client();
             client.query("/* pgweir: role=replica */ SELECT id FROM t");
-            role(&mut client) == "replica"
-        });
+            let route = route(&mut client);
+            if route.last().unwrap()[1] == "replica" {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{route:?}");
+        }
     }
 
     /// Asks again and again, each time with queries of its own.
