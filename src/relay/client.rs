@@ -243,7 +243,9 @@ impl Client {
                 Wants::Goodbye => return Some(Turn::Leave(Farewell::Goodbye)),
                 Wants::Server => {}
             }
+            let may_be_question = self.session.may_be_question(rest);
             let told = match self.session.block {
+                _ if !may_be_question => 0,
                 Block::None => self.tell_route(rest, TransactionState::Idle),
                 Block::Begun(_) => self.tell_route(rest, TransactionState::InBlock),
                 // Nothing is told in a block that has failed.
@@ -253,7 +255,7 @@ impl Client {
                 at += told;
                 continue;
             }
-            if let Some((mut asked, len)) = question::position(rest) {
+            if may_be_question && let Some((mut asked, len)) = question::position(rest) {
                 asked.extend_from_slice(rest.get(len..).unwrap_or_default());
                 return self.on_input(&asked, begun, out, cx);
             }

@@ -107,7 +107,25 @@ impl Questions {
     }
 }
 
+/// Told at a glance: whether what begins like this may be such a question. Of nearly all texts two letters tell that it is none.
+fn may_begin(input: &[u8]) -> bool {
+    let (first, second) = match input {
+        [tag::QUERY, _, _, _, _, first, second, ..] | [tag::PARSE, _, _, _, _, 0, first, second, ..] => {
+            (*first, *second)
+        }
+        [tag::QUERY | tag::PARSE, ..] => return true,
+        _ => return false,
+    };
+    first.is_ascii_whitespace() || first.eq_ignore_ascii_case(&b's') && second.eq_ignore_ascii_case(&b'h')
+}
+
 impl ClientSession {
+    /// Whether what stands at the beginning of `input` may have to do with such a question.
+    #[must_use]
+    pub fn may_be_question(&self, input: &[u8]) -> bool {
+        may_begin(input) || self.questions.is_some()
+    }
+
     /// Whether a message has to do with such a question: a server would not understand it.
     #[must_use]
     pub fn is_question(&self, tag: u8, body: &[u8]) -> bool {
@@ -361,6 +379,20 @@ const QUESTIONS_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_is_a_question_may_be_one_at_a_glance() {
+        for text in ["SHOW pgweir.route", "show pgweir.lsn;", "\n ShOw\tPgweir.Lsn "] {
+            for (tag, name) in [(tag::QUERY, ""), (tag::PARSE, "\0"), (tag::PARSE, "name\0")] {
+                let body = format!("{name}{text}\0\0\0");
+                assert!(Question::of(tag, body.as_bytes()).is_some(), "{text}");
+                let input = [&[tag, 0, 0, 0, 0], body.as_bytes()].concat();
+                assert!(may_begin(&input), "{text}");
+            }
+        }
+        assert!(!may_begin(b"Q\0\0\0\x0dSELECT 1\0"));
+        assert!(!may_begin(b"P\0\0\0\x10\0SELECT 1\0\0\0"));
+    }
 
     #[test]
     fn a_question_is_read_in_any_case_and_with_a_semicolon() {

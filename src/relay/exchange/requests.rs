@@ -33,6 +33,9 @@ impl Exchange {
         cx: &mut TaskContext<'_>,
     ) -> Result<usize, Farewell> {
         out.reset();
+        if !client.session.may_be_question(input) {
+            return self.pass_on(client, input, out, cx);
+        }
         let told = self.tell_routes(client, input);
         if self.may_tell()
             && let Some((asked, len)) = question::position(input.get(told..).unwrap_or_default())
