@@ -324,3 +324,26 @@ fn execute_goes_where_what_was_prepared_goes() {
     assert_eq!(reader.query("EXECUTE w")[0].sqlstate(), "25006");
     reader.query("ROLLBACK");
 }
+
+#[test]
+fn replicas_that_a_reload_adds_take_reads_though_connections_were_open_before() {
+    let primary = Postgres::start();
+    primary.sql("CREATE TABLE t (id int PRIMARY KEY, v int)");
+    let replica = primary.replica();
+    replica.wait_for_replay(&primary);
+    let config = |keys: &str| {
+        let url = primary.superuser_url();
+        format!("workers = 1\n[auth]\nmethod = \"trust\"\n[databases.app]\nurl = \"{url}\"\n{keys}\n")
+    };
+    let pgweir = Pgweir::builder().config(&config("")).start();
+    Wire::log_in(pgweir.port(), "postgres", "app", None).query("SELECT 1");
+    pgweir.write_config(&config(&format!("read_replicas = [\"{}\"]", replica.superuser_url())));
+    pgweir.hup();
+    pgweir.wait_for_log("configuration reloaded", 1);
+    let house = House {
+        primary,
+        replicas: vec![replica],
+        pgweir,
+    };
+    house.wait_until_reads_go_to_replicas();
+}
