@@ -56,7 +56,12 @@ fn no_directive_sends_a_write_to_a_replica() {
         "SELECT v FROM t FOR UPDATE /* pgweir: role=replica */",
     ] {
         let frames = client.query(sql);
-        assert_eq!(frames[0].tag, b'E', "{sql}: {:?}", client.rows("SHOW pgweir.route"));
+        assert_eq!(
+            frames[0].tag,
+            b'E',
+            "{sql}: {:?}",
+            client.rows("SHOW pgweir.route")
+        );
         assert_eq!(frames[0].sqlstate(), "25006", "{sql}");
         assert_eq!(frames.last().unwrap().transaction_state(), 'I');
     }

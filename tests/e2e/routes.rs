@@ -337,7 +337,10 @@ fn replicas_that_a_reload_adds_take_reads_though_connections_were_open_before() 
     };
     let pgweir = Pgweir::builder().config(&config("")).start();
     Wire::log_in(pgweir.port(), "postgres", "app", None).query("SELECT 1");
-    pgweir.write_config(&config(&format!("read_replicas = [\"{}\"]", replica.superuser_url())));
+    pgweir.write_config(&config(&format!(
+        "read_replicas = [\"{}\"]",
+        replica.superuser_url()
+    )));
     pgweir.hup();
     pgweir.wait_for_log("configuration reloaded", 1);
     let house = House {
